@@ -1,0 +1,5 @@
+"""Run ``python -m mobile_vla``."""
+
+from mobile_vla.cli import main
+
+main()

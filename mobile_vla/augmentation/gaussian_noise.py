@@ -1,0 +1,26 @@
+"""Add sensor noise to every pixel; its strength is drawn once a window, the noise itself anew for every frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import NonNegativeFloat
+
+from mobile_vla.schema import Batch
+from mobile_vla.streams import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise:
+    """Standard deviation uniform in [0, ``std_max``], in units of the full range."""
+
+    std_max: NonNegativeFloat
+
+    def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
+        """See ``Transform``."""
+        images = batch.images_BTCYX
+        std = torch.as_tensor(stream.at(step).uniform(0, self.std_max, len(batch)), dtype=images.dtype)
+        generator = torch.Generator(images.device).manual_seed(stream.child("pixels").integer(step))
+        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        return replace(batch, images_BTCYX=images + noise * std.to(images.device)[:, None, None, None, None])

@@ -1,0 +1,66 @@
+"""Mirror left and right: image, sideways and turning actions, and the words of the instruction and the scenario."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from pydantic import NonNegativeFloat
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.schema import Batch
+from mobile_vla.streams import Stream
+
+MIRRORED_ACTIONS = ("linear_y", "angular_z")
+"""Actions that change sign: positive is left and counter-clockwise."""
+
+_OPPOSITE = {"left": "right", "right": "left", "왼쪽": "오른쪽", "오른쪽": "왼쪽"}
+# Not \b: an underscore is a word character, and scenarios are words joined by underscores.
+_SIDES = re.compile(r"(?<![^\W_])(left|right)(?![^\W_])|왼쪽|오른쪽", re.IGNORECASE)
+
+
+def mirror_words(text: str) -> str:
+    """Return ``text`` with left and right exchanged, case kept; whole words only ("upright" stays)."""
+
+    def swap(match: re.Match[str]) -> str:
+        word = match.group()
+        other = _OPPOSITE[word.lower()]
+        if word.isupper():
+            return other.upper()
+        return other.capitalize() if word[0].isupper() else other
+
+    return _SIDES.sub(swap, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """Mirrors a window with probability ``probability``; ``action_names`` say which action columns change sign."""
+
+    probability: NonNegativeFloat
+    action_names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if self.probability > 1:
+            raise ConfigError(f"mirror.probability={self.probability}: expected a probability between 0 and 1.")
+
+    def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
+        """See ``Transform``."""
+        chosen = stream.at(step).random(len(batch)) < self.probability
+        chosen_B = torch.from_numpy(chosen).to(batch.images_BTCYX.device)
+        signs = [-1.0 if name in MIRRORED_ACTIONS else 1.0 for name in self.action_names]
+        signs_A = torch.tensor(signs, device=batch.actions_BTKA.device)
+        return replace(
+            batch,
+            images_BTCYX=torch.where(
+                chosen_B[:, None, None, None, None], batch.images_BTCYX.flip(-1), batch.images_BTCYX
+            ),
+            actions_BTKA=torch.where(chosen_B[:, None, None, None], batch.actions_BTKA * signs_A, batch.actions_BTKA),
+            instruction=_mirror_chosen(batch.instruction, chosen),
+            scenario=_mirror_chosen(batch.scenario, chosen),
+        )
+
+
+def _mirror_chosen(texts: Sequence[str], chosen: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(mirror_words(text) if is_chosen else text for text, is_chosen in zip(texts, chosen, strict=True))

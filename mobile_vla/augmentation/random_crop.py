@@ -1,0 +1,43 @@
+"""Crop a random part of the image and resize it back: another camera position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.schema import Batch
+from mobile_vla.streams import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCrop:
+    """The crop's side is a share of the image's, uniform in [``scale_min``, 1]; its place is uniform inside the image."""
+
+    scale_min: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale_min <= 1:
+            raise ConfigError(
+                f"random_crop.scale_min={self.scale_min}: expected a share of the side in (0, 1], such as 0.9."
+            )
+
+    def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
+        """See ``Transform``."""
+        images = batch.images_BTCYX
+        random = stream.at(step)
+        scale = random.uniform(self.scale_min, 1, len(batch))
+        centre_x, centre_y = random.uniform(-1, 1, (2, len(batch))) * (1 - scale)
+        theta = torch.zeros(len(batch), 2, 3, dtype=images.dtype)
+        theta[:, 0, 0] = theta[:, 1, 1] = torch.as_tensor(scale, dtype=images.dtype)
+        theta[:, 0, 2] = torch.as_tensor(centre_x, dtype=images.dtype)
+        theta[:, 1, 2] = torch.as_tensor(centre_y, dtype=images.dtype)
+        num_frames = images.shape[1]
+        flat = images.flatten(0, 1)
+        grid = functional.affine_grid(
+            theta.repeat_interleave(num_frames, 0).to(images.device), list(flat.shape), align_corners=False
+        )
+        cropped = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return replace(batch, images_BTCYX=cropped.unflatten(0, images.shape[:2]))

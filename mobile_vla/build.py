@@ -1,0 +1,202 @@
+"""Check the whole config, then turn it into typed parts: the one caller of instantiate."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
+
+from mobile_vla.augmentation.pipeline import Pipeline
+from mobile_vla.data.dataset import Dataset, OpenDataset
+from mobile_vla.errors import ConfigError
+from mobile_vla.evaluation.offline import Evaluation
+from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.policy.policy import Policy
+from mobile_vla.sampling.contract import Sampler
+from mobile_vla.schema import ACTION_NAMES
+from mobile_vla.streams import Stream
+from mobile_vla.tracking.wandb_mirror import Logger
+from mobile_vla.training.options import Trainer
+
+ROOT_KEYS = {
+    "seed",
+    "study",
+    "resume",
+    "dataset",
+    "sampler",
+    "augmentation",
+    "model",
+    "trainer",
+    "evaluation",
+    "logger",
+}
+
+SET_BY_THE_RUN = {
+    "sampler": {"windows", "batch_size", "stream"},
+    "augmentation": {"stream"},
+    "augmentation.transforms": set(),
+    "model": {"normalizer", "fwd_pred_next_n", "num_actions"},
+    "model.backbone": set(),
+    "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
+}
+"""Arguments, by config path and what lies below it, that come from the data and the budget and not from the config."""
+
+_OWN_KEYS = {"_target_", "_partial_"}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Hold every value against the signature it will reach; ``ConfigError`` lists all errors of the config at once.
+
+    Unknown and missing keys, values of the wrong type, and options out of their list are found here, before anything is
+    read.
+    """
+    errors = [
+        f"{key}: unknown key; expected one of {', '.join(sorted(ROOT_KEYS))}" for key in cfg if key not in ROOT_KEYS
+    ]
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
+    missing = OmegaConf.missing_keys(cfg)
+    errors += [f"{key}: required; give it on the command line ({key}=...)" for key in sorted(missing)]
+    if not missing:
+        groups = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(groups, dict)
+        for name, node in groups.items():
+            errors += _check_node(str(name), node)
+    if errors:
+        raise ConfigError("the config cannot be run:\n" + "\n".join(f"  {error}" for error in errors))
+
+
+def _check_node(path: str, node: object) -> list[str]:
+    if isinstance(node, Mapping):
+        errors = _check_target(path, node) if "_target_" in node else []
+        return errors + [e for key, value in node.items() for e in _check_node(f"{path}.{key}", value)]
+    if isinstance(node, list):
+        return [e for index, value in enumerate(node) for e in _check_node(f"{path}[{index}]", value)]
+    return []
+
+
+def _set_by_the_run(path: str) -> set[str]:
+    covering = [known for known in SET_BY_THE_RUN if path == known or path.startswith(f"{known}.")]
+    return SET_BY_THE_RUN[max(covering, key=len)] if covering else set()
+
+
+def _check_target(path: str, node: Mapping[Any, Any]) -> list[str]:
+    given = _set_by_the_run(path)
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:  # Hydra wraps whatever the import raised.
+        return [f"{path}._target_: cannot import {node['_target_']} ({str(error).splitlines()[0]})"]
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+    errors = []
+    for key in node.keys() - _OWN_KEYS:
+        if key in parameters and key in given:
+            errors.append(f"{path}.{key}: is set by the run; remove it")
+        elif key not in parameters:
+            options = [name for name in parameters if name not in given]
+            errors.append(
+                f"{path}.{key}: {target.__name__} has no such option; expected {', '.join(options) or 'none at all'}"
+            )
+        elif not _holds_targets(node[key]):
+            errors += _check_value(f"{path}.{key}", node[key], hints.get(key, Any))
+    required = {name for name, p in parameters.items() if p.default is p.empty} - given
+    errors += [f"{path}.{name}: missing; {target.__name__} needs it" for name in sorted(required - node.keys())]
+    return errors
+
+
+def _holds_targets(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(_holds_targets(v) for v in value.values())
+    return isinstance(value, list) and any(_holds_targets(v) for v in value)
+
+
+def _check_value(path: str, value: object, annotation: Any) -> list[str]:
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, SchemaError):
+        return []  # a protocol: what an object must do is not to be seen in its config
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        found = {item["msg"].removeprefix("Value error, ") for item in error.errors()}
+        return [f"{path}: {value!r}; {' or '.join(sorted(found))}"]
+    return []
+
+
+def build_dataset(cfg: DictConfig) -> Dataset:
+    """Return the data set's options as an object; nothing is read yet."""
+    return _instantiate(cfg.dataset)
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Return budget and optimiser settings."""
+    return _instantiate(cfg.trainer)
+
+
+def build_evaluation(cfg: DictConfig) -> Evaluation:
+    """Return how the policy is measured."""
+    return _instantiate(cfg.evaluation)
+
+
+def build_logger(cfg: DictConfig) -> Logger:
+    """Return where metrics go beside the run folder."""
+    return _instantiate(cfg.logger)
+
+
+def build_sampler(cfg: DictConfig, data: OpenDataset) -> Sampler:
+    """Return the sampler over the train windows; its stream is ``seed``'s own."""
+    return _instantiate(
+        cfg.sampler,
+        windows=data.windows["train"],
+        batch_size=cfg.trainer.batch_size,
+        stream=Stream(cfg.seed, "sampler"),
+    )
+
+
+def build_augmentation(cfg: DictConfig) -> Pipeline:
+    """Return the train-time transforms."""
+    return _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+
+
+def build_policy(cfg: DictConfig, data: OpenDataset) -> Policy:
+    """Return the policy, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
+    columns = [ACTION_NAMES.index(name) for name in data.action_names]
+    actions = [data.episodes[name].actions[:, columns] for name in data.split.train]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream(cfg.seed, "init").integer(0))
+        return _instantiate(
+            cfg.model,
+            normalizer=Normalizer.fit(np.concatenate(actions)),
+            fwd_pred_next_n=cfg.dataset.fwd_pred_next_n,
+            num_actions=len(data.action_names),
+        )
+
+
+def _instantiate(node: DictConfig, **given: object) -> Any:
+    """Build ``node``; what its class says of an option is for the user, Hydra's wrapping of it is not."""
+    try:
+        # In two steps, because instantiate would turn the dataclasses among ``given`` into configs.
+        return instantiate(node, _convert_="all", _partial_=True)(**given)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise ConfigError(str(error.__cause__)) from error
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def conflicting_overrides(overrides: Sequence[str]) -> str | None:
+    """Return what is wrong with overrides that cancel each other out, or None."""
+    keys = {override.lstrip("+").split("=", 1)[0] for override in overrides}
+    if {"trainer.steps", "trainer.epochs"} <= keys:
+        return "trainer.steps and trainer.epochs both set the budget: give one of them"
+    return None

@@ -1,0 +1,92 @@
+"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare}``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mobile_vla.data.importers.flags import add_flags, options_from
+from mobile_vla.data.importers.tub_split import TubOptions
+from mobile_vla.errors import UserError
+
+_CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a ``UserError`` is a plain message on stderr and exit code 1."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        sys.exit(args.run(args))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mobile_vla", description="Everything but training (run.py).")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    inspect = commands.add_parser("inspect", help="what a folder of episodes holds, what is wrong with it, what it can show")
+    inspect.add_argument("path", type=Path, help="folder of HDF5 episodes")
+    inspect.add_argument("overrides", nargs="*", help="config overrides, such as dataset.padding=none or dataset=sim_scripted")
+    inspect.set_defaults(run=_inspect)
+
+    importing = commands.add_parser("import", help="turn recordings of another tool into episodes")
+    sources = importing.add_subparsers(required=True, metavar="SOURCE")
+    donkeycar = sources.add_parser("donkeycar", help="a DonkeyCar tub")
+    donkeycar.add_argument("tub", type=Path, help="folder with manifest.json")
+    donkeycar.add_argument("out", type=Path, help="folder to write the episodes to; must not hold files")
+    add_flags(donkeycar, TubOptions)
+    donkeycar.set_defaults(run=_import_donkeycar)
+
+    compare = commands.add_parser("compare", help="the comparison table of a multirun folder")
+    compare.add_argument("folder", type=Path, help="a multirun folder, or any folder of run folders")
+    compare.add_argument("--baseline", default="shuffled", help="sampler the others are held against (default: shuffled)")
+    compare.add_argument("--change-table", action="store_true", help="also first, last and change of each metric")
+    compare.set_defaults(run=_compare)
+    return parser
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from hydra import compose, initialize_config_dir
+
+    from mobile_vla.build import build_dataset, check_config
+    from mobile_vla.data.dataset import summarise_problems
+    from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
+
+    with initialize_config_dir(str(_CONF), version_base="1.3"):
+        cfg = compose("config", ["dataset=h5", f"dataset.path='{args.path}'", "dataset.on_bad_episode=skip", *args.overrides])
+    check_config(cfg)
+    dataset = build_dataset(cfg)
+    console = Console()
+    _, problems, _, _ = dataset.scan()
+    if problems:
+        console.print(summarise_problems(problems), style="red", highlight=False, markup=False, soft_wrap=True)
+    data = dataset.open()
+    evidence = gather_evidence(data)
+    print_evidence(evidence, console)
+    print_warnings([*data.warnings, *evidence.warnings()], console)
+    return 1 if problems else 0
+
+
+def _import_donkeycar(args: argparse.Namespace) -> int:
+    from mobile_vla.data.importers.donkeycar import import_tub
+
+    print(import_tub(args.tub, args.out, options_from(args, TubOptions)))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from mobile_vla.compare.change_table import report_change_table
+    from mobile_vla.compare.report import compare_folder
+
+    console = Console()
+    comparison = compare_folder(args.folder, baseline=args.baseline, console=console)
+    if args.change_table:
+        report_change_table(args.folder, console)
+    return 1 if comparison.unfinished else 0

@@ -1,0 +1,117 @@
+"""Print the founding report's table for each sampler: first evaluation, last evaluation, change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mobile_vla.compare.comparability import require_comparable
+from mobile_vla.compare.comparison import LOOKUP
+from mobile_vla.compare.number_format import MISSING, NumberFormat
+from mobile_vla.compare.runs import Run, load_runs, runs_by_label
+from mobile_vla.compare.statistics import mean
+from mobile_vla.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+REPORTED = ("train/loss", "val/loss", "train/rmse", "val/rmse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A metric's first and last logged value, each a mean over seeds, and the steps at which they were logged."""
+
+    first: float
+    last: float
+    first_step: int
+    last_step: int
+
+    @property
+    def percent(self) -> float | None:
+        """Change from first to last in % of the first, None where the first is 0."""
+        return 100 * (self.last - self.first) / self.first if self.first else None
+
+
+def report_change_table(folder: Path, console: Console) -> None:
+    """Print how loss and RMSE changed for each sampler, with the (scenario, time step) lookup beside them.
+
+    Only finished runs count. Raises UserError where there is no run or a log is damaged, ComparabilityError where the
+    runs cannot stand side by side. Source of the table: the project's founding report, 2025-12-04.
+    """
+    runs = load_runs(folder)
+    require_comparable(runs)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("sampler", overflow="fold")
+    table.add_column("metric", no_wrap=True)
+    for header in ("steps", "first", "last", "change", "lookup"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for label, members in runs_by_label(runs).items():
+        for row in _rows(label, [run for run in members if run.is_done]):
+            table.add_row(*map(Text, row))
+        table.add_section()
+    console.print()
+    console.print(Text("First and last evaluation, mean over seeds", style="bold"))
+    console.print(table)
+    console.print(
+        Text("lookup: RMSE of the (scenario, time step) lookup table on val, which sees no image.", style="dim")
+    )
+
+
+def changes(runs: Sequence[Run]) -> dict[str, Change]:
+    """Return the Change of each reported metric over ``runs``, the seeds of one sampler; what none logged is absent."""
+    logs = [_read_log(run.folder / "metrics.jsonl") for run in runs]
+    result = {}
+    for name in REPORTED:
+        series = [points for log in logs if (points := [row for row in log if isinstance(row.get(name), int | float)])]
+        if series:
+            result[name] = Change(
+                first=sum(points[0][name] for points in series) / len(series),
+                last=sum(points[-1][name] for points in series) / len(series),
+                first_step=int(series[0][0]["step"]),
+                last_step=int(series[0][-1]["step"]),
+            )
+    return result
+
+
+def _rows(label: str, runs: Sequence[Run]) -> list[list[str]]:
+    found = changes(runs)
+    if not found:
+        return [[label, "no finished run", *[MISSING] * 5]]
+    lookup = mean([run.numbers[LOOKUP] for run in runs if LOOKUP in run.numbers])
+    rows = []
+    for name, change in found.items():
+        numbers = NumberFormat.of((change.first, change.last))
+        rows.append(
+            [
+                "" if rows else label,
+                name,
+                f"{change.first_step} to {change.last_step}",
+                numbers.text(change.first),
+                numbers.text(change.last),
+                MISSING if change.percent is None else f"{change.percent:+.1f} %",
+                numbers.text(lookup) if name.endswith("rmse") else "",
+            ]
+        )
+    return rows
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    rows = []
+    if not path.exists():
+        raise UserError(f"{path}: missing; expected the log of a finished run. Train the run again or leave it out.")
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(
+                f"{path}: line {number} is not JSON ({error}); train the run again or leave it out."
+            ) from error
+    return rows

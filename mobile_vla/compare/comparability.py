@@ -1,0 +1,70 @@
+"""Refuse to rank runs that were not given the same problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobile_vla.compare.runs import Run
+from mobile_vla.errors import UserError
+
+MUST_AGREE = {
+    "data_hash": "the episodes",
+    "split_hash": "the split into train and val",
+    "steps": "the budget",
+    "batch_size": "the budget",
+    "commit": "the code",
+}
+"""Keys of ``summary.json`` that ranked runs share, and what each stands for."""
+
+REFERENCE_PREFIX = "baseline/"
+"""Of a reference predictor's keys in ``summary.json``: ``baseline/<name>/rmse[/dimension]``."""
+
+REFERENCE_TOLERANCE = 1e-6
+"""Relative. A reference predictor depends on data, split and windows alone: runs that disagree on it were not measured
+on the same targets (another window_size, padding or action set)."""
+
+MAX_NAMED_FOLDERS = 6
+
+
+class ComparabilityError(UserError):
+    """Runs cannot be ranked together; the message says which key has which values in which runs."""
+
+
+def require_comparable(runs: Sequence[Run]) -> None:
+    """Raise ComparabilityError unless all finished ``runs`` share data, split, budget, code and val targets.
+
+    Runs that did not finish are not ranked, so they may lack these keys or differ in them.
+    """
+    ranked = [run for run in runs if run.is_done]
+    problems = [
+        _describe(key, meaning, ranked)
+        for key, meaning in MUST_AGREE.items()
+        if len({str(run.summary.get(key)) for run in ranked}) > 1
+    ]
+    references = sorted({key for run in ranked for key in run.numbers if key.startswith(REFERENCE_PREFIX)})
+    problems += [_describe(key, "the val targets", ranked) for key in references if _has_spread(key, ranked)]
+    if problems:
+        raise ComparabilityError(
+            "These runs cannot be ranked together:\n"
+            + "\n".join(problems)
+            + "\nCompare only runs that agree (one folder each), or train the odd ones again with the same data, "
+            "split, steps, batch size and commit."
+        )
+
+
+def _has_spread(key: str, runs: Sequence[Run]) -> bool:
+    values = [run.numbers[key] for run in runs if key in run.numbers]
+    return max(values) - min(values) > REFERENCE_TOLERANCE * max(map(abs, values))
+
+
+def _describe(key: str, meaning: str, runs: Sequence[Run]) -> str:
+    folders: dict[object, list[Path]] = {}
+    for run in runs:
+        folders.setdefault(run.summary.get(key, "(not recorded)"), []).append(run.folder)
+    lines = [f"  {key} ({meaning}) differs:"]
+    for value, where in folders.items():
+        named = ", ".join(path.name for path in where[:MAX_NAMED_FOLDERS])
+        more = f" and {len(where) - MAX_NAMED_FOLDERS} more" if len(where) > MAX_NAMED_FOLDERS else ""
+        lines.append(f"    {value} in {named}{more}")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""Turn runs into one row a sampler: spread over seeds and paired difference to a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mobile_vla.compare.comparability import MUST_AGREE, REFERENCE_PREFIX, require_comparable
+from mobile_vla.compare.runs import Run, runs_by_label
+from mobile_vla.compare.statistics import PairedDifference, mean, paired_difference, standard_deviation
+from mobile_vla.errors import UserError
+from mobile_vla.schema import ACTION_UNITS
+
+PRIMARY = "val/rmse"
+"""The one metric that ranks, at the last step; every other is secondary. Lower is better."""
+
+LOOKUP = "baseline/scenario_time_lookup/rmse"
+"""The reference predictor that sees the scenario and the time step and no image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric of one sampler: its ``values`` by seed and its difference to the baseline (None for the baseline)."""
+
+    values: Mapping[int, float]
+    difference: PairedDifference | None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds, None without a value."""
+        return mean(self.values.values())
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds, None for fewer than two."""
+        return standard_deviation(self.values.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """All runs of one sampler (``label``), finished or not, and its ``metrics`` over the finished ones."""
+
+    label: str
+    runs: tuple[Run, ...]
+    metrics: Mapping[str, Metric]
+
+    @property
+    def num_done(self) -> int:
+        """Runs that spent their whole budget."""
+        return self.count("done")
+
+    def count(self, status: str) -> int:
+        """Count the runs in ``status``."""
+        return sum(run.status == status for run in self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Samplers side by side, best mean of ``primary`` first and those without one last.
+
+    ``shared`` holds what the finished runs have in common (the keys of MUST_AGREE), ``reference`` the reference
+    predictors' figures under their summary names.
+    """
+
+    baseline: str
+    primary: str
+    rows: tuple[Row, ...]
+    shared: Mapping[str, object]
+    reference: Mapping[str, float]
+
+    @property
+    def baseline_row(self) -> Row | None:
+        """The baseline's row, None if it is absent or has no value to compare with."""
+        return next((row for row in self.ranked if row.label == self.baseline), None)
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Rows that have a value of the primary metric."""
+        return tuple(row for row in self.rows if row.metrics[self.primary].values)
+
+    @property
+    def unfinished(self) -> tuple[tuple[str, Run], ...]:
+        """Label and run of everything that failed, stopped or still runs."""
+        return tuple((row.label, run) for row in self.rows for run in row.runs if not run.is_done)
+
+    @property
+    def action_unit(self) -> str | None:
+        """Unit of the actions' errors, None where the action dimensions do not share one."""
+        prefix = f"{self.primary}/"
+        names = {key.removeprefix(prefix) for row in self.rows for key in row.metrics if key.startswith(prefix)}
+        units = {ACTION_UNITS[name] for name in names & ACTION_UNITS.keys()}
+        return units.pop() if len(units) == 1 else None
+
+
+def compare_runs(runs: Sequence[Run], *, baseline: str = "shuffled") -> Comparison:
+    """Compare finished runs by treatment; runs that did not finish are kept beside them, out of every number.
+
+    Raises ComparabilityError if they were not given the same problem, UserError if a treatment finished one seed twice.
+    """
+    require_comparable(runs)
+    groups = runs_by_label(runs)
+    done = {label: _by_seed(label, members) for label, members in groups.items()}
+    names = list(
+        dict.fromkeys([PRIMARY, *(key for run in runs if run.is_done for key in run.numbers if _is_metric(key))])
+    )
+    values = {label: {name: _values(seeds, name) for name in names} for label, seeds in done.items()}
+    rows = [
+        Row(
+            label=label,
+            runs=tuple(members),
+            metrics={
+                name: Metric(
+                    values=values[label][name],
+                    difference=None
+                    if label == baseline
+                    else paired_difference(values[label][name], values.get(baseline, {}).get(name, {})),
+                )
+                for name in names
+            },
+        )
+        for label, members in groups.items()
+    ]
+    ranked_runs = [run for run in runs if run.is_done]
+    return Comparison(
+        baseline=baseline,
+        primary=PRIMARY,
+        rows=tuple(sorted(rows, key=_rank)),
+        shared={key: ranked_runs[0].summary.get(key) if ranked_runs else None for key in MUST_AGREE},
+        reference={key: value for run in ranked_runs for key, value in run.numbers.items() if _is_reference(key)},
+    )
+
+
+def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
+    seeds: dict[int, Run] = {}
+    for run in runs:
+        if not run.is_done or run.seed is None:
+            continue
+        if run.seed in seeds:
+            raise UserError(
+                f"{label} finished seed {run.seed} twice, in {seeds[run.seed].folder} and {run.folder}; expected one "
+                "run a sampler and seed. Compare a narrower folder, or move one of the two out of it."
+            )
+        seeds[run.seed] = run
+    return dict(sorted(seeds.items()))
+
+
+def _values(seeds: Mapping[int, Run], name: str) -> dict[int, float]:
+    return {seed: run.numbers[name] for seed, run in seeds.items() if name in run.numbers}
+
+
+def _is_reference(key: str) -> bool:
+    return key.startswith(REFERENCE_PREFIX)
+
+
+def _is_metric(key: str) -> bool:
+    return not _is_reference(key) and key not in MUST_AGREE and key != "seed"
+
+
+def _rank(row: Row) -> tuple[float, str]:
+    centre = row.metrics[PRIMARY].mean
+    return (math.inf if centre is None else centre, row.label)

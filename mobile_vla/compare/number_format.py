@@ -1,0 +1,40 @@
+"""Write numbers so that a column can be read downwards, and nothing that is missing looks like a number."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MISSING = "—"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberFormat:
+    """Write one column's numbers with equally many decimals."""
+
+    decimals: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> NumberFormat:
+        """Choose 4 decimals, or 5 where the median of ``values`` is below 0.01; one that diverged changes nothing."""
+        magnitudes = [abs(value) for value in values if value is not None]
+        is_small = bool(magnitudes) and statistics.median(magnitudes) < 0.01
+        return cls(decimals=5 if is_small else 4)
+
+    def text(self, value: float | None, *, sign: str = "") -> str:
+        """Return at most 9 characters: other than 0 is never written as 0, and 100 or more loses its decimals."""
+        if value is None:
+            return MISSING
+        if value != 0 and (abs(value) < 0.5 * 10**-self.decimals or abs(value) >= 10_000):
+            return f"{value:{sign}.1e}"
+        return f"{value:{sign}.4g}" if abs(value) >= 100 else f"{value:{sign}.{self.decimals}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration to two or three digits: ``43 s``, ``12 min`` or ``3.2 h``."""
+    if seconds is None:
+        return MISSING
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,177 @@
+"""Load run folders and name them by what was chosen, never by where they lie."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeGuard
+
+from mobile_vla.errors import UserError
+
+STATUSES = ("done", "failed", "stopped", "running")
+
+UNKNOWN = "unknown"
+"""The label of a run that left no record of its sampler."""
+
+NOT_A_TREATMENT = frozenset(
+    {"sampler", "seed", "study", "resume", "logger", "trainer.steps", "trainer.batch_size", "trainer.epochs"}
+)
+"""Choices and overrides that make no two treatments of two runs; a budget that differs is refused, not labelled."""
+
+LEFT_UNSAID = ("none", "null", "None")
+"""Options that mean *off*: a label says ``augmentation=mirror`` and stays silent about ``augmentation=none``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run as its folder records it.
+
+    ``status`` is one of STATUSES; a run without a readable summary is ``failed`` and ``error`` says so in one line.
+    ``settings`` maps config groups to the chosen option and overridden keys to their value, as text. ``summary`` is
+    ``summary.json``, empty if there is none.
+    """
+
+    folder: Path
+    sampler: str
+    seed: int | None
+    status: str
+    error: str | None
+    settings: Mapping[str, str]
+    summary: Mapping[str, object]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run spent its whole budget, so that it may be ranked."""
+        return self.status == "done"
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The finite numbers of the summary; text, booleans, NaN and infinities are missing."""
+        return {key: float(value) for key, value in self.summary.items() if _is_finite_number(value)}
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """Load every run folder at or below ``folder``, in the order of their paths.
+
+    A run folder holds ``manifest.json`` with the choices of the run, or only the ``.hydra`` folder of a job that died
+    before it wrote one. Raises UserError if there is none.
+    """
+    folders = {path.parent for path in folder.rglob("manifest.json")}
+    folders |= {path.parent.parent for path in folder.rglob(".hydra/hydra.yaml")}
+    runs = [run for path in sorted(folders) if (run := _load_run(path)) is not None]
+    if not runs:
+        raise UserError(
+            f"{folder}: found no run folder (one with a manifest.json) here or below; expected the folder of a "
+            "run or of a multirun. Pass the folder that the training printed at its end."
+        )
+    return runs
+
+
+def runs_by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Group runs by treatment: the sampler and every other recorded choice that differs between ``runs``.
+
+    Labels read ``stratified``, ``stratified tau=4`` (the sampler's own options) or ``shuffled, augmentation=mirror``
+    (anything else). Seed, budget and logging are no treatment. A key that was not overridden has its default, which
+    counts as a value of its own and is left unsaid.
+    """
+    runs = list(runs)
+    recorded = [run.settings for run in runs if run.settings]
+    keys = sorted({key for settings in recorded for key in settings})
+    differing = [key for key in keys if len({settings.get(key) for settings in recorded}) > 1]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_label(run, differing), []).append(run)
+    return groups
+
+
+def _load_run(folder: Path) -> Run | None:
+    """Load one folder; None where ``manifest.json`` is a sound file about something else than a run."""
+    manifest, manifest_problem = _read_manifest(folder)
+    if manifest_problem is None and "choices" not in manifest:
+        return None
+    summary, summary_problem = _read_json_object(folder / "summary.json")
+    settings = _settings(manifest)
+    seed, status = manifest.get("seed", summary.get("seed")), summary.get("status")
+    problem = manifest_problem or summary_problem
+    if problem is None and status not in STATUSES:
+        problem = f"summary.json has status {status!r}, not one of {', '.join(STATUSES)}"
+    if problem is None and not isinstance(seed, int):
+        problem = f"manifest.json has seed {seed!r}, not an integer"
+    return Run(
+        folder=folder,
+        sampler=settings.get("sampler") or str(summary.get("sampler", UNKNOWN)),
+        seed=seed if isinstance(seed, int) else None,
+        status="failed" if problem else str(status),
+        error=_first_line(problem or summary.get("error")),
+        settings=settings,
+        summary=summary,
+    )
+
+
+def _read_json_object(path: Path) -> tuple[dict[str, object], str | None]:
+    """Return the object in ``path`` and None, or an empty one and what is wrong with the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, f"{path.name} is missing: the run was killed, or it has only just begun"
+    except (OSError, ValueError) as error:
+        return {}, f"{path.name} cannot be read: {error}"
+    if not isinstance(content, dict):
+        return {}, f"{path.name} holds a {type(content).__name__}, not an object"
+    return content, None
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, object], str | None]:
+    """Return the manifest and None, or as much as is known of the run and what is wrong."""
+    if (folder / "manifest.json").exists():
+        return _read_json_object(folder / "manifest.json")
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
+    overrides = list(OmegaConf.select(config, "hydra.overrides.task") or ())
+    seeds = [text.removeprefix("seed=") for text in overrides if text.startswith("seed=")]
+    recorded = {
+        "choices": dict(OmegaConf.select(config, "hydra.runtime.choices") or {}),
+        "overrides": overrides,
+        "seed": int(seeds[-1]) if seeds and seeds[-1].isdecimal() else None,
+    }
+    return recorded, "manifest.json is missing: the run ended before it was set up, or it has only just begun"
+
+
+def _settings(manifest: Mapping[str, object]) -> dict[str, str]:
+    choices, overrides = manifest.get("choices"), manifest.get("overrides")
+    choices = choices if isinstance(choices, dict) else {}
+    settings = {key: str(option) for key, option in choices.items() if not key.startswith("hydra/")}
+    for override in overrides if isinstance(overrides, list) else ():
+        key, _, value = str(override).lstrip("+").partition("=")
+        if key.startswith("~"):
+            key, value = key[1:], "removed"
+        if key not in choices:
+            settings[key] = value
+    return settings
+
+
+def _label(run: Run, differing: Iterable[str]) -> str:
+    own, other = "", ""
+    for key in differing:
+        value = run.settings.get(key)
+        if value is None or key in NOT_A_TREATMENT or key.startswith("logger."):
+            continue
+        if key.startswith("sampler."):
+            own += f" {key.removeprefix('sampler.')}={value}"
+        elif value not in LEFT_UNSAID:
+            other += f", {key}={value}"
+    return run.sampler + own + other
+
+
+def _is_finite_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _first_line(text: object) -> str | None:
+    lines = str(text or "").strip().splitlines()
+    return lines[0] if lines else None

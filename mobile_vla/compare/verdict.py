@@ -1,0 +1,80 @@
+"""Say in sentences what a comparison shows, and when it shows nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
+from mobile_vla.compare.statistics import MIN_SEEDS
+
+
+def verdict(comparison: Comparison) -> list[str]:
+    """Return one to three sentences: what differs from the baseline, the lookup table, and how much to believe it."""
+    sentences = [_effects(comparison), _lookup(comparison), _indicative(comparison)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def is_indicative(row: Row, primary: str) -> bool:
+    """Whether the row rests on too few seeds to be more than a hint."""
+    return 0 < len(row.metrics[primary].values) < MIN_SEEDS
+
+
+def _effects(comparison: Comparison) -> str:
+    if not comparison.ranked:
+        return f"No finished run has {comparison.primary}: there is nothing to compare."
+    if comparison.baseline_row is None:
+        return (
+            f"The baseline '{comparison.baseline}' is not among the finished runs, so the differences are left empty. "
+            f"Choose one of: {'; '.join(row.label for row in comparison.ranked)}."
+        )
+    others = [row for row in comparison.ranked if row.label != comparison.baseline]
+    if not others:
+        return f"Only {comparison.baseline} finished: there is nothing to compare it with."
+    differences = {row.label: row.metrics[comparison.primary].difference for row in others}
+    sure = {name: d.mean for name, d in differences.items() if d and d.mean is not None and d.excludes_zero}
+    too_few = [name for name, d in differences.items() if d is None or d.interval is None]
+    unsure = [name for name in differences if name not in sure and name not in too_few]
+    parts = []
+    if sure:
+        effects = [
+            f"{name} is {'better' if centre < 0 else 'worse'} by {abs(centre):.2g}" for name, centre in sure.items()
+        ]
+        parts.append(
+            f"Paired by seed with {comparison.baseline}, {_listed(effects)} in {comparison.primary} "
+            "(95 % t intervals that exclude 0, each for one comparison alone)."
+        )
+    if unsure and not sure and not too_few:
+        parts.append(
+            f"The data cannot tell these samplers apart: every 95 % interval against {comparison.baseline} holds 0."
+        )
+    elif unsure:
+        parts.append(f"The data cannot tell {_listed(unsure)} from {comparison.baseline}.")
+    if too_few:
+        parts.append(
+            f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {_listed(too_few)}."
+        )
+    return " ".join(parts)
+
+
+def _lookup(comparison: Comparison) -> str:
+    reference = comparison.reference.get(LOOKUP)
+    means = {row.label: row.metrics[comparison.primary].mean for row in comparison.ranked}
+    if reference is None or not means:
+        return ""
+    beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
+    if len(beaten) == len(means):
+        return "No sampler beats the (scenario, time step) lookup: these policies have learned nothing visual."
+    if beaten:
+        return f"No better than the (scenario, time step) lookup, which sees no image: {_listed(beaten)}."
+    return ""
+
+
+def _indicative(comparison: Comparison) -> str:
+    if any(is_indicative(row, comparison.primary) for row in comparison.rows):
+        return f"* fewer than {MIN_SEEDS} seeds: indicative."
+    return ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

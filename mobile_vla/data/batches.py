@@ -1,0 +1,105 @@
+"""Gather windows into batches: one copy out of the frame store, no decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mobile_vla.data.frames import FrameStore
+from mobile_vla.schema import ACTION_NAMES, Batch, Episode, WindowTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What the N windows of a table predict from their current frame on.
+
+    ``actions_NKA`` physical units, zero where ``mask_NK`` is False; ``frame_NK`` their frames in the episode;
+    ``previous_NA`` the action before the current frame (zero, standing still, before the first).
+    """
+
+    actions_NKA: NDArray[np.float32]
+    mask_NK: NDArray[np.bool_]
+    frame_NK: NDArray[np.int64]
+    previous_NA: NDArray[np.float32]
+
+
+class WindowReader:
+    """Reads the windows of one table: ``gather(ids)`` is a pure function of the ids.
+
+    Keeps all actions of its episodes in memory and the frames memory-mapped.
+    """
+
+    def __init__(
+        self,
+        *,
+        windows: WindowTable,
+        episodes: Mapping[str, Episode],
+        frames: FrameStore,
+        window_size: int,
+        fwd_pred_next_n: int,
+        action_names: Sequence[str],
+    ) -> None:
+        self.windows = windows
+        self._frames = frames.images_FYXC
+        self._num_history = window_size
+        self._num_actions = fwd_pred_next_n
+        listed = [episodes[name] for name in windows.episode_names]
+        self._instructions = [e.instruction for e in listed]
+        self._first_row = np.array([frames.first_row[e.name] for e in listed], np.int64)
+        self._lengths = np.array([e.num_frames for e in listed], np.int64)
+        self._first_action = np.cumsum(self._lengths) - self._lengths
+        columns = [ACTION_NAMES.index(name) for name in action_names]
+        self._actions_FA = np.concatenate([e.actions[:, columns] for e in listed])
+
+    def gather(self, ids: NDArray[np.int64]) -> Batch:
+        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked."""
+        episode = self.windows.episode[ids]
+        length = self._lengths[episode][:, None]
+        history = self.windows.start[ids][:, None].astype(np.int64) + np.arange(self._num_history)
+        history_BT = (history >= 0) & (history < length)
+        rows = self._first_row[episode][:, None] + np.clip(history, 0, length - 1)
+        images_BTYXC = np.take(self._frames, rows, axis=0)
+        if not history_BT.all():
+            images_BTYXC[~history_BT] = 0
+        actions_BTKA, mask_BTK = self.targets(ids)
+        return Batch(
+            # A view: the pixels stay channels-last in memory, which is also what the convolutions like best.
+            images_BTCYX=torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3),
+            history_BT=torch.from_numpy(history_BT),
+            actions_BTKA=torch.from_numpy(actions_BTKA),
+            mask_BTK=torch.from_numpy(mask_BTK),
+            instruction=tuple(self._instructions[e] for e in episode),
+            scenario=tuple(self.windows.scenario_names[s] for s in self.windows.scenario[ids]),
+            window_ids=ids,
+        )
+
+    def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the actions [B, T, K, A] that the windows ``ids`` predict, in physical units, and their mask [B, T, K]."""
+        episode = self.windows.episode[ids]
+        length = self._lengths[episode][:, None, None]
+        history = self.windows.start[ids][:, None, None].astype(np.int64) + np.arange(self._num_history)[:, None]
+        action = history + np.arange(self._num_actions)
+        mask_BTK = (history >= 0) & (action < length)
+        rows = self._first_action[episode][:, None, None] + np.clip(action, 0, length - 1)
+        actions_BTKA = self._actions_FA[rows]
+        actions_BTKA[~mask_BTK] = 0
+        return actions_BTKA, mask_BTK
+
+    def current_targets(self) -> Targets:
+        """Return what every window of the table predicts from its current frame on."""
+        length = self._lengths[self.windows.episode][:, None]
+        current = self.windows.start[:, None].astype(np.int64) + self._num_history - 1
+        frame_NK = current + np.arange(self._num_actions)
+        mask_NK = frame_NK < length
+        rows = self._first_action[self.windows.episode][:, None] + np.minimum(frame_NK, length - 1)
+        before = self._first_action[self.windows.episode] + np.maximum(current[:, 0] - 1, 0)
+        return Targets(
+            actions_NKA=self._actions_FA[rows] * mask_NK[..., None],
+            mask_NK=mask_NK,
+            frame_NK=frame_NK,
+            previous_NA=np.where(current > 0, self._actions_FA[before], 0),
+        )

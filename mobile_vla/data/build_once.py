@@ -1,0 +1,30 @@
+"""Build a derived folder (data set, frame cache) once, however many runs want it at the same time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist.
+
+    The folder appears by one rename when it is whole. Runs that start together wait for the first one and then use its
+    result; what a killed run left behind is removed by the next.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if folder.is_dir():
+            return folder
+        temporary = folder.with_name(folder.name + ".partial")
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        build(temporary)
+        temporary.rename(folder)
+    return folder

@@ -1,0 +1,203 @@
+"""Open a data set: from a folder of episode files to splits, windows and readers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.data.episodes import Instruction, scan_episodes
+from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames
+from mobile_vla.data.scenario import UNKNOWN, compile_grammars
+from mobile_vla.data.split import Split, split_episodes
+from mobile_vla.data.windows import Padding, build_windows
+from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
+
+
+class Generator(Protocol):
+    """Makes a data set that is not there yet."""
+
+    def ensure(self, root: Path) -> Path:
+        """Return the folder of episodes below ``root``, generating it first where it is missing."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDataset:
+    """A data set that is ready to train on: everything below is read and checked.
+
+    ``data_hash`` covers the files' content, what was read from their names and the window settings: runs that share it
+    (and the split) are measured on the same targets. ``windows`` has the parts ``train``, ``val`` and, where scenarios
+    are held out, ``unseen``. ``problems`` are the files that were skipped, ``warnings`` the oddities that were
+    tolerated.
+    """
+
+    episodes: Mapping[str, Episode]
+    split: Split
+    windows: Mapping[str, WindowTable]
+    readers: Mapping[str, WindowReader]
+    action_names: tuple[str, ...]
+    image: ImageOptions
+    data_hash: str
+    problems: tuple[DataError, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Which episodes, and how they are read, split and cut into windows. See conf/dataset/h5.yaml for each option."""
+
+    path: str | None
+    generator: Generator | None
+    datasets_dir: str
+    cache_dir: str
+    num_workers: NonNegativeInt
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt]
+    resize: Literal["direct", "letterbox"]
+    channel_order: Literal["rgb", "bgr"]
+    actions: Sequence[Literal["linear_x", "linear_y", "angular_z"]]
+    instruction: Instruction
+    grammars: Mapping[str, str]
+    window_size: PositiveInt
+    fwd_pred_next_n: PositiveInt
+    padding: Padding
+    val_fraction: float
+    split_seed: NonNegativeInt
+    unseen: Sequence[str]
+    on_bad_episode: Literal["error", "skip"]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise ConfigError(
+                f"dataset.val_fraction={self.val_fraction}: expected a share between 0 and 1, such as 0.2."
+            )
+        if not self.actions or list(self.actions) != [name for name in ACTION_NAMES if name in self.actions]:
+            raise ConfigError(
+                f"dataset.actions={list(self.actions)}: expected one or more of {', '.join(ACTION_NAMES)}, each once, in that order."
+            )
+        if (self.path is None) == (self.generator is None):
+            raise ConfigError(
+                "dataset.path: give the folder of your episodes (dataset=h5 dataset.path=DIR), or a dataset that makes its own "
+                "(dataset=sim); exactly one of path and generator must be set."
+            )
+
+    @property
+    def image(self) -> ImageOptions:
+        """The image settings that the frame cache is keyed by."""
+        size = self.image_size
+        return ImageOptions(
+            size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+            resize=self.resize,
+            channel_order=self.channel_order,
+        )
+
+    def folder(self) -> Path:
+        """Return the folder of episode files, generating them first where the data set makes its own."""
+        if self.generator is not None:
+            return self.generator.ensure(Path(self.datasets_dir))
+        assert self.path is not None
+        return Path(self.path).expanduser()
+
+    def scan(self) -> tuple[list[Episode], list[DataError], FrameStore, dict[str, str]]:
+        """Read every file, pixels included: usable episodes, what is wrong with the others, frames, content digests."""
+        episodes, problems = scan_episodes(
+            self.folder(),
+            grammars=compile_grammars(self.grammars),
+            instruction=self.instruction,
+            action_names=self.actions,
+        )
+        cache_dir = Path(self.cache_dir)
+        digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
+        frames, undecodable = open_frames(
+            episodes, options=self.image, digests=digests, cache_dir=cache_dir, num_workers=self.num_workers
+        )
+        usable = [e for e in episodes if e.name not in undecodable]
+        return usable, [*problems, *undecodable.values()], frames, digests
+
+    def open(self) -> OpenDataset:
+        """Return the data set ready for training; ``DataError`` lists every unusable file unless they are to be skipped."""
+        episodes, problems, frames, digests = self.scan()
+        if problems and self.on_bad_episode == "error":
+            raise DataError(summarise_problems(problems))
+        if not episodes:
+            raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
+        split = split_episodes(episodes, val_fraction=self.val_fraction, seed=self.split_seed, unseen=self.unseen)
+        by_name = {e.name: e for e in episodes}
+        parts = {"train": split.train, "val": split.val, "unseen": split.unseen}
+        windows = {
+            part: build_windows(
+                [by_name[name] for name in names],
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                padding=self.padding,
+            )
+            for part, names in parts.items()
+            if names
+        }
+        readers = {
+            part: WindowReader(
+                windows=table,
+                episodes=by_name,
+                frames=frames,
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                action_names=self.actions,
+            )
+            for part, table in windows.items()
+        }
+        content = json.dumps(
+            [
+                [self.window_size, self.fwd_pred_next_n, self.padding, list(self.actions)],
+                sorted((e.name, digests[e.name], e.instruction, e.scenario) for e in episodes),
+            ]
+        )
+        return OpenDataset(
+            episodes=by_name,
+            split=split,
+            windows=windows,
+            readers=readers,
+            action_names=tuple(self.actions),
+            image=self.image,
+            data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
+            problems=tuple(problems),
+            warnings=tuple(_oddities(episodes, windows, problems)),
+        )
+
+
+def summarise_problems(problems: Sequence[DataError]) -> str:
+    """Return all problems as one message, one a line."""
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return (
+        f"{len(problems)} episode file(s) cannot be used:\n{lines}\n"
+        "Mend or remove them, or set dataset.on_bad_episode=skip to go on without them."
+    )
+
+
+def _oddities(
+    episodes: Sequence[Episode], windows: Mapping[str, WindowTable], problems: Sequence[DataError]
+) -> list[str]:
+    found = []
+    if problems:
+        found.append(
+            f"{len(problems)} bad episode file(s) skipped: " + "; ".join(str(p).split(":", 1)[0] for p in problems)
+        )
+    sizes = Counter(e.image_shape[:2] for e in episodes)
+    if len(sizes) > 1:
+        listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())
+        found.append(f"mixed image sizes, all are resized: {listed}")
+    num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
+    if num_unknown:
+        found.append(f"{num_unknown} of {len(episodes)} episodes match no grammar: scenario '{UNKNOWN}'")
+    for part, table in windows.items():
+        without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
+        if without:
+            found.append(f"{len(without)} {part} episode(s) are shorter than a window and are never used")
+    return found

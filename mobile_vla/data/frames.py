@@ -1,0 +1,158 @@
+"""Decode and resize every frame once, into one memory-mapped uint8 array that all later runs share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mobile_vla.data.build_once import build_once
+from mobile_vla.data.episodes import read_images
+from mobile_vla.errors import DataError
+from mobile_vla.progress import track
+from mobile_vla.schema import Episode
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+CACHE_VERSION = 1
+"""Part of every cache key: raise it when the same settings give other pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """How a recorded frame becomes the policy's image; serving must use the same.
+
+    ``size`` is (rows, columns) in pixels. ``direct`` stretches to it; ``letterbox`` keeps the aspect and fills with
+    black. ``channel_order`` is the file's own; images here are always RGB.
+    """
+
+    size: tuple[int, int]
+    resize: Literal["direct", "letterbox"]
+    channel_order: Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStore:
+    """All frames of a data set: ``images_FYXC`` RGB uint8 (memory-mapped), and the first row of each episode by name."""
+
+    images_FYXC: NDArray[np.uint8]
+    first_row: Mapping[str, int]
+
+
+def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
+    """Turn one recorded frame [Y, X, 3] into the policy's RGB image of ``options.size`` (antialiased bilinear)."""
+    if options.channel_order == "bgr":
+        image_YXC = image_YXC[..., ::-1]
+    rows, columns = options.size
+    height, width = image_YXC.shape[:2]
+    if (height, width) == (rows, columns):
+        return np.ascontiguousarray(image_YXC)
+    if options.resize == "direct":
+        return _resize(image_YXC, rows, columns)
+    scale = min(rows / height, columns / width)
+    inner_rows, inner_columns = max(round(height * scale), 1), max(round(width * scale), 1)
+    top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
+    canvas = np.zeros((rows, columns, 3), np.uint8)
+    canvas[top : top + inner_rows, left : left + inner_columns] = _resize(image_YXC, inner_rows, inner_columns)
+    return canvas
+
+
+def _resize(image_YXC: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    picture = Image.fromarray(np.ascontiguousarray(image_YXC))
+    return np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
+    """Return the content digest of each file by its stem; a file is read again only when its size or time changed."""
+    memo_path = cache_dir / "file_digests.json"
+    memo: dict[str, str] = json.loads(memo_path.read_text()) if memo_path.is_file() else {}
+    keys = {}
+    for path in paths:
+        status = path.stat()
+        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    fresh = {key: _digest(path) for path, key in keys.items() if key not in memo}
+    if fresh:
+        memo |= fresh
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        temporary = memo_path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(memo))
+        temporary.replace(memo_path)
+    return {path.stem: memo[key] for path, key in keys.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+
+
+def open_frames(
+    episodes: Sequence[Episode], *, options: ImageOptions, digests: Mapping[str, str], cache_dir: Path, num_workers: int
+) -> tuple[FrameStore, dict[str, DataError]]:
+    """Return the frames of ``episodes``, building the cache first where it is missing, and by name what did not decode.
+
+    The cache is keyed by the files' content and by ``options``; several runs that start together build it once. The
+    frames of an episode that did not decode are black: the caller must not use it.
+    """
+    key = json.dumps([CACHE_VERSION, asdict(options), [(e.name, digests[e.name]) for e in episodes]])
+    folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+    lengths = [e.num_frames for e in episodes]
+    first_rows = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    shape = (first_rows[-1], *options.size, 3)
+    build_once(
+        folder, partial(_build, episodes=episodes, first_rows=first_rows, options=options, num_workers=num_workers)
+    )
+    problems = {name: DataError(text) for name, text in json.loads((folder / "problems.json").read_text()).items()}
+    images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=shape)
+    store = FrameStore(
+        images_FYXC=images, first_row={e.name: row for e, row in zip(episodes, first_rows, strict=False)}
+    )
+    return store, problems
+
+
+def _build(
+    folder: Path, *, episodes: Sequence[Episode], first_rows: Sequence[int], options: ImageOptions, num_workers: int
+) -> None:
+    shape = (first_rows[-1], *options.size, 3)
+    np.memmap(folder / "frames.u8", np.uint8, mode="w+", shape=shape).flush()
+    decode = partial(_decode_into, folder / "frames.u8", shape, options)
+    jobs = [(episode.path, row) for episode, row in zip(episodes, first_rows, strict=False)]
+    results = run_parallel(decode, jobs, num_workers=num_workers, description="decoding episodes")
+    problems = {episode.name: text for episode, text in zip(episodes, results, strict=True) if text}
+    (folder / "problems.json").write_text(json.dumps(problems))
+
+
+def _decode_into(frames: Path, shape: tuple[int, ...], options: ImageOptions, job: tuple[Path, int]) -> str:
+    """Decode one episode into its rows; return what is wrong with it, or nothing."""
+    path, first_row = job
+    try:
+        images = read_images(path)
+    except DataError as problem:
+        return str(problem)
+    target = np.memmap(frames, np.uint8, mode="r+", shape=shape)
+    for offset, image in enumerate(images):
+        target[first_row + offset] = prepare_image(image, options)
+    target.flush()
+    return ""
+
+
+def run_parallel(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str
+) -> list[Result]:
+    """Return ``work(job)`` for each job in order, in ``num_workers`` processes, with a progress bar."""
+    if num_workers <= 1:
+        return [work(job) for job in track(jobs, description=description)]
+    # "spawn": forking a process that holds torch's threads can hang.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        return list(track(pool.map(work, jobs), description=description, total=len(jobs)))

@@ -1,0 +1,47 @@
+"""Turn the fields of an options dataclass into command-line flags and back."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import field, fields
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Options = TypeVar("Options")
+
+
+def option(default: Any, meaning: str) -> Any:
+    """Declare a dataclass field with its default and the sentence that ``--help`` shows."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
+def add_flags(parser: argparse.ArgumentParser, options_class: type) -> None:
+    """Add a ``--flag`` for each field: ``--flag/--no-flag`` for a bool, the word ``none`` where None is allowed."""
+    hints = get_type_hints(options_class)
+    for entry in fields(options_class):
+        flag = "--" + entry.name.replace("_", "-")
+        default = entry.default if isinstance(entry.default, str) else str(entry.default).lower()
+        text = f"{entry.metadata['meaning']} (default: {default})".replace("%", "%%")
+        if hints[entry.name] is bool:
+            parser.add_argument(flag, default=entry.default, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            parser.add_argument(flag, default=entry.default, type=_reader(hints[entry.name]), help=text)
+
+
+def options_from(args: argparse.Namespace, options_class: type[Options]) -> Options:
+    """Build the options from parsed arguments; the class itself checks the values."""
+    return options_class(**{entry.name: getattr(args, entry.name) for entry in fields(options_class)})  # pyright: ignore
+
+
+def _reader(hint: Any) -> Callable[[str], Any]:
+    """Return what turns a flag's text into a value of type ``hint``: a plain type, or one with None beside it."""
+    if get_origin(hint) is not UnionType:
+        return hint
+    (kind,) = (part for part in get_args(hint) if part is not NoneType)
+
+    def read(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    read.__name__ = f"{kind.__name__} or none"  # argparse names it in its error
+    return read

@@ -1,0 +1,129 @@
+"""Plan where the episodes of a DonkeyCar tub begin and end."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mobile_vla.data.importers.flags import option
+from mobile_vla.data.importers.tub import Record
+from mobile_vla.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TubOptions:
+    """Where a tub is split and what its commands mean. Raises ConfigError for values that cannot work.
+
+    ``max_frames`` is 200 (10 s at DonkeyCar's 20 Hz) so that a tub that is one single drive still has episodes to split
+    train and val by: 1,000 frames, one catalog, give five. Shorter pieces would give more of them, but a window ends at
+    a piece's end, and frames beside a cut look alike: both costs grow with the number of cuts.
+    """
+
+    split_at_deleted: bool = option(True, "begin a new episode after a frame that is marked deleted")
+    split_at_session: bool = option(True, "begin a new episode where the session changes")
+    split_at_index_jump: bool = option(True, "begin a new episode where indexes are missing or go back")
+    max_clock_gap_s: float | None = option(
+        1.0, "begin a new episode where neighbours are further apart, or the clock goes back, in seconds; none: never"
+    )
+    min_frames: int = option(20, "drop (and count) episodes of fewer frames")
+    max_frames: int | None = option(200, "cut longer runs into consecutive episodes of so many frames; none: never")
+    throttle_scale: float = option(1.0, "linear_x at full throttle, in m/s")
+    angle_scale: float = option(1.0, "size of angular_z at full angle, in rad/s")
+    frame_rate_hz: float | None = option(
+        None, "frames per second, stored with each episode; none: from the time stamps"
+    )
+    instruction: str = option("Follow the track", "the language instruction of every episode")
+
+    def __post_init__(self) -> None:
+        for name in ("max_clock_gap_s", "frame_rate_hz"):
+            value = getattr(self, name)
+            if value is not None and not (0 < value < math.inf):
+                raise ConfigError(f"{name} is {value}, expected a number above 0, or none.")
+        for name in ("throttle_scale", "angle_scale"):
+            if not math.isfinite(getattr(self, name)) or getattr(self, name) == 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number other than 0.")
+        if self.min_frames < 1:
+            raise ConfigError(f"min_frames is {self.min_frames}, expected 1 or more.")
+        if self.max_frames is not None and self.max_frames < self.min_frames:
+            raise ConfigError(
+                f"max_frames is {self.max_frames}, expected at least min_frames ({self.min_frames}), or none."
+            )
+        if not self.instruction.strip():
+            raise ConfigError("instruction is empty, expected a sentence.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodePlan:
+    """The frames of each episode, and what was dropped for being below ``min_frames``.
+
+    ``short_runs`` are whole runs, ``tails`` what remained of a run after its last cut. Every record is in exactly one
+    of the three. ``breaks`` counts the ends of runs by reason; ``longest_run`` is in frames.
+    """
+
+    episodes: list[list[Record]]
+    short_runs: list[list[Record]]
+    tails: list[list[Record]]
+    breaks: Mapping[str, int]
+    num_runs: int
+    num_cut_runs: int
+    longest_run: int
+
+
+def plan_episodes(records: Sequence[Record], deleted: Collection[int], options: TubOptions) -> EpisodePlan:
+    """Split ``records`` (the kept ones, in recorded order) at every break and cut long runs to ``max_frames``. Pure.
+
+    ``deleted`` holds the indexes of the deleted records; they tell a deletion from an index that never was.
+    """
+    runs, breaks = _split_runs(records, sorted(deleted), options)
+    long_runs = [run for run in runs if len(run) >= options.min_frames]
+    cuts = [_cut_run(run, options.max_frames) for run in long_runs]
+    pieces = [piece for cut in cuts for piece in cut]
+    return EpisodePlan(
+        episodes=[piece for piece in pieces if len(piece) >= options.min_frames],
+        short_runs=[run for run in runs if len(run) < options.min_frames],
+        tails=[piece for piece in pieces if len(piece) < options.min_frames],
+        breaks=breaks,
+        num_runs=len(runs),
+        num_cut_runs=sum(len(cut) > 1 for cut in cuts),
+        longest_run=max(map(len, runs), default=0),
+    )
+
+
+def _split_runs(
+    records: Sequence[Record], deleted: Sequence[int], options: TubOptions
+) -> tuple[list[list[Record]], Counter[str]]:
+    """Split ``records`` at every break and count the breaks by reason. The runs hold every record once, in order."""
+    runs: list[list[Record]] = []
+    breaks: Counter[str] = Counter()
+    for i, record in enumerate(records):
+        reason = _break_between(records[i - 1], record, deleted, options) if i > 0 else None
+        if reason:
+            breaks[reason] += 1
+        if reason or i == 0:
+            runs.append([])
+        runs[-1].append(record)
+    return runs, breaks
+
+
+def _break_between(before: Record, after: Record, deleted: Sequence[int], options: TubOptions) -> str | None:
+    """Return the first rule that parts two neighbours, or None. ``deleted`` is sorted."""
+    num_deleted = max(0, bisect_left(deleted, after.index) - bisect_right(deleted, before.index))
+    if options.split_at_deleted and num_deleted > 0:
+        return "deleted frames"
+    if options.split_at_session and before.session_id != after.session_id:
+        return "session changes"
+    if options.split_at_index_jump and after.index - before.index != 1 + num_deleted:
+        return "index jumps"
+    gap_s = (after.timestamp_ms - before.timestamp_ms) / 1000
+    if options.max_clock_gap_s is not None and not 0 <= gap_s <= options.max_clock_gap_s:
+        return "clock gaps"
+    return None
+
+
+def _cut_run(run: Sequence[Record], max_frames: int | None) -> list[list[Record]]:
+    """Cut a run into consecutive pieces of ``max_frames``; the last piece holds what remains."""
+    size = max_frames or len(run)
+    return [list(run[start : start + size]) for start in range(0, len(run), size)]

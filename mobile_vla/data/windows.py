@@ -1,0 +1,62 @@
+"""Cut episodes into windows: the table that samplers draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.schema import Episode, WindowTable
+
+Padding = Literal["none", "end", "both"]
+
+
+def build_windows(
+    episodes: Sequence[Episode], *, window_size: int, fwd_pred_next_n: int, padding: Padding
+) -> WindowTable:
+    """Return every window of ``episodes``, episode after episode, in time order.
+
+    ``none``: all window_size + fwd_pred_next_n frames exist (the report's rule, one frame more than the targets need).
+    ``end``: the history exists, targets may run past the end. ``both``: every frame is the current frame of one window.
+    An episode too short for its rule has no window; ``ConfigError`` when none has one.
+    """
+    lengths = np.array([e.num_frames for e in episodes], np.int64)
+    first, last = start_range(lengths, window_size=window_size, fwd_pred_next_n=fwd_pred_next_n, padding=padding)
+    counts = np.maximum(last - first + 1, 0)
+    if counts.sum() == 0:
+        raise ConfigError(
+            f"no episode has a window: dataset.padding={padding} with window_size={window_size} and fwd_pred_next_n="
+            f"{fwd_pred_next_n} needs {window_size + (fwd_pred_next_n if padding == 'none' else 0)} frames, and the longest of "
+            f"{len(episodes)} episodes has {lengths.max(initial=0)}. Use a shorter window or dataset.padding=both."
+        )
+    episode = np.repeat(np.arange(len(episodes)), counts)
+    within = np.arange(len(episode)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = np.repeat(first, counts) + within
+    length = lengths[episode]
+    current = start + window_size - 1
+    names = tuple(sorted({e.scenario for e, count in zip(episodes, counts, strict=True) if count}))
+    scenario_of = np.array([names.index(e.scenario) if e.scenario in names else -1 for e in episodes])
+    return WindowTable(
+        episode=episode.astype(np.int32),
+        start=start.astype(np.int32),
+        progress=np.round(1000 * current / (length - 1)).astype(np.int16),
+        scenario=scenario_of[episode].astype(np.int16),
+        pad_start=np.maximum(-start, 0).astype(np.int16),
+        pad_end=np.maximum(current + fwd_pred_next_n - length, 0).astype(np.int16),
+        episode_names=tuple(e.name for e in episodes),
+        scenario_names=names,
+    )
+
+
+def start_range(
+    lengths: NDArray[np.int64], *, window_size: int, fwd_pred_next_n: int, padding: Padding
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and the last valid start of episodes of ``lengths`` frames; last < first where there is none."""
+    if padding == "none":
+        return np.zeros_like(lengths), lengths - window_size - fwd_pred_next_n
+    if padding == "end":
+        return np.zeros_like(lengths), lengths - window_size
+    return np.full_like(lengths, 1 - window_size), lengths - window_size

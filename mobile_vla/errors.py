@@ -1,0 +1,13 @@
+"""Name the errors that are meant for the person at the keyboard."""
+
+
+class UserError(ValueError):
+    """Something given to us cannot be used; the message says what was given, what was expected and what to do."""
+
+
+class ConfigError(UserError):
+    """The composed config cannot be run."""
+
+
+class DataError(UserError):
+    """An episode file, folder or tub cannot be used."""

@@ -1,0 +1,73 @@
+"""Predict without looking: the reference predictors that a policy has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.data.batches import Targets
+from mobile_vla.evaluation.rmse import rmse_by_dimension
+from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
+
+BASELINES = ("mean", "hold_last", "time_lookup", "scenario_time_lookup")
+
+
+def baseline_metrics(
+    *, train: Sequence[Episode], windows: WindowTable, targets: Targets, action_names: Sequence[str]
+) -> dict[str, float]:
+    """Return ``baseline/<name>/rmse[/dimension]`` on ``targets``, everything learnt from the ``train`` episodes alone.
+
+    ``mean``: the mean train action. ``hold_last``: the action before the current frame, held (it sees what the policy
+    does not). ``time_lookup``: the mean train action at that time step of an episode. ``scenario_time_lookup``: the
+    same by scenario; what neither table holds falls back to the table before it.
+    """
+    columns = [ACTION_NAMES.index(name) for name in action_names]
+    by_time = TimeLookup(train, columns)
+    shape = targets.actions_NKA.shape
+    predictions = {
+        "mean": np.broadcast_to(by_time.mean, shape),
+        "hold_last": np.broadcast_to(targets.previous_NA[:, None], shape),
+        "time_lookup": by_time(targets.frame_NK),
+        "scenario_time_lookup": _by_scenario(train, windows, targets, columns, by_time),
+    }
+    result = {}
+    for name in BASELINES:
+        result |= rmse_by_dimension(
+            f"baseline/{name}/rmse", np.square(predictions[name] - targets.actions_NKA), targets.mask_NK, action_names
+        )
+    return result
+
+
+class TimeLookup:
+    """The mean action at each time step of ``episodes``; beyond the longest, their overall mean."""
+
+    def __init__(self, episodes: Iterable[Episode], columns: Sequence[int]) -> None:
+        actions = [e.actions[:, columns].astype(np.float64) for e in episodes]
+        self.mean = np.concatenate(actions).mean(0)
+        sums = np.zeros((max(map(len, actions)), len(columns)))
+        counts = np.zeros(len(sums))
+        for action in actions:
+            sums[: len(action)] += action
+            counts[: len(action)] += 1
+        self.table = sums / counts[:, None]
+
+    def __call__(self, frame: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the mean action [..., A] at the time steps ``frame`` [...]."""
+        inside = frame < len(self.table)
+        return np.where(inside[..., None], self.table[np.minimum(frame, len(self.table) - 1)], self.mean)
+
+
+def _by_scenario(
+    train: Sequence[Episode], windows: WindowTable, targets: Targets, columns: Sequence[int], by_time: TimeLookup
+) -> NDArray[np.float64]:
+    predicted = by_time(targets.frame_NK)
+    for index, scenario in enumerate(windows.scenario_names):
+        members = [e for e in train if e.scenario == scenario]
+        rows = windows.scenario == index
+        if members and rows.any():
+            lookup = TimeLookup(members, columns)
+            known = (targets.frame_NK[rows] < len(lookup.table))[..., None]
+            predicted[rows] = np.where(known, lookup(targets.frame_NK[rows]), predicted[rows])
+    return predicted

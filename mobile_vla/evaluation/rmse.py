@@ -1,0 +1,76 @@
+"""Take root mean squared errors once, at the end, over all targets that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.data.batches import Targets
+from mobile_vla.schema import NUM_PHASES, WindowTable
+
+
+def masked_rmse(squared_NKA: NDArray[np.floating], mask_NK: NDArray[np.bool_]) -> float | None:
+    """Return sqrt(sum of masked squared errors / count), or None where there is no target."""
+    count = int(mask_NK.sum()) * squared_NKA.shape[-1]
+    if count == 0:
+        return None
+    return float(np.sqrt(np.sum(squared_NKA, where=mask_NK[..., None], dtype=np.float64) / count))
+
+
+def rmse_by_dimension(
+    name: str, squared_NKA: NDArray[np.floating], mask_NK: NDArray[np.bool_], action_names: Sequence[str]
+) -> dict[str, float]:
+    """Return ``name`` and ``name/<dimension>`` in physical units."""
+    result = {name: masked_rmse(squared_NKA, mask_NK)}
+    for index, dimension in enumerate(action_names):
+        result[f"{name}/{dimension}"] = masked_rmse(squared_NKA[..., index : index + 1], mask_NK)
+    return {key: value for key, value in result.items() if value is not None}
+
+
+def rmse_by_part(
+    name: str,
+    squared_NKA: NDArray[np.floating],
+    *,
+    targets: Targets,
+    windows: WindowTable,
+    action_names: Sequence[str],
+    critical_threshold: float,
+) -> dict[str, float]:
+    """Return ``name`` over all targets and by dimension, horizon step, phase, scenario and critical segment.
+
+    Parts are ``/<dimension>``, ``/horizon_<k>`` (1 is the current frame's own action), ``/phase_<i>`` (tenth of the
+    episode the current frame stands in), ``/scenario_<name>`` with ``/scenario_mean`` over them, and ``/critical``:
+    targets whose frame begins or ends a change of action, see ``critical_targets``. A part without targets is left out.
+    """
+    mask_NK = targets.mask_NK
+    result: dict[str, float | None] = dict(rmse_by_dimension(name, squared_NKA, mask_NK, action_names))
+    for k in range(mask_NK.shape[1]):
+        result[f"{name}/horizon_{k + 1}"] = masked_rmse(squared_NKA[:, k : k + 1], mask_NK[:, k : k + 1])
+    for phase in range(NUM_PHASES):
+        rows = windows.phase == phase
+        result[f"{name}/phase_{phase}"] = masked_rmse(squared_NKA[rows], mask_NK[rows])
+    scenarios = []
+    for index, scenario in enumerate(windows.scenario_names):
+        rows = windows.scenario == index
+        value = masked_rmse(squared_NKA[rows], mask_NK[rows])
+        result[f"{name}/scenario_{scenario}"] = value
+        scenarios += [value] if value is not None else []
+    result[f"{name}/scenario_mean"] = float(np.mean(scenarios)) if scenarios else None
+    critical_NK = mask_NK & critical_targets(targets, threshold=critical_threshold)
+    result[f"{name}/critical"] = masked_rmse(squared_NKA, critical_NK)
+    return {key: value for key, value in result.items() if value is not None}
+
+
+def critical_targets(targets: Targets, *, threshold: float) -> NDArray[np.bool_]:
+    """Return which targets [N, K] stand at a change of action: they differ from the one before or the one after.
+
+    Two actions differ when any dimension moves by more than ``threshold`` of its standard deviation over ``targets``.
+    """
+    actions = targets.actions_NKA
+    step_A = threshold * actions[targets.mask_NK].std(0)
+    before = np.concatenate([targets.previous_NA[:, None], actions[:, :-1]], axis=1)
+    changes_NK = (np.abs(actions - before) > step_A).any(-1) & targets.mask_NK
+    after = np.concatenate([changes_NK[:, 1:], np.zeros_like(changes_NK[:, :1])], axis=1)
+    return changes_NK | after

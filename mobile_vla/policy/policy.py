@@ -1,0 +1,105 @@
+"""Predict the next actions at every frame of a window: backbone, head and normaliser in one module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.schema import Batch
+
+
+class Backbone(Protocol):
+    """Encodes each frame together with the instruction."""
+
+    feature_dim: int
+
+    def __call__(self, images_BTCYX: torch.Tensor, instruction: tuple[str, ...]) -> torch.Tensor:
+        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions."""
+        ...
+
+
+class Head(Protocol):
+    """Runs over the window and predicts a chunk of actions at every frame."""
+
+    def __call__(self, features_BTD: torch.Tensor) -> torch.Tensor:
+        """Return normalised actions [B, T, K, A]."""
+        ...
+
+
+class BackboneFactory(Protocol):
+    """A backbone's options, its data still open."""
+
+    def __call__(self) -> nn.Module:
+        """Return the backbone."""
+        ...
+
+
+class HeadFactory(Protocol):
+    """A head's options, its sizes still open."""
+
+    def __call__(self, *, feature_dim: int, fwd_pred_next_n: int, num_actions: int) -> nn.Module:
+        """Return the head for these sizes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one forward pass says: ``loss_B`` per window, and ``actions_BKA`` at the current frame in physical units."""
+
+    loss_B: torch.Tensor
+    actions_BKA: torch.Tensor
+
+
+class Policy(nn.Module):
+    """A policy of any backbone and head. Its state dict holds all that inference needs, the normaliser included."""
+
+    def __init__(
+        self,
+        *,
+        backbone: BackboneFactory,
+        head: HeadFactory,
+        loss: Literal["mse", "huber"],
+        normalizer: Normalizer,
+        fwd_pred_next_n: int,
+        num_actions: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone()
+        self.head = head(
+            feature_dim=self.backbone.feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions
+        )
+        self.normalizer = normalizer
+        self._loss = {"mse": functional.mse_loss, "huber": functional.huber_loss}[loss]
+
+    def forward(self, batch: Batch) -> Answer:
+        """Return loss and prediction of a batch.
+
+        The loss of a window is the mean over its existing targets (all T frames, K actions, A dimensions) in normalised
+        units, and 0 for a window without any. Absent history frames reach the head as zero features.
+        """
+        features_BTD = self.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
+        predicted_BTKA = self.head(features_BTD)
+        target_BTKA = self.normalizer.normalize(batch.actions_BTKA)
+        error_BTKA = self._loss(predicted_BTKA, target_BTKA, reduction="none")
+        # where, not a product: a masked target must not reach the loss even as NaN or infinity.
+        error_BTKA = torch.where(batch.mask_BTK[..., None], error_BTKA, 0.0)
+        count_B = batch.mask_BTK.sum((1, 2)) * error_BTKA.shape[-1]
+        return Answer(
+            loss_B=error_BTKA.sum((1, 2, 3)) / count_B.clamp(min=1),
+            actions_BKA=self.normalizer.denormalize(predicted_BTKA[:, -1]),
+        )
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> torch.Tensor:
+        """Return the actions [B, K, A] from the current frame on, in physical units."""
+        return self(batch).actions_BKA
+
+    def num_parameters(self) -> tuple[int, int]:
+        """Return (trainable, total) numbers of parameters."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, is_trainable in sizes if is_trainable), sum(n for n, _ in sizes)

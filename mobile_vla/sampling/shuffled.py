@@ -1,0 +1,42 @@
+"""Draw windows uniformly, p = 1/N: a new permutation of all windows each pass, or independently with replacement.
+
+Source: common practice (a shuffling data loader); the honest baseline beside ``sequential``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.sampling.passes import draw_from_passes, remember_last
+from mobile_vla.sampling.scores import Scores
+from mobile_vla.schema import Draw, WindowTable
+from mobile_vla.streams import Stream
+
+
+class Shuffled:
+    """Every window once a pass unless ``replacement``; a batch may span the end of a pass."""
+
+    def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, replacement: bool) -> None:
+        self.windows = windows
+        self._batch_size = batch_size
+        self._stream = stream
+        self._replacement = replacement
+        self._order = remember_last(lambda which: stream.at(which).permutation(len(windows)))
+
+    def draw(self, step: int, scores: Scores) -> Draw:
+        """See ``Sampler.draw``; scores are not looked at."""
+        if self._replacement:
+            return Draw.unweighted(self._stream.at(step).integers(0, len(self.windows), self._batch_size))
+        first = step * self._batch_size
+        return Draw.unweighted(
+            draw_from_passes(self._order, num_windows=len(self.windows), first=first, count=self._batch_size)
+        )
+
+    def probabilities(self, scores: Scores) -> NDArray[np.float64]:
+        """See ``Sampler.probabilities``: uniform."""
+        return np.full(len(self.windows), 1 / len(self.windows))
+
+    def no_effect_reason(self) -> str | None:
+        """See ``Sampler.no_effect_reason``: shuffled is what the others are held against."""
+        return None

@@ -1,0 +1,121 @@
+"""Hold the plain data that crosses the project's boundaries.
+
+Shape legend, used as suffixes of array and tensor names:
+
+    N windows       B windows of a batch    E episodes      S scenarios
+    T history frames (``window_size``)      K predicted actions (``fwd_pred_next_n``)
+    A action dimensions                     C Y X image channels (RGB), rows, columns
+
+History frame i of a window predicts actions i .. i+K-1, its own included, so a window touches T frames and T+K-1
+actions. The *current* frame is the last of the history: the one a robot would be standing at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
+"""The columns of an episode file's ``actions``, in order: m/s (forward), m/s (left), rad/s (counter-clockwise)."""
+
+ACTION_UNITS = {"linear_x": "m/s", "linear_y": "m/s", "angular_z": "rad/s"}
+
+NUM_PHASES = 10
+"""Equal bins of episode progress that phase figures are given for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One recorded episode without its images.
+
+    ``actions`` is [num_frames, A] float32 in physical units, A the file's own columns (2 or 3). ``fields`` are the
+    named groups of the file-name grammar; ``scenario`` is what they say, or ``unknown``.
+    """
+
+    name: str
+    path: Path
+    num_frames: int
+    actions: NDArray[np.float32]
+    instruction: str
+    scenario: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTable:
+    """All windows of one split: integer columns, one row a window. Samplers see this and nothing else.
+
+    ``start`` is the frame of the first history position and is negative where history is missing; ``progress`` is the
+    current frame's place in its episode in thousandths (0..1000); ``pad_start`` and ``pad_end`` count the missing
+    frames and actions. ``episode`` and ``scenario`` index ``episode_names`` and ``scenario_names``.
+    """
+
+    episode: NDArray[np.int32]
+    start: NDArray[np.int32]
+    progress: NDArray[np.int16]
+    scenario: NDArray[np.int16]
+    pad_start: NDArray[np.int16]
+    pad_end: NDArray[np.int16]
+    episode_names: tuple[str, ...]
+    scenario_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    @property
+    def phase(self) -> NDArray[np.int16]:
+        """Bin of episode progress, 0 .. NUM_PHASES-1."""
+        return np.minimum(self.progress * NUM_PHASES // 1000, NUM_PHASES - 1).astype(np.int16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A sampler's answer for one step: ``ids`` [B] rows of the window table, ``weights`` [B] for the loss."""
+
+    ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def unweighted(cls, ids: NDArray[np.int64]) -> Draw:
+        """Give every drawn window the loss weight 1."""
+        return cls(ids=ids.astype(np.int64), weights=np.ones(len(ids), np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a policy sees, on one device.
+
+    ``images_BTCYX`` is uint8, or float in [0, 1] after augmentation; frames that do not exist are zero and False in
+    ``history_BT``. ``actions_BTKA`` are physical units, ``mask_BTK`` is False where the history frame or the action
+    does not exist. ``instruction`` and ``scenario`` hold B texts.
+    """
+
+    images_BTCYX: torch.Tensor
+    history_BT: torch.Tensor
+    actions_BTKA: torch.Tensor
+    mask_BTK: torch.Tensor
+    instruction: tuple[str, ...]
+    scenario: tuple[str, ...]
+    window_ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.window_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the tensors to ``device``; nothing is copied when they are there."""
+        return replace(
+            self,
+            images_BTCYX=self.images_BTCYX.to(device, non_blocking=True),
+            history_BT=self.history_BT.to(device, non_blocking=True),
+            actions_BTKA=self.actions_BTKA.to(device, non_blocking=True),
+            mask_BTK=self.mask_BTK.to(device, non_blocking=True),
+        )

@@ -1,0 +1,123 @@
+"""Collect the embedded data set: an expert's drives over all scenarios, unevenly spread as real collections are."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.data.build_once import build_once
+from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.sim.expert import MAX_FRAMES, MIN_FRAMES, drive, succeeds
+from mobile_vla.sim.instructions import instruction
+from mobile_vla.sim.recording import Recording, episode_names, write_recordings
+from mobile_vla.sim.scene import Scenario, Scene, sample_scene
+from mobile_vla.streams import Stream
+
+GENERATOR_VERSION = 1
+"""Raise it whenever the same settings give other bytes: it is part of every data set's folder name."""
+
+SCENARIO_SHARES: Mapping[str, Mapping[str, float]] = {
+    "num_boxes": {"1": 0.62, "2": 0.38},
+    "layout": {"hori": 0.58, "vert": 0.42},
+    "side": {"left": 0.55, "right": 0.45},
+    "placement": {"core": 0.70, "variant": 0.30},
+    "distance": {"close": 0.25, "medium": 0.45, "far": 0.30},
+}
+"""How common each field's values are; 1box_hori_left_core_medium is the commonest cell, as in the real collections."""
+
+_MAX_DRIVES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimEpisodes:
+    """The data set ``sim``: settings that say what it holds, and where to find it once generated.
+
+    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: this one); the bytes do not depend
+    on it.
+    """
+
+    num_episodes: int
+    seed: int
+    image_size: int
+    num_workers: int
+
+    def __post_init__(self) -> None:
+        require_positive({"num_episodes": self.num_episodes, "image_size": self.image_size})
+
+    def ensure(self, root: Path) -> Path:
+        """Return the folder of episode files below ``root``, generating it first if it is not there."""
+        settings = {"num_episodes": self.num_episodes, "seed": self.seed, "image_size": self.image_size}
+        return build_once(dataset_folder(root, "sim", settings), self._generate)
+
+    def _generate(self, folder: Path) -> None:
+        recordings = record(num_episodes=self.num_episodes, seed=self.seed)
+        write_recordings(recordings, folder, image_size=self.image_size, num_workers=self.num_workers)
+
+
+def require_positive(settings: Mapping[str, int]) -> None:
+    """Raise ConfigError naming every generator setting that is below 1."""
+    wrong = [f"{key}={value}" for key, value in settings.items() if value < 1]
+    if wrong:
+        raise ConfigError(f"dataset.generator: {', '.join(wrong)}; expected 1 or more")
+
+
+def dataset_folder(root: Path, name: str, settings: Mapping[str, int]) -> Path:
+    """Return ``root/<name>-<key>``, the key being a hash of the settings and of the generator's version."""
+    content = json.dumps({"version": GENERATOR_VERSION, **settings}, sort_keys=True)
+    return root / f"{name}-{hashlib.blake2b(content.encode(), digest_size=6).hexdigest()}"
+
+
+def record(*, num_episodes: int, seed: int) -> list[Recording]:
+    """Drive every episode of the data set; no two have the same actions.
+
+    A pure function of its arguments. Raises UserError if a scenario cannot be driven.
+    """
+    stream = Stream(seed, "sim")
+    spread = spread_scenarios(num_episodes)
+    scenarios = [spread[place] for place in stream.child("order").at(0).permutation(num_episodes)]
+    names = episode_names([scenario.name for scenario in scenarios], stream=stream.child("names"))
+    recordings: list[Recording] = []
+    driven: set[bytes] = set()
+    for index, (scenario, name) in enumerate(zip(scenarios, names, strict=True)):
+        scene = sample_scene(scenario, stream.child("scene"), position=index)
+        actions = _drive_anew(scene, stream.child("drive"), index, driven)
+        driven.add(actions.tobytes())
+        phrase_rng = stream.child("instruction").at(index)
+        text = instruction(side=scenario.side, num_boxes=scenario.num_boxes, rng=phrase_rng)
+        recordings.append(Recording(name=name, scene=scene, actions=actions, instruction=text))
+    return recordings
+
+
+def spread_scenarios(num_episodes: int) -> list[Scenario]:
+    """Apportion episodes to scenarios by the product of SCENARIO_SHARES, largest remainders first; no chance in it."""
+    cells = list(itertools.product(*(shares.items() for shares in SCENARIO_SHARES.values())))
+    wanted = num_episodes * np.array([np.prod([share for _, share in cell]) for cell in cells])
+    counts = np.floor(wanted).astype(int)
+    by_remainder = np.argsort(counts - wanted, kind="stable")
+    counts[by_remainder[: num_episodes - counts.sum()]] += 1
+    scenarios = [_scenario(*(value for value, _ in cell)) for cell in cells]
+    return [scenario for scenario, count in zip(scenarios, counts, strict=True) for _ in range(count)]
+
+
+def _scenario(num_boxes: str, layout: str, side: str, placement: str, distance: str) -> Scenario:
+    return Scenario(num_boxes=int(num_boxes), layout=layout, side=side, placement=placement, distance=distance)
+
+
+def _drive_anew(scene: Scene, stream: Stream, position: int, driven: set[bytes]) -> NDArray[np.float32]:
+    """Return the first successful drive of allowed length whose actions are not among ``driven``."""
+    for attempt in range(_MAX_DRIVES):
+        actions = drive(scene, stream.child(str(attempt)).at(position))
+        has_length = MIN_FRAMES <= len(actions) <= MAX_FRAMES
+        if has_length and succeeds(scene, actions) and actions.tobytes() not in driven:
+            return actions
+    raise UserError(
+        f"scenario {scene.scenario.name}: no new successful drive of {MIN_FRAMES} to {MAX_FRAMES} frames in "
+        f"{_MAX_DRIVES} tries; ask for fewer episodes (num_episodes)"
+    )

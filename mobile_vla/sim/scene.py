@@ -1,0 +1,198 @@
+"""Sample the robot's world: where things stand and how they look, without any physics engine.
+
+World frame: x forward, y left, z up, metres; the robot's heading is fixed along x. Nothing but ``Scene.scenario.side``
+knows which bottle is meant, and nothing is drawn from it, so no image can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobile_vla.errors import UserError
+from mobile_vla.sim.look import Look, sample_look
+from mobile_vla.streams import Stream
+
+ROBOT_RADIUS_M = 0.18
+ROBOT_SPEED_M_S = 1.15
+"""Speed along each axis while a key is held; two keys give a diagonal."""
+
+STEP_S = 0.1
+
+BOTTLE_RADIUS_M = 0.09
+STANDOFF_M = 0.5
+"""The place to stop is this far before the bottle."""
+
+STOP_TOLERANCE_M = 0.25
+
+BOX_HALF_SIZE_M = {"vert": (0.20, 0.15), "hori": (0.12, 0.28)}
+"""Half depth and half width: a vertical box points along the robot's way, a horizontal one lies across it."""
+
+BOTTLE_X_M = {"close": 2.1, "medium": 2.6, "far": 3.1}
+
+_ROOM_TO_PASS_M = ROBOT_RADIUS_M + 0.22
+_MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One cell of the collection: the fields of an episode's file name."""
+
+    num_boxes: int
+    layout: str
+    side: str
+    placement: str
+    distance: str
+
+    @property
+    def name(self) -> str:
+        """Return the fields in the file-name grammar, for example ``1box_hori_left_core_medium``."""
+        return f"{self.num_boxes}box_{self.layout}_{self.side}_{self.placement}_{self.distance}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Ranges (low, high) in metres that a scene is drawn from.
+
+    ``box_shift_m`` is how far a box may stand aside, to either side; ``box_gap_m`` is from box to box along x;
+    ``bottle_jitter_m`` moves each bottle along x on its own.
+    """
+
+    start_x_m: tuple[float, float] = (-0.12, 0.12)
+    start_y_m: tuple[float, float] = (-0.20, 0.20)
+    box_x_m: tuple[float, float]
+    box_shift_m: tuple[float, float]
+    box_gap_m: tuple[float, float]
+    bottle_y_m: tuple[float, float]
+    bottle_jitter_m: tuple[float, float]
+
+
+PLACEMENTS: Mapping[str, Placement] = {
+    "core": Placement(
+        box_x_m=(0.80, 0.95),
+        box_shift_m=(0.0, 0.08),
+        box_gap_m=(0.65, 0.75),
+        bottle_y_m=(0.62, 0.75),
+        bottle_jitter_m=(-0.05, 0.05),
+    ),
+    "variant": Placement(
+        box_x_m=(0.75, 1.05),
+        box_shift_m=(0.08, 0.25),
+        box_gap_m=(0.60, 0.80),
+        bottle_y_m=(0.55, 0.85),
+        bottle_jitter_m=(-0.12, 0.12),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """An upright box on the floor: centre and half sizes in metres."""
+
+    x: float
+    y: float
+    half_x: float
+    half_y: float
+    height: float
+
+    def distance(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """Return how far each floor point is from the box, 0 inside."""
+        return np.hypot(
+            np.maximum(np.abs(x - self.x) - self.half_x, 0), np.maximum(np.abs(y - self.y) - self.half_y, 0)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """The inner faces of the four walls, and their height, in metres."""
+
+    front_x: float
+    back_x: float
+    half_width: float
+    wall_height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One world to drive in. ``bottles`` maps ``left`` and ``right`` to the floor position of each bottle's axis."""
+
+    scenario: Scenario
+    start: tuple[float, float]
+    boxes: tuple[Box, ...]
+    bottles: Mapping[str, tuple[float, float]]
+    room: Room
+    look: Look
+
+    def goal(self, side: str | None = None) -> tuple[float, float]:
+        """Return the place before the bottle of ``side``, by default the one that the instruction names."""
+        x, y = self.bottles[side or self.scenario.side]
+        return x - STANDOFF_M, y
+
+    def clearance(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """Return the gap in metres between a robot at each point and the nearest thing; negative is contact."""
+        gaps = [box.distance(x, y) for box in self.boxes]
+        gaps += [np.hypot(x - bottle_x, y - bottle_y) - BOTTLE_RADIUS_M for bottle_x, bottle_y in self.bottles.values()]
+        gaps += [self.room.front_x - x, x - self.room.back_x, self.room.half_width - np.abs(y)]
+        return np.minimum.reduce(np.broadcast_arrays(*gaps)) - ROBOT_RADIUS_M
+
+
+def sample_scene(
+    scenario: Scenario, stream: Stream, *, position: int, placements: Mapping[str, Placement] = PLACEMENTS
+) -> Scene:
+    """Draw the scene at ``position`` of a stream; the side has no part in the draw.
+
+    Scenes where the robot could not stand before either bottle are drawn again. Raises UserError if the ranges leave
+    none.
+    """
+    placement = placements[scenario.placement]
+    layout_rng = stream.child("layout").at(position)
+    look = sample_look(stream.child("look").at(position))
+    for _ in range(_MAX_DRAWS):
+        scene = _draw_layout(scenario, placement, look, layout_rng)
+        if _has_room(scene):
+            return scene
+    raise UserError(
+        f"scenario {scenario.name}: no scene with room to stand before both bottles in {_MAX_DRAWS} draws; "
+        f"move the boxes or bottles of placement {scenario.placement!r} apart ({placement})"
+    )
+
+
+def _draw_layout(scenario: Scenario, placement: Placement, look: Look, rng: np.random.Generator) -> Scene:
+    half_x, half_y = BOX_HALF_SIZE_M[scenario.layout]
+    boxes = []
+    x = rng.uniform(*placement.box_x_m)
+    for _ in range(scenario.num_boxes):
+        y = rng.choice((-1, 1)) * rng.uniform(*placement.box_shift_m)
+        scale = rng.uniform(0.92, 1.08)
+        height = rng.uniform(0.16, 0.24)
+        boxes.append(Box(x=x, y=float(y), half_x=half_x * scale, half_y=half_y * scale, height=height))
+        x += rng.uniform(*placement.box_gap_m)
+    bottles = {
+        side: (
+            BOTTLE_X_M[scenario.distance] + rng.uniform(*placement.bottle_jitter_m),
+            sign * rng.uniform(*placement.bottle_y_m),
+        )
+        for side, sign in (("left", 1), ("right", -1))
+    }
+    return Scene(
+        scenario=scenario,
+        start=(rng.uniform(*placement.start_x_m), rng.uniform(*placement.start_y_m)),
+        boxes=tuple(boxes),
+        bottles=bottles,
+        room=Room(
+            front_x=rng.uniform(4.2, 5.2),
+            back_x=-rng.uniform(0.9, 1.3),
+            half_width=rng.uniform(1.7, 2.3),
+            wall_height=rng.uniform(0.9, 1.6),
+        ),
+        look=look,
+    )
+
+
+def _has_room(scene: Scene) -> bool:
+    """Tell whether the robot fits at the start and before both bottles, and no box stands in a bottle."""
+    standing = [scene.start, scene.goal("left"), scene.goal("right"), *scene.bottles.values()]
+    gap = min(float(box.distance(*place)) for place in standing for box in scene.boxes)
+    return gap > _ROOM_TO_PASS_M

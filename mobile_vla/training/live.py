@@ -1,0 +1,51 @@
+"""Show a run while it trains: a bar with the latest figures on a terminal, plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = {"train/loss": "loss", "val/rmse": "val rmse", "unseen/rmse": "unseen rmse"}
+
+
+class LiveProgress:
+    """A context manager whose ``show`` the loop calls before every step."""
+
+    def __init__(self, *, label: str, num_steps: int, console: Console) -> None:
+        self._label = label
+        self._num_steps = num_steps
+        self._latest: dict[str, float] = {}
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=num_steps, figures="")
+
+    def __enter__(self) -> LiveProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, step: int, row: Mapping[str, float]) -> None:
+        """Show where the run stands before ``step``; ``row`` is what was logged there, or empty."""
+        self._latest |= {name: row[key] for key, name in _SHOWN.items() if key in row}
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in self._latest.items())
+        self._bar.update(self._task, completed=step, figures=figures)
+        if "val/rmse" in row and self._bar.disable:
+            _log.info("%s: step %d of %d  %s", self._label, step, self._num_steps, figures)

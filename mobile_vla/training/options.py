@@ -1,0 +1,70 @@
+"""Hold the training budget and the optimiser's settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from mobile_vla.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The budget is ``steps`` x ``batch_size`` windows, or ``epochs`` passes' worth; see conf/trainer/default.yaml."""
+
+    steps: PositiveInt
+    epochs: PositiveFloat | None
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_steps: NonNegativeInt
+    decay_steps: PositiveInt | None
+    final_learning_rate: NonNegativeFloat
+    clip_grad_norm: PositiveFloat
+    eval_every: PositiveInt
+    log_every: PositiveInt
+    score_smoothing: float
+    stop_at_step: PositiveInt | None
+    device: str
+    num_threads: PositiveInt
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score_smoothing < 1:
+            raise ConfigError(
+                f"trainer.score_smoothing={self.score_smoothing}: expected a weight of the past in [0, 1), such as 0.5."
+            )
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"trainer.final_learning_rate={self.final_learning_rate} is above trainer.learning_rate={self.learning_rate}: "
+                "the rate decays, so give a lower one."
+            )
+
+    def num_steps(self, num_windows: int) -> int:
+        """Return the budget in steps; an epoch is ``num_windows`` draws, whatever the sampler makes of them."""
+        if self.epochs is None:
+            return self.steps
+        return math.ceil(self.epochs * num_windows / self.batch_size)
+
+    def learning_rate_at(self, step: int, *, num_steps: int) -> float:
+        """Return the rate of ``step``: a linear warm-up, then a cosine down to the final rate at ``decay_steps``."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        end = self.decay_steps or num_steps
+        progress = min((step - self.warmup_steps) / max(end - self.warmup_steps, 1), 1.0)
+        span = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def torch_device(self) -> torch.device:
+        """Return the device: ``auto`` takes a GPU where there is one."""
+        if self.device != "auto":
+            try:
+                device = torch.device(self.device)
+            except RuntimeError as error:
+                raise ConfigError(f"trainer.device={self.device}: expected auto, cpu, cuda or cuda:N.") from error
+            if device.type == "cuda" and not torch.cuda.is_available():
+                raise ConfigError(f"trainer.device={self.device}: no CUDA device here. Use trainer.device=auto.")
+            return device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")

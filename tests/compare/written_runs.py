@@ -1,0 +1,64 @@
+"""Write run folders as a training leaves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+SHARED = {"steps": 500, "batch_size": 32, "commit": "0123456789abcdef", "data_hash": "d1", "split_hash": "s1"}
+CHOICES = {"dataset": "sim", "model": "compact", "augmentation": "none", "hydra/launcher": "basic", "experiment": None}
+
+
+def write_run(
+    root: Path,
+    sampler: str,
+    seed: int,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    choices: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Iterable[Mapping[str, float]] = (),
+    **summary: Any,
+) -> Path:
+    """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary."""
+    folder = root / f"{len(list(root.glob('*')))}-anything"
+    folder.mkdir(parents=True)
+    manifest = {
+        "choices": {**CHOICES, "sampler": sampler, **(choices or {})},
+        "overrides": [f"sampler={sampler}", f"seed={seed}", *overrides],
+        "seed": seed,
+    }
+    content = {
+        "status": "done",
+        "sampler": sampler,
+        "seed": seed,
+        "wall_s": 95.0,
+        **SHARED,
+        **(metrics or {}),
+        **summary,
+    }
+    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "summary.json", {key: value for key, value in content.items() if value is not None})
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
+    return folder
+
+
+def write_failed(root: Path, sampler: str, seed: int, *, error: str) -> Path:
+    """Write a run that failed before it knew anything about its data."""
+    folder = write_run(root, sampler, seed)
+    write_json(folder / "summary.json", {"status": "failed", "error": error, "sampler": sampler, "seed": seed})
+    return folder
+
+
+def write_study(root: Path, rmse: Mapping[str, Iterable[float]], **summary: Any) -> None:
+    """Write one finished run a value: ``rmse`` holds the val/rmse of seeds 0, 1, ... by sampler."""
+    for sampler, values in rmse.items():
+        for seed, value in enumerate(values):
+            write_run(root, sampler, seed, metrics={"val/rmse": value, "val/loss": value**2, **summary})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON object; NaN is written as Python does, as a careless writer would."""
+    path.write_text(json.dumps(content))

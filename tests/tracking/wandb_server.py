@@ -1,0 +1,136 @@
+"""Stand in for a W&B server on the loopback interface and keep what wandb uploads to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Uploads:
+    """What arrived, by run id: the run's own record, its history rows by line, its files, its exit code."""
+
+    operations: list[str] = field(default_factory=list)
+    run: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    files: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    exit_code: dict[str, int] = field(default_factory=dict)
+
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the history in order, without wandb's own columns."""
+        lines = self.history[run_id]
+        return [{k: v for k, v in lines[i].items() if not k.startswith("_")} for i in sorted(lines)]
+
+    def config(self, run_id: str) -> dict[str, Any]:
+        """Return the run's config, without wandb's own entry."""
+        return {key: entry["value"] for key, entry in json.loads(self.run[run_id]["config"]).items() if key != "_wandb"}
+
+
+class WandbServer(ThreadingHTTPServer):
+    """Accept runs, or answer every request with ``refuse_with`` (an HTTP status)."""
+
+    daemon_threads = True
+
+    def __init__(self, *, refuse_with: int | None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.uploads = Uploads()
+        self.refuse_with = refuse_with
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def answer_graphql(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one GraphQL request with what wandb needs to go on."""
+        operation, variables = request["operationName"], request.get("variables", {})
+        self.uploads.operations.append(operation)
+        if operation == "Viewer":
+            return {"viewer": {"id": "user", "entity": "us", "username": "us", "flags": "{}", "teams": {"edges": []}}}
+        if operation == "UpsertBucket":
+            stated = {key: value for key, value in variables.items() if value is not None}
+            self.uploads.run[variables["name"]].update(stated)
+            return {"upsertBucket": {"bucket": self._bucket(variables["name"]), "inserted": True}}
+        if operation == "RunResumeStatus":
+            known = variables["name"] in self.uploads.run
+            return {"model": {"id": "project", "bucket": self._bucket(variables["name"]) if known else None}}
+        if operation == "CreateRunFiles":
+            where = f"{self.url}/upload/{variables['run']}"
+            files = [{"name": name, "uploadUrl": f"{where}/{name}"} for name in variables["files"]]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        return {}
+
+    def _bucket(self, run_id: str) -> dict[str, Any]:
+        run = self.uploads.run[run_id]
+        lines = self.uploads.history[run_id]
+        return {
+            "id": run_id,
+            "name": run_id,
+            "displayName": run["displayName"],
+            "project": {"id": "project", "name": run["project"], "entity": {"id": "entity", "name": "us"}},
+            "config": run["config"],
+            "summaryMetrics": "{}",
+            "historyLineCount": len(lines),
+            "historyTail": json.dumps([json.dumps(lines[max(lines)])] if lines else []),
+            "logLineCount": 0,
+            "eventsLineCount": 0,
+            "eventsTail": "[]",
+            "wandbConfig": json.dumps({"t": 1}),
+        }
+
+    def keep_stream(self, run_id: str, chunk: dict[str, Any]) -> None:
+        """Keep the history rows and the exit code of one file-stream request."""
+        history = chunk.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
+        for line, text in enumerate(history["content"], start=history["offset"]):
+            self.uploads.history[run_id][line] = json.loads(text)
+        if chunk.get("complete"):
+            self.uploads.exit_code[run_id] = chunk["exitcode"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: WandbServer  # type: ignore[assignment]
+
+    def do_POST(self) -> None:
+        body = self._body()
+        answer: dict[str, Any] = {}
+        if self.server.refuse_with is not None:
+            return self._reply(self.server.refuse_with, {"errors": [{"message": "refused by the test"}]})
+        if self.path == "/graphql":
+            answer = {"data": self.server.answer_graphql(json.loads(body))}
+        elif match := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+            self.server.keep_stream(match[1], json.loads(body))
+        return self._reply(200, answer)
+
+    def do_PUT(self) -> None:
+        _, _, run_id, name = self.path.split("/", 3)
+        self.server.uploads.files[run_id][name] = self._body().decode()
+        self._reply(200, {})
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _reply(self, status: int, answer: dict[str, Any]) -> None:
+        text = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+@contextmanager
+def wandb_server(*, refuse_with: int | None = None) -> Iterator[WandbServer]:
+    """Serve until the block ends."""
+    with WandbServer(refuse_with=refuse_with) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
