@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# hydra.run.dir needs it: a resumed run goes on in its own folder.
-OmegaConf.register_new_resolver("first_given", lambda *values: next(v for v in values if v is not None))
+# conf/config.yaml needs it: a resumed run goes on in its own folder.
+OmegaConf.register_new_resolver("if_given", lambda value, then, otherwise: otherwise if value is None else then)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,17 +55,25 @@ SET_BY_THE_RUN = {
 _OWN_KEYS = {"_target_", "_partial_"}
 
 
-def check_config(cfg: DictConfig) -> None:
+def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
     """Hold every value against the signature it will reach; ``ConfigError`` lists all errors of the config at once.
 
-    Unknown and missing keys, values of the wrong type, and options out of their list are found here, before anything is
-    read.
+    Unknown and missing keys, values of the wrong type, options out of their list and ``overrides`` that cancel
+    each other out are found here, before anything is read.
     """
     errors = [
         f"{key}: unknown key; expected one of {', '.join(sorted(ROOT_KEYS))}" for key in cfg if key not in ROOT_KEYS
     ]
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+    if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
+    if not isinstance(cfg.study, str):
+        errors.append(f"study: {cfg.study!r}; expected a text")
+    epochs = OmegaConf.select(cfg, "trainer.epochs")
+    if epochs is not None and any(override.startswith("trainer.steps=") for override in overrides):
+        errors.append(
+            f"trainer.steps: has no effect, as trainer.epochs={epochs} sets the budget; give one of them, "
+            "or trainer.epochs=null"
+        )
     missing = OmegaConf.missing_keys(cfg)
     errors += [f"{key}: required; give it on the command line ({key}=...)" for key in sorted(missing)]
     if not missing:
@@ -125,11 +135,29 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
     except (PydanticSchemaGenerationError, SchemaError):
         return []  # a protocol: what an object must do is not to be seen in its config
     try:
-        adapter.validate_python(value)
+        # Strict, as the value goes on as it is: 'no' must not pass for False and then be true.
+        # From JSON, where a list may stand for a tuple.
+        adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         found = {item["msg"].removeprefix("Value error, ") for item in error.errors()}
         return [f"{path}: {value!r}; {' or '.join(sorted(found))}"]
     return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything a run works with, built and checked; ``config`` is the resolved config as plain containers."""
+
+    config: dict[str, Any]
+    dataset: Dataset
+    data: OpenDataset
+    trainer: Trainer
+    num_steps: int
+    sampler: Sampler
+    augment: Pipeline
+    policy: Policy
+    evaluation: Evaluation
+    logger: Logger
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
@@ -137,37 +165,31 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     return _instantiate(cfg.dataset)
 
 
-def build_trainer(cfg: DictConfig) -> Trainer:
-    """Return budget and optimiser settings."""
-    return _instantiate(cfg.trainer)
-
-
-def build_evaluation(cfg: DictConfig) -> Evaluation:
-    """Return how the policy is measured."""
-    return _instantiate(cfg.evaluation)
-
-
-def build_logger(cfg: DictConfig) -> Logger:
-    """Return where metrics go beside the run folder."""
-    return _instantiate(cfg.logger)
-
-
-def build_sampler(cfg: DictConfig, data: OpenDataset) -> Sampler:
-    """Return the sampler over the train windows; its stream is ``seed``'s own."""
-    return _instantiate(
-        cfg.sampler,
-        windows=data.windows["train"],
-        batch_size=cfg.trainer.batch_size,
-        stream=Stream(cfg.seed, "sampler"),
+def build_run(cfg: DictConfig) -> Run:
+    """Read the data and build all parts of a checked config, each from its own random stream of ``seed``."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
+    # Before anything computes: the number of threads decides how sums are rounded.
+    torch.set_num_threads(trainer.num_threads)
+    data = dataset.open()
+    windows = data.windows["train"]
+    return Run(
+        config=typing.cast(dict[str, Any], config),
+        dataset=dataset,
+        data=data,
+        trainer=trainer,
+        num_steps=trainer.num_steps(len(windows)),
+        sampler=_instantiate(
+            cfg.sampler, windows=windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")
+        ),
+        augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
+        policy=_build_policy(cfg, data),
+        evaluation=_instantiate(cfg.evaluation),
+        logger=_instantiate(cfg.logger),
     )
 
 
-def build_augmentation(cfg: DictConfig) -> Pipeline:
-    """Return the train-time transforms."""
-    return _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
-
-
-def build_policy(cfg: DictConfig, data: OpenDataset) -> Policy:
+def _build_policy(cfg: DictConfig, data: OpenDataset) -> Policy:
     """Return the policy, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
     columns = [ACTION_NAMES.index(name) for name in data.action_names]
     actions = [data.episodes[name].actions[:, columns] for name in data.split.train]
@@ -192,11 +214,3 @@ def _instantiate(node: DictConfig, **given: object) -> Any:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def conflicting_overrides(overrides: Sequence[str]) -> str | None:
-    """Return what is wrong with overrides that cancel each other out, or None."""
-    keys = {override.lstrip("+").split("=", 1)[0] for override in overrides}
-    if {"trainer.steps", "trainer.epochs"} <= keys:
-        return "trainer.steps and trainer.epochs both set the budget: give one of them"
-    return None

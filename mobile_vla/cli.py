@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
-from mobile_vla.errors import UserError
+from mobile_vla.errors import ConfigError, UserError
 
 _CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -31,9 +31,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mobile_vla", description="Everything but training (run.py).")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    inspect = commands.add_parser("inspect", help="what a folder of episodes holds, what is wrong with it, what it can show")
+    inspect = commands.add_parser(
+        "inspect", help="what a folder of episodes holds, what is wrong with it, what it can show"
+    )
     inspect.add_argument("path", type=Path, help="folder of HDF5 episodes")
-    inspect.add_argument("overrides", nargs="*", help="config overrides, such as dataset.padding=none or dataset=sim_scripted")
+    inspect.add_argument(
+        "overrides",
+        nargs="*",
+        help="config overrides, such as dataset.padding=none or dataset.actions=[linear_x,angular_z]",
+    )
     inspect.set_defaults(run=_inspect)
 
     importing = commands.add_parser("import", help="turn recordings of another tool into episodes")
@@ -46,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="the comparison table of a multirun folder")
     compare.add_argument("folder", type=Path, help="a multirun folder, or any folder of run folders")
-    compare.add_argument("--baseline", default="shuffled", help="sampler the others are held against (default: shuffled)")
+    compare.add_argument(
+        "--baseline", default="shuffled", help="sampler the others are held against (default: shuffled)"
+    )
     compare.add_argument("--change-table", action="store_true", help="also first, last and change of each metric")
     compare.set_defaults(run=_compare)
     return parser
@@ -54,24 +62,31 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inspect(args: argparse.Namespace) -> int:
     from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
 
     from mobile_vla.build import build_dataset, check_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
 
     with initialize_config_dir(str(_CONF), version_base="1.3"):
-        cfg = compose("config", ["dataset=h5", f"dataset.path='{args.path}'", "dataset.on_bad_episode=skip", *args.overrides])
+        try:
+            cfg = compose("config", ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
+        except HydraException as error:
+            raise ConfigError(str(error)) from error
+    cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
     check_config(cfg)
     dataset = build_dataset(cfg)
     console = Console()
-    _, problems, _, _ = dataset.scan()
-    if problems:
-        console.print(summarise_problems(problems), style="red", highlight=False, markup=False, soft_wrap=True)
-    data = dataset.open()
+    scan = dataset.scan()
+    if scan.problems:
+        console.print(summarise_problems(scan.problems), style="red", highlight=False, markup=False, soft_wrap=True)
+    if not scan.episodes:
+        return 1
+    data = dataset.open(scan)
     evidence = gather_evidence(data)
     print_evidence(evidence, console)
     print_warnings([*data.warnings, *evidence.warnings()], console)
-    return 1 if problems else 0
+    return 1 if scan.problems else 0
 
 
 def _import_donkeycar(args: argparse.Namespace) -> int:

@@ -6,23 +6,23 @@ import hashlib
 import logging
 import math
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mobile_vla import build
-from mobile_vla.data.dataset import Dataset, OpenDataset
-from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.build import Run, build_run, check_config
+from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
+from mobile_vla.policy.policy import Policy
 from mobile_vla.tracking.provenance import code_commit, versions
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
-from mobile_vla.tracking.wandb_mirror import RunIdentity
+from mobile_vla.tracking.wandb_mirror import Mirror, RunIdentity
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
@@ -32,12 +32,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What Hydra knows of a job: its folder, its choices in the config groups, its overrides, its sweep's folder."""
+    """What Hydra knows of a job: its folder, its choices in the config groups, its overrides, its sweep's folder.
+
+    ``has_terminal`` is False where a launcher runs several jobs side by side: their bars would overwrite each other.
+    """
 
     folder: Path
     choices: dict[str, str]
     overrides: tuple[str, ...]
     sweep_folder: Path | None
+    has_terminal: bool
 
     @classmethod
     def from_hydra(cls) -> Job:
@@ -51,6 +55,7 @@ class Job:
             },
             overrides=tuple(hydra.overrides.task),
             sweep_folder=Path(hydra.sweep.dir).absolute() if is_sweep else None,
+            has_terminal=not is_sweep or hydra.runtime.choices["hydra/launcher"] == "basic",
         )
 
 
@@ -60,11 +65,18 @@ def run_job(cfg: DictConfig) -> float:
     A job that fails always leaves a summary that says so. Alone it then raises: a ``UserError`` as a plain message with
     exit code 1. In a sweep it returns NaN, so that its siblings run and the sweep's end can report it.
     """
-    job = Job.from_hydra()
+    job, origin = Job.from_hydra(), None
+    if cfg.resume is not None:
+        # Before anything is written: a refusal must leave the run it was about as it is.
+        try:
+            cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
+            check_config(cfg, overrides=job.overrides)
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from error
     folder = RunFolder(job.folder)
     facts: dict[str, Any] = {"sampler": job.choices["sampler"], "seed": cfg.seed, "study": cfg.study}
     try:
-        return _run(cfg, job, folder, facts)
+        return _run(cfg, job, origin, folder, facts)
     except Exception as error:
         folder.fail(error, known=facts)
         if job.sweep_folder is not None:
@@ -75,84 +87,33 @@ def run_job(cfg: DictConfig) -> float:
         raise
 
 
-def _run(cfg: DictConfig, job: Job, folder: RunFolder, facts: dict[str, Any]) -> float:
+def _run(cfg: DictConfig, job: Job, origin: Origin | None, folder: RunFolder, facts: dict[str, Any]) -> float:
+    """Check, build, announce, train, summarise; ``facts`` collects what a failed run's summary should say too."""
     console = Console()
-    origin = None
-    if cfg.resume is not None:
-        cfg, origin = resume_config(cfg, overrides=job.overrides)
-        job = replace(job, choices=origin.manifest["choices"], overrides=tuple(origin.manifest["overrides"]))
     manifest = _manifest(cfg, job, origin)
     folder.write_manifest(manifest)
     facts |= {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
-    build.check_config(cfg)
-    if conflict := build.conflicting_overrides(job.overrides):
-        raise ConfigError(conflict)
+    check_config(cfg, overrides=job.overrides)
     OmegaConf.set_readonly(cfg, True)
     OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
-
-    trainer, dataset = build.build_trainer(cfg), build.build_dataset(cfg)
-    torch.set_num_threads(trainer.num_threads)
-    data = dataset.open()
-    num_steps = trainer.num_steps(len(data.windows["train"]))
-    facts |= {
-        "data_hash": data.data_hash,
-        "split_hash": data.split.hash,
-        "steps": num_steps,
-        "batch_size": trainer.batch_size,
-        "skipped_episodes": len(data.problems),
-    }
-    data.split.write(job.folder / "split.json")
-    evidence = gather_evidence(data)
-    facts |= evidence.baselines
-    sampler = build.build_sampler(cfg, data)
-    policy = build.build_policy(cfg, data)
-    evaluation = build.build_evaluation(cfg)
-    trainable, total = policy.num_parameters()
-    facts |= {"parameters/trainable": trainable, "parameters/total": total}
-    folder.write_manifest(manifest | {"parameters": {"trainable": trainable, "total": total}, **_hashes(facts)})
-
-    console.rule(f"[bold]{manifest['run_id']}")
-    print_evidence(evidence, console)
-    console.print(
-        f"training {num_steps} steps of {trainer.batch_size} windows on {trainer.torch_device()}, "
-        f"{trainable:,} of {total:,} parameters trainable"
-    )
-    print_warnings(_warnings(data, evidence, sampler.no_effect_reason(), manifest["sampler"]), console)
-
+    run = build_run(cfg)
+    if origin is not None:
+        origin.check(data_hash=run.data.data_hash, split_hash=run.data.split.hash, num_steps=run.num_steps)
+        folder.copy_checkpoints(origin.folder)
+    evidence = gather_evidence(run.data)
+    facts |= _facts(run, evidence)
+    run.data.split.write(job.folder / "split.json")
+    folder.write_manifest(manifest | {key: facts[key] for key in _MANIFEST_FACTS})
+    _announce(run, evidence, manifest, console)
     folder.start_metrics(history=read_metrics(origin.folder, up_to_step=origin.step) if origin else [])
     identity = RunIdentity(study=cfg.study, sampler=manifest["sampler"], seed=cfg.seed, run_id=manifest["run_id"])
-    plain_config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain_config, dict)
+    wandb_folder = job.sweep_folder or job.folder
     with (
-        build.build_logger(cfg).open(
-            identity, config=plain_config, folder=job.sweep_folder or job.folder, resume=origin is not None
-        ) as mirror,
-        LiveProgress(label=manifest["run_id"], num_steps=num_steps, console=console) as live,
+        run.logger.open(identity, config=run.config, folder=wandb_folder, resume=origin is not None) as mirror,
+        LiveProgress(label=identity.run_id, num_steps=run.num_steps, is_bar=job.has_terminal, console=console) as live,
     ):
-
-        def log(row: dict[str, float]) -> None:
-            folder.log(row)
-            mirror.log(row)
-
-        result = train(
-            Parts(
-                policy=policy,
-                sampler=sampler,
-                reader=data.readers["train"],
-                augment=build.build_augmentation(cfg),
-                evaluate=lambda policy: evaluation.measure(
-                    policy, data.readers, action_names=data.action_names, split_seed=dataset.split_seed
-                ),
-                log=log,
-                show=live.show,
-                checkpoints=folder.checkpoints,
-                description=_description(plain_config, dataset, data),
-            ),
-            trainer,
-            num_steps=num_steps,
-            resume_from=origin.checkpoint if origin else None,
-        )
-        summary = facts | _summary(result, folder, mirror.url)
+        result = _train(run, folder, mirror, live, resume_from=origin.checkpoint if origin else None)
+        summary = facts | _results(run, result, folder, mirror.url)
         folder.write_summary(summary)
         mirror.finish(summary)
     _print_end(summary, console)
@@ -161,10 +122,36 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, facts: dict[str, Any]) ->
     return float(summary.get("val/rmse", math.nan))
 
 
+def _train(run: Run, folder: RunFolder, mirror: Mirror, live: LiveProgress, *, resume_from: Path | None) -> Result:
+    def log(row: Mapping[str, float]) -> None:
+        folder.log(row)
+        mirror.log(row)
+
+    def evaluate(policy: Policy) -> dict[str, float]:
+        readers, names = run.data.readers, run.data.action_names
+        return run.evaluation.measure(policy, readers, action_names=names, split_seed=run.dataset.split_seed)
+
+    parts = Parts(
+        policy=run.policy,
+        sampler=run.sampler,
+        reader=run.data.readers["train"],
+        augment=run.augment,
+        evaluate=evaluate,
+        log=log,
+        show=live.show,
+        checkpoints=folder.checkpoints,
+        description=_description(run),
+    )
+    return train(parts, run.trainer, num_steps=run.num_steps, resume_from=resume_from)
+
+
 def _manifest(cfg: DictConfig, job: Job, origin: Origin | None) -> dict[str, Any]:
-    sampler = origin.manifest["sampler"] if origin else job.choices["sampler"]
+    """Return what ran; a resumed run keeps the name, the choices and the overrides it began with."""
+    if origin is not None:
+        return {**origin.manifest, "commit": code_commit(), "versions": versions(), "resumed_from": str(origin.folder)}
+    sampler = job.choices["sampler"]
     digest = hashlib.blake2b(f"{job.folder}{OmegaConf.to_yaml(cfg)}".encode(), digest_size=4).hexdigest()
-    run_id = origin.manifest["run_id"] if origin else f"{re.sub(r'[^a-zA-Z0-9_-]', '_', sampler)}-s{cfg.seed}-{digest}"
+    run_id = f"{re.sub(r'[^a-zA-Z0-9_-]', '_', sampler)}-s{cfg.seed}-{digest}"
     return {
         "run_id": run_id,
         "study": cfg.study,
@@ -174,38 +161,63 @@ def _manifest(cfg: DictConfig, job: Job, origin: Origin | None) -> dict[str, Any
         "overrides": list(job.overrides),
         "commit": code_commit(),
         "versions": versions(),
-        "resumed_from": str(origin.folder) if origin else None,
+        "resumed_from": None,
     }
 
 
-def _hashes(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("data_hash", "split_hash")}
+_MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameters/total")
 
 
-def _description(config: dict[str, Any], dataset: Dataset, data: OpenDataset) -> dict[str, Any]:
+def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
+    """Return what the summary says of a run before its first step."""
+    trainable, total = run.policy.num_parameters()
     return {
-        "model": config["model"],
-        "action_names": list(data.action_names),
-        "window_size": dataset.window_size,
-        "fwd_pred_next_n": dataset.fwd_pred_next_n,
-        "image": asdict(data.image),
+        "data_hash": run.data.data_hash,
+        "split_hash": run.data.split.hash,
+        "steps": run.num_steps,
+        "batch_size": run.trainer.batch_size,
+        "skipped_episodes": len(run.data.problems),
+        "skipped": "\n".join(map(str, run.data.problems)),
+        "parameters/trainable": trainable,
+        "parameters/total": total,
+        **evidence.baselines,
     }
 
 
-def _warnings(data: OpenDataset, evidence: Evidence, no_effect_reason: str | None, sampler: str) -> list[str]:
-    found = [*data.warnings, *evidence.warnings()]
-    if no_effect_reason:
-        found.append(f"sampler={sampler} cannot differ from shuffled on this data: {no_effect_reason}")
-    return found
+def _description(run: Run) -> dict[str, Any]:
+    """Return what inference needs beside the weights."""
+    return {
+        "model": run.config["model"],
+        "action_names": list(run.data.action_names),
+        "window_size": run.dataset.window_size,
+        "fwd_pred_next_n": run.dataset.fwd_pred_next_n,
+        "image": asdict(run.data.image),
+    }
 
 
-def _summary(result: Result, folder: RunFolder, url: str | None) -> dict[str, Any]:
+def _announce(run: Run, evidence: Evidence, manifest: Mapping[str, Any], console: Console) -> None:
+    console.rule(f"[bold]{manifest['run_id']}")
+    print_evidence(evidence, console)
+    trainable, total = run.policy.num_parameters()
+    console.print(
+        f"training {run.num_steps} steps of {run.trainer.batch_size} windows on {run.trainer.torch_device()}, "
+        f"{trainable:,} of {total:,} parameters trainable"
+    )
+    warnings = [*run.data.warnings, *evidence.warnings()]
+    if reason := run.sampler.no_effect_reason():
+        warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")
+    print_warnings(warnings, console)
+
+
+def _results(run: Run, result: Result, folder: RunFolder, url: str | None) -> dict[str, Any]:
+    """Return what the summary says of a run after its last step."""
     progress = result.progress
     return {
         **{key: value for key, value in progress.latest.items() if key != "step"},
         "best/val/rmse": progress.best_val_rmse,
         "status": result.status,
         "steps": progress.step,
+        "samples_seen": progress.step * run.trainer.batch_size,
         "wall_s": progress.wall_s,
         "data_wait_s": progress.data_wait_s,
         "checkpoint/last": str(folder.checkpoints / "last"),

@@ -22,11 +22,11 @@ class Stream:
     def at(self, position: int) -> np.random.Generator:
         """Return the generator that stands at ``position`` (0 or more)."""
         digest = hashlib.blake2b(f"{self.seed}/{self.purpose}".encode(), digest_size=16).digest()
-        key = np.frombuffer(digest, np.uint64)
+        key = np.frombuffer(digest, "<u8").astype(np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, position], np.uint64)))
 
     def integer(self, position: int) -> int:
-        """Return one integer in 0 .. 2**63-1, to seed a generator of another library."""
+        """Return one integer in 0 .. 2**63-2, to seed a generator of another library."""
         return int(self.at(position).integers(0, 2**63 - 1))
 
     def child(self, purpose: str) -> Stream:

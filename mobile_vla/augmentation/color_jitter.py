@@ -17,7 +17,7 @@ _GRAY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, kw_only=True)
 class ColorJitter:
-    """Factors uniform in [1 - x, 1 + x] (not below 0) for brightness, contrast and saturation; hue turns by [-x, x] turns.
+    """Factors uniform in [1 - x, 1 + x] (not below 0) for brightness, contrast and saturation; hue by [-x, x] turns.
 
     All four are one linear map of RGB a window, except that contrast pivots about each frame's own mean luma.
     """

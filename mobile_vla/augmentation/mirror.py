@@ -5,24 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+import numpy as np
 import torch
-from pydantic import NonNegativeFloat
+from numpy.typing import NDArray
+from pydantic import Field
 
-from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
 
 MIRRORED_ACTIONS = ("linear_y", "angular_z")
 """Actions that change sign: positive is left and counter-clockwise."""
 
-_OPPOSITE = {"left": "right", "right": "left", "왼쪽": "오른쪽", "오른쪽": "왼쪽"}
+_PAIRS = [("left", "right"), ("왼쪽", "오른쪽"), ("좌측", "우측"), ("좌회전", "우회전")]
+_OPPOSITE = dict(_PAIRS) | {right: left for left, right in _PAIRS}
 # Not \b: an underscore is a word character, and scenarios are words joined by underscores.
-_SIDES = re.compile(r"(?<![^\W_])(left|right)(?![^\W_])|왼쪽|오른쪽", re.IGNORECASE)
+_SIDES = re.compile(
+    r"(?<![^\W_])(left|right)(?=(most|wards?)?(?![^\W_]))|" + "|".join(w for w in _OPPOSITE if not w.isascii()),
+    re.IGNORECASE,
+)
 
 
 def mirror_words(text: str) -> str:
-    """Return ``text`` with left and right exchanged, case kept; whole words only ("upright" stays)."""
+    """Return ``text`` with left and right exchanged, case kept, in "Leftmost" too; "upright" stays."""
 
     def swap(match: re.Match[str]) -> str:
         word = match.group()
@@ -38,12 +44,8 @@ def mirror_words(text: str) -> str:
 class Mirror:
     """Mirrors a window with probability ``probability``; ``action_names`` say which action columns change sign."""
 
-    probability: NonNegativeFloat
+    probability: Annotated[float, Field(ge=0, le=1)]
     action_names: Sequence[str]
-
-    def __post_init__(self) -> None:
-        if self.probability > 1:
-            raise ConfigError(f"mirror.probability={self.probability}: expected a probability between 0 and 1.")
 
     def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
         """See ``Transform``."""
@@ -62,5 +64,5 @@ class Mirror:
         )
 
 
-def _mirror_chosen(texts: Sequence[str], chosen: Sequence[bool]) -> tuple[str, ...]:
+def _mirror_chosen(texts: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(mirror_words(text) if is_chosen else text for text, is_chosen in zip(texts, chosen, strict=True))

@@ -13,7 +13,7 @@ from mobile_vla.streams import Stream
 
 
 class Transform(Protocol):
-    """Changes a batch whose images are float in [0, 1]; every draw is one a window, the same for its T frames."""
+    """Changes a batch of float images, full range [0, 1]; every draw is one a window, the same for its T frames."""
 
     def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
         """Return the changed batch; the same stream and step give the same change."""
@@ -21,14 +21,14 @@ class Transform(Protocol):
 
 
 class Pipeline:
-    """Runs its transforms in the order of the config. Without transforms a batch passes untouched, its images still uint8."""
+    """Runs its transforms in the order of the config; without any a batch passes untouched, its images still uint8."""
 
     def __init__(self, *, transforms: Mapping[str, Transform], stream: Stream) -> None:
         self._transforms = dict(transforms)
         self._stream = stream
 
     def __call__(self, batch: Batch, *, step: int) -> Batch:
-        """Return ``batch`` augmented for ``step``; absent history frames stay zero."""
+        """Return ``batch`` augmented for ``step``: images clamped to [0, 1] at the end, absent frames still zero."""
         if not self._transforms:
             return batch
         batch = replace(batch, images_BTCYX=batch.images_BTCYX.float() / 255)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch.nn import functional
 
-from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
-    """The crop's side is a share of the image's, uniform in [``scale_min``, 1]; its place is uniform inside the image."""
+    """The crop's sides are a share of the image's, uniform in [``scale_min``, 1]; its place is uniform inside it."""
 
-    scale_min: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale_min <= 1:
-            raise ConfigError(
-                f"random_crop.scale_min={self.scale_min}: expected a share of the side in (0, 1], such as 0.9."
-            )
+    scale_min: Annotated[float, Field(gt=0, le=1)]
 
     def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
         """See ``Transform``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,13 +19,32 @@ class Targets:
     """What the N windows of a table predict from their current frame on.
 
     ``actions_NKA`` physical units, zero where ``mask_NK`` is False; ``frame_NK`` their frames in the episode;
-    ``previous_NA`` the action before the current frame (zero, standing still, before the first).
+    ``previous_NA`` the action before the current frame (zero, standing still, before the first); ``next_NA`` the
+    action after the last target (the episode's last where there is none).
     """
 
     actions_NKA: NDArray[np.float32]
     mask_NK: NDArray[np.bool_]
     frame_NK: NDArray[np.int64]
     previous_NA: NDArray[np.float32]
+    next_NA: NDArray[np.float32]
+
+
+class _ImageMemory:
+    """Lends arrays for images, the same memory again once nothing uses it: fresh pages cost more than the copy."""
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
+
+    def lend(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array of ``shape``, its content undefined, that shares no memory with an array or tensor in use."""
+        memory = self._free.pop() if self._free else None
+        if memory is None or memory.shape != shape:
+            memory = np.empty(shape, np.uint8)
+        # Through a memoryview, so that whatever is made of the lent array holds on to it and not to the memory below.
+        lent = np.asarray(memory.data)
+        weakref.finalize(lent, self._free.append, memory)
+        return lent
 
 
 class WindowReader:
@@ -45,6 +65,7 @@ class WindowReader:
     ) -> None:
         self.windows = windows
         self._frames = frames.images_FYXC
+        self._image_memory = _ImageMemory()
         self._num_history = window_size
         self._num_actions = fwd_pred_next_n
         listed = [episodes[name] for name in windows.episode_names]
@@ -62,7 +83,9 @@ class WindowReader:
         history = self.windows.start[ids][:, None].astype(np.int64) + np.arange(self._num_history)
         history_BT = (history >= 0) & (history < length)
         rows = self._first_row[episode][:, None] + np.clip(history, 0, length - 1)
-        images_BTYXC = np.take(self._frames, rows, axis=0)
+        images_BTYXC = self._image_memory.lend((*rows.shape, *self._frames.shape[1:]))
+        # All rows exist; "clip" only keeps numpy from checking them by way of a second buffer.
+        np.take(self._frames, rows, axis=0, out=images_BTYXC, mode="clip")
         if not history_BT.all():
             images_BTYXC[~history_BT] = 0
         actions_BTKA, mask_BTK = self.targets(ids)
@@ -78,7 +101,7 @@ class WindowReader:
         )
 
     def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the actions [B, T, K, A] that the windows ``ids`` predict, in physical units, and their mask [B, T, K]."""
+        """Return the physical actions [B, T, K, A] that the windows ``ids`` predict, and their mask [B, T, K]."""
         episode = self.windows.episode[ids]
         length = self._lengths[episode][:, None, None]
         history = self.windows.start[ids][:, None, None].astype(np.int64) + np.arange(self._num_history)[:, None]
@@ -95,11 +118,14 @@ class WindowReader:
         current = self.windows.start[:, None].astype(np.int64) + self._num_history - 1
         frame_NK = current + np.arange(self._num_actions)
         mask_NK = frame_NK < length
-        rows = self._first_action[self.windows.episode][:, None] + np.minimum(frame_NK, length - 1)
-        before = self._first_action[self.windows.episode] + np.maximum(current[:, 0] - 1, 0)
+        first = self._first_action[self.windows.episode]
+        rows = first[:, None] + np.minimum(frame_NK, length - 1)
+        before = first + np.maximum(current[:, 0] - 1, 0)
+        after = first + np.minimum(current[:, 0] + self._num_actions, length[:, 0] - 1)
         return Targets(
             actions_NKA=self._actions_FA[rows] * mask_NK[..., None],
             mask_NK=mask_NK,
             frame_NK=frame_NK,
             previous_NA=np.where(current > 0, self._actions_FA[before], 0),
+            next_NA=self._actions_FA[after],
         )

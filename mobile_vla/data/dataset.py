@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Instruction, scan_episodes
@@ -28,6 +28,16 @@ class Generator(Protocol):
     def ensure(self, root: Path) -> Path:
         """Return the folder of episodes below ``root``, generating it first where it is missing."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """All files of a folder, read: usable episodes, what is wrong with the others, frames, content digests by name."""
+
+    episodes: Sequence[Episode]
+    problems: Sequence[DataError]
+    frames: FrameStore
+    digests: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,24 +79,22 @@ class Dataset:
     window_size: PositiveInt
     fwd_pred_next_n: PositiveInt
     padding: Padding
-    val_fraction: float
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: NonNegativeInt
     unseen: Sequence[str]
     on_bad_episode: Literal["error", "skip"]
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
-            raise ConfigError(
-                f"dataset.val_fraction={self.val_fraction}: expected a share between 0 and 1, such as 0.2."
-            )
+        compile_grammars(self.grammars)
         if not self.actions or list(self.actions) != [name for name in ACTION_NAMES if name in self.actions]:
             raise ConfigError(
-                f"dataset.actions={list(self.actions)}: expected one or more of {', '.join(ACTION_NAMES)}, each once, in that order."
+                f"dataset.actions={list(self.actions)}: expected one or more of {', '.join(ACTION_NAMES)}, each once, "
+                "in that order."
             )
         if (self.path is None) == (self.generator is None):
             raise ConfigError(
-                "dataset.path: give the folder of your episodes (dataset=h5 dataset.path=DIR), or a dataset that makes its own "
-                "(dataset=sim); exactly one of path and generator must be set."
+                "dataset.path: exactly one of dataset.path and dataset.generator must be set. Give the folder of your "
+                "episodes (dataset=h5 dataset.path=DIR) or choose a data set that makes its own (dataset=sim)."
             )
 
     @property
@@ -106,8 +114,8 @@ class Dataset:
         assert self.path is not None
         return Path(self.path).expanduser()
 
-    def scan(self) -> tuple[list[Episode], list[DataError], FrameStore, dict[str, str]]:
-        """Read every file, pixels included: usable episodes, what is wrong with the others, frames, content digests."""
+    def scan(self) -> Scan:
+        """Read every file, pixels included."""
         episodes, problems = scan_episodes(
             self.folder(),
             grammars=compile_grammars(self.grammars),
@@ -120,11 +128,16 @@ class Dataset:
             episodes, options=self.image, digests=digests, cache_dir=cache_dir, num_workers=self.num_workers
         )
         usable = [e for e in episodes if e.name not in undecodable]
-        return usable, [*problems, *undecodable.values()], frames, digests
+        problems += undecodable.values()
+        return Scan(episodes=usable, problems=problems, frames=frames, digests=digests)
 
-    def open(self) -> OpenDataset:
-        """Return the data set ready for training; ``DataError`` lists every unusable file unless they are to be skipped."""
-        episodes, problems, frames, digests = self.scan()
+    def open(self, scan: Scan | None = None) -> OpenDataset:
+        """Return the data set ready for training, from ``scan`` where one was made before.
+
+        ``DataError`` lists all bad files unless they are to be skipped.
+        """
+        scan = scan or self.scan()
+        episodes, problems = scan.episodes, scan.problems
         if problems and self.on_bad_episode == "error":
             raise DataError(summarise_problems(problems))
         if not episodes:
@@ -132,21 +145,12 @@ class Dataset:
         split = split_episodes(episodes, val_fraction=self.val_fraction, seed=self.split_seed, unseen=self.unseen)
         by_name = {e.name: e for e in episodes}
         parts = {"train": split.train, "val": split.val, "unseen": split.unseen}
-        windows = {
-            part: build_windows(
-                [by_name[name] for name in names],
-                window_size=self.window_size,
-                fwd_pred_next_n=self.fwd_pred_next_n,
-                padding=self.padding,
-            )
-            for part, names in parts.items()
-            if names
-        }
+        windows = {part: self._cut(part, [by_name[n] for n in names]) for part, names in parts.items() if names}
         readers = {
             part: WindowReader(
                 windows=table,
                 episodes=by_name,
-                frames=frames,
+                frames=scan.frames,
                 window_size=self.window_size,
                 fwd_pred_next_n=self.fwd_pred_next_n,
                 action_names=self.actions,
@@ -156,7 +160,7 @@ class Dataset:
         content = json.dumps(
             [
                 [self.window_size, self.fwd_pred_next_n, self.padding, list(self.actions)],
-                sorted((e.name, digests[e.name], e.instruction, e.scenario) for e in episodes),
+                sorted((e.name, scan.digests[e.name], e.instruction, e.scenario) for e in episodes),
             ]
         )
         return OpenDataset(
@@ -170,6 +174,17 @@ class Dataset:
             problems=tuple(problems),
             warnings=tuple(_oddities(episodes, windows, problems)),
         )
+
+    def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
+        try:
+            return build_windows(
+                episodes,
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                padding=self.padding,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{part}: {error}") from error
 
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
@@ -195,7 +210,7 @@ def _oddities(
         found.append(f"mixed image sizes, all are resized: {listed}")
     num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
     if num_unknown:
-        found.append(f"{num_unknown} of {len(episodes)} episodes match no grammar: scenario '{UNKNOWN}'")
+        found.append(f"{num_unknown} of {len(episodes)} episode names tell no scenario: they count as '{UNKNOWN}'")
     for part, table in windows.items():
         without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
         if without:

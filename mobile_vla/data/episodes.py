@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import string
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.scenario import parse_name
-from mobile_vla.errors import DataError
+from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.schema import ACTION_NAMES, Episode
 
 IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
 INSTRUCTION_KEY = "language_instruction"
 
 InstructionSource = Literal["file", "template", "constant"]
+
+_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+"""What h5py raises on damaged files, as flipping every byte of one showed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,17 @@ class Instruction:
     template: str
     constant: str
 
+    def __post_init__(self) -> None:
+        try:
+            names = _fields_of(self.template)
+        except ValueError as error:
+            raise ConfigError(f"dataset.instruction.template: {self.template!r}: {error}.") from error
+        if not all(name.isidentifier() for name in names):
+            raise ConfigError(
+                f"dataset.instruction.template: {self.template!r}: expected named groups of dataset.grammars in "
+                "braces, such as {side}."
+            )
+
     def choose(self, *, in_file: str | None, fields: Mapping[str, str]) -> str | None:
         """Return the instruction, or None when no source has one."""
         for source in self.order:
@@ -46,107 +62,143 @@ class Instruction:
 
 
 def _fill(template: str, fields: Mapping[str, str]) -> str:
-    try:
-        return template.format_map(fields)
-    except KeyError:
-        return ""
+    return template.format_map(fields) if _fields_of(template) <= fields.keys() else ""
 
 
-def find_episode_files(folder: Path) -> list[Path]:
-    """Return the ``.h5`` and ``.hdf5`` files below ``folder``, sorted by name; ``DataError`` when there are none."""
+def _fields_of(template: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def find_episode_files(folder: Path) -> tuple[list[Path], list[DataError]]:
+    """Return the ``.h5`` and ``.hdf5`` files below ``folder`` sorted by name, and one error for each repeated name.
+
+    ``DataError`` when there is no file at all.
+    """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that holds the episode files (*.h5).")
-    files = [folder] if folder.is_file() else [p for p in folder.rglob("*") if p.suffix in (".h5", ".hdf5")]
+    candidates = [folder] if folder.is_file() else folder.rglob("*")
+    files = [p for p in candidates if p == folder or (p.suffix.lower() in (".h5", ".hdf5") and not p.is_dir())]
     if not files:
         raise DataError(f"{folder}: holds no episode file (*.h5, *.hdf5). Give the folder the collector wrote to.")
     by_name: dict[str, Path] = {}
+    repeated = []
     for path in sorted(files, key=lambda p: (p.stem, str(p))):
-        if path.stem in by_name:
-            raise DataError(f"{path}: has the same name as {by_name[path.stem]}. Names identify episodes: rename one.")
-        by_name[path.stem] = path
-    return list(by_name.values())
+        first = by_name.setdefault(path.stem, path)
+        if first != path:
+            repeated.append(DataError(f"{path}: has the same name as {first}. Names identify episodes: rename one."))
+    return list(by_name.values()), repeated
 
 
 @contextmanager
 def open_episode(path: Path) -> Iterator[h5py.File]:
-    """Open one episode file for reading; ``DataError`` when it is an LFS pointer, truncated or corrupt."""
-    with path.open("rb") as raw:
-        if raw.read(40).startswith(b"version https://git-lfs"):
-            raise DataError(f"{path}: is a Git LFS pointer, not the episode. Run `git lfs pull` where it came from.")
+    """Open one episode file for reading; ``DataError`` when it is an LFS pointer, or found damaged while it is read."""
+    with _report_damage(f"{path}: is truncated, corrupt or not HDF5"):
+        with path.open("rb") as raw:
+            if raw.read(40).startswith(b"version https://git-lfs"):
+                raise DataError(
+                    f"{path}: is a Git LFS pointer, not the episode. Run `git lfs pull` where it came from."
+                )
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+@contextmanager
+def _report_damage(finding: str) -> Iterator[None]:
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(
-            f"{path}: is truncated, corrupt or not HDF5 ({_one_line(error)}). Copy it again or remove it."
-        ) from error
-    with file:
-        yield file
+        yield
+    except DataError:
+        raise
+    except _H5PY_ERRORS as error:
+        cause = (str(error).strip("'").splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{finding} ({cause}). Copy the file again or remove it.") from error
 
 
-def image_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Return the image data set of either layout: [F, Y, X, 3] uint8, checked."""
+def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
+    """Return key and data set of the images in the one layout that the file has: [F, Y, X, 3] uint8, checked."""
     present = [key for key in IMAGE_KEYS.values() if key in file]
     if not present:
-        raise DataError(f"{path}: {_missing_key('images', IMAGE_KEYS.values(), _all_keys(file))}")
-    images = file[present[0]]
-    if not isinstance(images, h5py.Dataset) or images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise DataError(f"{path}: {_missing_key(IMAGE_KEYS.values(), _all_keys(file))}")
+    if len(present) > 1:
+        raise DataError(f"{path}: holds both keys {' and '.join(map(repr, present))}. Keep one of them.")
+    key = present[0]
+    with _report_damage(f"{path}: key '{key}' cannot be read"):
+        images = file[key]
+    if (
+        not isinstance(images, h5py.Dataset)
+        or images.ndim != 4
+        or images.shape[-1] != 3
+        or 0 in images.shape[1:3]
+        or images.dtype != np.uint8
+    ):
         raise DataError(
-            f"{path}: key '{present[0]}' is {_describe(images)}; expected [frames, rows, columns, 3] uint8. "
+            f"{path}: key '{key}' is {_describe(images)}; expected [frames, rows, columns, 3] uint8. "
             "Convert the images to 8-bit colour, frames first."
         )
-    return images
+    return key, images
 
 
 def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction) -> Episode:
     """Read everything but the pixels of one episode; ``DataError`` names file, key, what was found and what to do."""
     with open_episode(path) as file:
-        images = image_dataset(file, path)
+        key, images = image_dataset(file, path)
+        num_frames, num_rows, num_columns, num_channels = images.shape
         actions_FA = _read_actions(file, path)
-        if len(actions_FA) != len(images):
-            raise DataError(
-                f"{path}: key 'actions' has {len(actions_FA)} rows but '{images.name.lstrip('/')}' has {len(images)} "
-                "frames; expected one action a frame. Record the episode again or cut both to the same length."
-            )
-        if len(images) < 2:
-            raise DataError(f"{path}: holds {len(images)} frame(s); an episode needs at least 2. Remove the file.")
-        scenario, fields = parse_name(path.stem, grammars)
-        text = instruction.choose(in_file=_read_instruction(file, path), fields=fields)
-        if text is None:
-            raise DataError(
-                f"{path}: no instruction in key '{INSTRUCTION_KEY}', and dataset.instruction gives none for this name. "
-                "Add 'constant' to dataset.instruction.order, or a template over the fields of the file name."
-            )
-        return Episode(
-            name=path.stem,
-            path=path,
-            num_frames=len(images),
-            actions=actions_FA,
-            instruction=text,
-            scenario=scenario,
-            fields=fields,
-            image_shape=tuple(images.shape[1:]),
+        in_file = _read_instruction(file, path) if "file" in instruction.order else None
+    if len(actions_FA) != num_frames:
+        raise DataError(
+            f"{path}: key 'actions' has {len(actions_FA)} rows but '{key}' has {num_frames} frames; "
+            "expected one action a frame. Record the episode again or cut both to the same length."
         )
+    if num_frames < 2:
+        raise DataError(f"{path}: key '{key}' holds {num_frames} frame(s); expected 2 or more. Remove the file.")
+    scenario, fields = parse_name(path.stem, grammars)
+    text = instruction.choose(in_file=in_file, fields=fields)
+    if text is None:
+        raise DataError(
+            f"{path}: no instruction in key '{INSTRUCTION_KEY}', and dataset.instruction gives none for this name. "
+            "Add 'constant' to dataset.instruction.order, or a template over the fields of the file name."
+        )
+    return Episode(
+        name=path.stem,
+        path=path,
+        num_frames=num_frames,
+        actions=actions_FA,
+        instruction=text,
+        scenario=scenario,
+        fields=fields,
+        image_shape=(num_rows, num_columns, num_channels),
+    )
 
 
 def read_images(path: Path) -> NDArray[np.uint8]:
     """Decode all frames of one episode: [F, Y, X, 3] uint8 in the file's own channel order."""
     with open_episode(path) as file:
-        images = image_dataset(file, path)
-        try:
+        key, images = image_dataset(file, path)
+        _check_all_written(images, f"{path}: key '{key}'")
+        with _report_damage(f"{path}: key '{key}' cannot be decoded"):
             return images[:]
-        except OSError as error:
-            raise DataError(
-                f"{path}: key '{images.name.lstrip('/')}' cannot be decoded ({_one_line(error)}). "
-                "The file is corrupt: copy it again or remove it."
-            ) from error
+
+
+def _check_all_written(images: h5py.Dataset, place: str) -> None:
+    """HDF5 answers zeros for chunks that never reached the disk."""
+    if images.chunks is None:
+        return
+    num_expected = math.prod(-(-size // chunk) for size, chunk in zip(images.shape, images.chunks, strict=True))
+    num_written = images.id.get_num_chunks()
+    if num_written < num_expected:
+        raise DataError(
+            f"{place} has only {num_written} of {num_expected} chunks: it was not saved to the end (a full disk?). "
+            "Copy the file again or remove it."
+        )
 
 
 def scan_episodes(
     folder: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction, action_names: Sequence[str]
 ) -> tuple[list[Episode], list[DataError]]:
-    """Read all episodes of a folder without their pixels: those that can be used, and one error for each that cannot."""
-    episodes, problems = [], []
-    for path in find_episode_files(folder):
+    """Read all episodes of a folder without their pixels: those that can be used, one error for each that cannot."""
+    paths, problems = find_episode_files(folder)
+    episodes = []
+    for path in paths:
         try:
             episode = read_episode(path, grammars=grammars, instruction=instruction)
             _check_action_names(episode, action_names)
@@ -158,8 +210,9 @@ def scan_episodes(
 
 def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
     if "actions" not in file:
-        raise DataError(f"{path}: {_missing_key('actions', ['actions'], _all_keys(file))}")
-    actions = file["actions"]
+        raise DataError(f"{path}: {_missing_key(['actions'], _all_keys(file))}")
+    with _report_damage(f"{path}: key 'actions' cannot be read"):
+        actions = file["actions"]
     if (
         not isinstance(actions, h5py.Dataset)
         or actions.ndim != 2
@@ -167,10 +220,11 @@ def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
         or actions.dtype.kind != "f"
     ):
         raise DataError(
-            f"{path}: key 'actions' is {_describe(actions)}; expected [frames, 2 or 3] floating point, the columns being "
-            f"{', '.join(ACTION_NAMES)}."
+            f"{path}: key 'actions' is {_describe(actions)}; expected [frames, 2 or 3] floating point. "
+            f"Convert it to the columns {', '.join(ACTION_NAMES)}."
         )
-    values = actions[:].astype(np.float32)
+    with _report_damage(f"{path}: key 'actions' cannot be read"), np.errstate(over="ignore"):
+        values = actions[:].astype(np.float32)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         raise DataError(
@@ -183,10 +237,14 @@ def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
 def _read_instruction(file: h5py.File, path: Path) -> str | None:
     if INSTRUCTION_KEY not in file:
         return None
-    node = file[INSTRUCTION_KEY]
-    values = np.asarray(node[()]).reshape(-1) if isinstance(node, h5py.Dataset) else np.array([])
+    with _report_damage(f"{path}: key '{INSTRUCTION_KEY}' cannot be read"):
+        node = file[INSTRUCTION_KEY]
+        values = np.asarray(node[()]).reshape(-1) if isinstance(node, h5py.Dataset) else np.array([])
     if len(values) != 1 or not isinstance(values[0], bytes | str):
-        raise DataError(f"{path}: key '{INSTRUCTION_KEY}' is {_describe(node)}; expected one text, such as (1,) S256.")
+        raise DataError(
+            f"{path}: key '{INSTRUCTION_KEY}' is {_describe(node)}; expected one text, such as [1] S256. "
+            "Write it so, or leave 'file' out of dataset.instruction.order."
+        )
     try:
         return values[0].decode("utf-8").strip() if isinstance(values[0], bytes) else values[0].strip()
     except UnicodeDecodeError as error:
@@ -204,23 +262,20 @@ def _check_action_names(episode: Episode, action_names: Sequence[str]) -> None:
 
 
 def _all_keys(file: h5py.File) -> list[str]:
-    keys: list[str] = []
+    keys: list[str | bytes] = []
     file.visit(keys.append)
-    return keys
+    return [key if isinstance(key, str) else repr(key) for key in keys]
 
 
-def _missing_key(what: str, expected: Iterable[str], found: list[str]) -> str:
-    close = difflib.get_close_matches(what, found, n=1, cutoff=0.6)
+def _missing_key(expected: Collection[str], found: Sequence[str]) -> str:
+    close = [match for key in expected for match in difflib.get_close_matches(key, found, n=1, cutoff=0.6)]
     hint = f" Did the collector mean '{close[0]}'?" if close else ""
     options = " or ".join(f"'{key}'" for key in expected)
     return f"has no key {options}; found {', '.join(found) or 'no key at all'}.{hint} Rename the key in the file."
 
 
-def _describe(node: object) -> str:
+def _describe(node: h5py.Dataset | h5py.Group | h5py.Datatype) -> str:
     if isinstance(node, h5py.Dataset):
-        return f"{list(node.shape)} {node.dtype}"
-    return "a group, not a data set"
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+        kind = node.dtype if h5py.check_string_dtype(node.dtype) is None else "text"
+        return f"{'empty' if node.shape is None else list(node.shape)} {kind}"
+    return f"a {type(node).__name__.lower()}, not a data set"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,7 +21,7 @@ from PIL import Image
 
 from mobile_vla.data.build_once import build_once
 from mobile_vla.data.episodes import read_images
-from mobile_vla.errors import DataError
+from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
 
@@ -45,7 +47,7 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStore:
-    """All frames of a data set: ``images_FYXC`` RGB uint8 (memory-mapped), and the first row of each episode by name."""
+    """All frames of a data set: RGB uint8 ``images_FYXC``, memory-mapped, and each episode's first row by name."""
 
     images_FYXC: NDArray[np.uint8]
     first_row: Mapping[str, int]
@@ -82,7 +84,8 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
     for path in paths:
         status = path.stat()
         keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    fresh = {key: _digest(path) for path, key in keys.items() if key not in memo}
+    unread = [(key, path) for path, key in keys.items() if key not in memo]
+    fresh = {key: _digest(path) for key, path in track(unread, description="reading episode files")}
     if fresh:
         memo |= fresh
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -107,13 +110,13 @@ def open_frames(
     """
     key = json.dumps([CACHE_VERSION, asdict(options), [(e.name, digests[e.name]) for e in episodes]])
     folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
-    lengths = [e.num_frames for e in episodes]
-    first_rows = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    first_rows = np.cumsum([0, *(e.num_frames for e in episodes)]).tolist()
     shape = (first_rows[-1], *options.size, 3)
     build_once(
         folder, partial(_build, episodes=episodes, first_rows=first_rows, options=options, num_workers=num_workers)
     )
-    problems = {name: DataError(text) for name, text in json.loads((folder / "problems.json").read_text()).items()}
+    findings = json.loads((folder / "problems.json").read_text())
+    problems = {e.name: DataError(f"{e.path}: {findings[e.name]}") for e in episodes if e.name in findings}
     images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=shape)
     store = FrameStore(
         images_FYXC=images, first_row={e.name: row for e, row in zip(episodes, first_rows, strict=False)}
@@ -125,12 +128,19 @@ def _build(
     folder: Path, *, episodes: Sequence[Episode], first_rows: Sequence[int], options: ImageOptions, num_workers: int
 ) -> None:
     shape = (first_rows[-1], *options.size, 3)
+    num_free = shutil.disk_usage(folder).free
+    if math.prod(shape) > num_free:  # Writing on would end in SIGBUS: the file is mapped, and sparse at first.
+        raise ConfigError(
+            f"dataset.cache_dir={folder.parent}: the decoded frames need {math.prod(shape) / 2**30:.1f} GiB and "
+            f"{num_free / 2**30:.1f} GiB are free. Make room, move the cache, or choose a smaller dataset.image_size."
+        )
     np.memmap(folder / "frames.u8", np.uint8, mode="w+", shape=shape).flush()
     decode = partial(_decode_into, folder / "frames.u8", shape, options)
     jobs = [(episode.path, row) for episode, row in zip(episodes, first_rows, strict=False)]
     results = run_parallel(decode, jobs, num_workers=num_workers, description="decoding episodes")
-    problems = {episode.name: text for episode, text in zip(episodes, results, strict=True) if text}
-    (folder / "problems.json").write_text(json.dumps(problems))
+    # Without the path: the same content may lie elsewhere next time.
+    findings = {e.name: text.removeprefix(f"{e.path}: ") for e, text in zip(episodes, results, strict=True) if text}
+    (folder / "problems.json").write_text(json.dumps(findings))
 
 
 def _decode_into(frames: Path, shape: tuple[int, ...], options: ImageOptions, job: tuple[Path, int]) -> str:

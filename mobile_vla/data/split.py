@@ -71,8 +71,9 @@ def split_episodes(episodes: Sequence[Episode], *, val_fraction: float, seed: in
         train += shuffled[count:]
     if not train or not val:
         raise ConfigError(
-            f"dataset.val_fraction={val_fraction} leaves {len(train)} train and {len(val)} val episodes of {len(episodes)} "
-            f"({len(held_out)} held out by dataset.unseen); both need at least one. Change the fraction or add episodes."
+            f"dataset.val_fraction={val_fraction} leaves {len(train)} train and {len(val)} val episodes of "
+            f"{len(episodes)} ({len(held_out)} held out by dataset.unseen); both need at least one. "
+            "Change the fraction or add episodes."
         )
     return Split(train=tuple(sorted(train)), val=tuple(sorted(val)), unseen=tuple(sorted(held_out)))
 

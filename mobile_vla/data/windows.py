@@ -27,10 +27,11 @@ def build_windows(
     first, last = start_range(lengths, window_size=window_size, fwd_pred_next_n=fwd_pred_next_n, padding=padding)
     counts = np.maximum(last - first + 1, 0)
     if counts.sum() == 0:
+        num_needed = window_size + (fwd_pred_next_n if padding == "none" else 0)
         raise ConfigError(
-            f"no episode has a window: dataset.padding={padding} with window_size={window_size} and fwd_pred_next_n="
-            f"{fwd_pred_next_n} needs {window_size + (fwd_pred_next_n if padding == 'none' else 0)} frames, and the longest of "
-            f"{len(episodes)} episodes has {lengths.max(initial=0)}. Use a shorter window or dataset.padding=both."
+            f"no episode has a window: dataset.padding={padding} with dataset.window_size={window_size} and "
+            f"dataset.fwd_pred_next_n={fwd_pred_next_n} needs {num_needed} frames, and the longest of {len(episodes)} "
+            f"episodes has {lengths.max(initial=0)}. Use a shorter window or dataset.padding=both."
         )
     episode = np.repeat(np.arange(len(episodes)), counts)
     within = np.arange(len(episode)) - np.repeat(np.cumsum(counts) - counts, counts)

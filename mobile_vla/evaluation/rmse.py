@@ -67,10 +67,13 @@ def critical_targets(targets: Targets, *, threshold: float) -> NDArray[np.bool_]
     """Return which targets [N, K] stand at a change of action: they differ from the one before or the one after.
 
     Two actions differ when any dimension moves by more than ``threshold`` of its standard deviation over ``targets``.
+    The neighbours are those of the episode, not of the chunk: a frame is critical in every window or in none.
     """
-    actions = targets.actions_NKA
-    step_A = threshold * actions[targets.mask_NK].std(0)
+    actions, mask_NK = targets.actions_NKA, targets.mask_NK
+    step_A = threshold * actions[mask_NK].std(0)
     before = np.concatenate([targets.previous_NA[:, None], actions[:, :-1]], axis=1)
-    changes_NK = (np.abs(actions - before) > step_A).any(-1) & targets.mask_NK
-    after = np.concatenate([changes_NK[:, 1:], np.zeros_like(changes_NK[:, :1])], axis=1)
-    return changes_NK | after
+    after = np.concatenate([actions[:, 1:], targets.next_NA[:, None]], axis=1)
+    has_after = np.pad(mask_NK[:, 1:], ((0, 0), (0, 1)), constant_values=True)  # behind the last stands ``next_NA``
+    is_start = (np.abs(actions - before) > step_A).any(-1)
+    is_end = (np.abs(after - actions) > step_A).any(-1) & has_after
+    return (is_start | is_end) & mask_NK

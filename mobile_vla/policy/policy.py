@@ -32,18 +32,18 @@ class Head(Protocol):
 
 
 class BackboneFactory(Protocol):
-    """A backbone's options, its data still open."""
+    """A backbone whose options are set."""
 
-    def __call__(self) -> nn.Module:
-        """Return the backbone."""
+    def __call__(self) -> Backbone:
+        """Return the backbone, a ``torch.nn.Module``."""
         ...
 
 
 class HeadFactory(Protocol):
     """A head's options, its sizes still open."""
 
-    def __call__(self, *, feature_dim: int, fwd_pred_next_n: int, num_actions: int) -> nn.Module:
-        """Return the head for these sizes."""
+    def __call__(self, *, feature_dim: int, fwd_pred_next_n: int, num_actions: int) -> Head:
+        """Return the head for these sizes, a ``torch.nn.Module``."""
         ...
 
 
@@ -84,10 +84,10 @@ class Policy(nn.Module):
         """
         features_BTD = self.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
         predicted_BTKA = self.head(features_BTD)
-        target_BTKA = self.normalizer.normalize(batch.actions_BTKA)
-        error_BTKA = self._loss(predicted_BTKA, target_BTKA, reduction="none")
-        # where, not a product: a masked target must not reach the loss even as NaN or infinity.
-        error_BTKA = torch.where(batch.mask_BTK[..., None], error_BTKA, 0.0)
+        mask_BTK1 = batch.mask_BTK[..., None]
+        # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
+        target_BTKA = torch.where(mask_BTK1, self.normalizer.normalize(batch.actions_BTKA), 0.0)
+        error_BTKA = self._loss(predicted_BTKA, target_BTKA, reduction="none") * mask_BTK1
         count_B = batch.mask_BTK.sum((1, 2)) * error_BTKA.shape[-1]
         return Answer(
             loss_B=error_BTKA.sum((1, 2, 3)) / count_B.clamp(min=1),

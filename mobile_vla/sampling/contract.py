@@ -13,12 +13,12 @@ from mobile_vla.streams import Stream
 
 
 class Sampler(Protocol):
-    """Draws ``batch_size`` windows a step. Holds no state that a second call could see."""
+    """Draws ``batch_size`` windows a step. Holds no state that a second call could see; a cache is none."""
 
     windows: WindowTable
 
     def draw(self, step: int, scores: Scores) -> Draw:
-        """Return the windows of ``step`` (0 or more), the same for the same step and scores."""
+        """Return the windows of ``step`` (0 or more, in any order), the same for the same step and scores."""
         ...
 
     def probabilities(self, scores: Scores) -> NDArray[np.float64]:
@@ -26,7 +26,11 @@ class Sampler(Protocol):
         ...
 
     def no_effect_reason(self) -> str | None:
-        """Say why this table leaves the sampler no way to differ from ``shuffled``; None where it can."""
+        """Say why this table leaves no way to differ from ``shuffled``; None where it can differ.
+
+        A reason is given only where the batches of every step are distributed as those of ``shuffled``, with or without
+        replacement.
+        """
         ...
 
 

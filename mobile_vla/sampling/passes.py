@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.streams import Stream
+
 PassOrder = Callable[[int], NDArray[np.int64]]
-"""Maps a pass (0, 1, ...) to an order of all windows, [N]."""
+"""Maps a pass (0, 1, ...) to an order of all ids of a table."""
 
 
-def draw_from_passes(order: PassOrder, *, num_windows: int, first: int, count: int) -> NDArray[np.int64]:
-    """Return places ``first`` .. ``first + count - 1`` of the endless sequence order(0), order(1), ..."""
-    places = np.arange(first, first + count)
-    passes = places // num_windows
-    ids = np.empty(count, np.int64)
-    for which in np.unique(passes):
-        here = passes == which
-        ids[here] = order(int(which))[places[here] % num_windows]
-    return ids
+def shuffled_passes(ids: NDArray[np.int64], stream: Stream) -> PassOrder:
+    """Return the order that shuffles ``ids`` anew each pass, by ``stream``.
+
+    The two latest passes are kept (a batch may span two), so that a draw costs a slice and not a permutation.
+    """
+    return lru_cache(maxsize=2)(lambda which: stream.at(which).permutation(ids))
 
 
-def remember_last(order: PassOrder, *, keep: int = 2) -> PassOrder:
-    """Return ``order`` that keeps its latest ``keep`` answers: a draw then costs a slice, not a permutation of the table."""
-    known: dict[int, NDArray[np.int64]] = {}
+def draw_from_passes(order: PassOrder, *, length: int, first: int, count: int) -> NDArray[np.int64]:
+    """Return places ``first`` .. ``first + count - 1`` (1 or more) of the endless sequence order(0), order(1), ...
 
-    def remembered(which: int) -> NDArray[np.int64]:
-        if which not in known:
-            while len(known) >= keep:
-                known.pop(next(iter(known)))
-            known[which] = order(which)
-        return known[which]
-
-    return remembered
+    ``length`` (1 or more) is that of every pass.
+    """
+    parts = []
+    while count:
+        which, place = divmod(first, length)
+        parts.append(order(which)[place : place + count])
+        first += len(parts[-1])
+        count -= len(parts[-1])
+    return np.concatenate(parts)

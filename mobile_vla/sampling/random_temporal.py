@@ -10,17 +10,19 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StrictBool
 
-from mobile_vla.sampling.passes import draw_from_passes, remember_last
+from mobile_vla.errors import ConfigError
+from mobile_vla.sampling.passes import draw_from_passes, shuffled_passes
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
 
 class RandomTemporal:
-    """Episodes come independently (``replacement``) or each once a pass over the episodes; starts are always independent.
+    """Episodes come independently (``replacement``) or each once a pass over them; starts are always independent.
 
-    Without replacement every episode counts once a pass, so ``episode_weight`` must be ``uniform``.
+    Without replacement every episode counts once a pass, so ``episode_weight`` must be ``uniform`` (``ConfigError``).
     """
 
     def __init__(
@@ -30,35 +32,35 @@ class RandomTemporal:
         batch_size: int,
         stream: Stream,
         episode_weight: Literal["uniform", "windows"],
-        replacement: bool,
+        replacement: StrictBool,
     ) -> None:
         if not replacement and episode_weight != "uniform":
-            raise ValueError(
-                "sampler.replacement=false draws every episode once a pass, so sampler.episode_weight=windows has no effect: "
-                "use episode_weight=uniform or replacement=true"
+            raise ConfigError(
+                f"sampler.episode_weight={episode_weight} has no effect with sampler.replacement=false, which draws "
+                "every episode once a pass: use episode_weight=uniform or replacement=true."
             )
         self.windows = windows
         self._batch_size = batch_size
         self._stream = stream
         self._replacement = replacement
-        # Windows stand episode after episode, so an episode is a run of rows.
+        # An episode is a run of rows: the table stands episode after episode.
+        assert (np.diff(windows.episode) >= 0).all()
         _, self._first, self._count = np.unique(windows.episode, return_index=True, return_counts=True)
         weight = np.ones(len(self._count)) if episode_weight == "uniform" else self._count.astype(float)
         self._episode_probability = weight / weight.sum()
-        episodes = stream.child("episodes")
-        self._order = remember_last(lambda which: episodes.at(which).permutation(len(self._count)))
+        # Divided after the (exact) sum of whole numbers, so that it ends at exactly 1.
+        self._cumulative = np.cumsum(weight) / weight.sum()
+        self._order = shuffled_passes(np.arange(len(self._count)), stream.child("episodes"))
 
     def draw(self, step: int, scores: Scores) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
         random = self._stream.at(step)
         if self._replacement:
-            # Inverse transform sampling: a binary search a draw, where Generator.choice would build its table every step.
-            places = random.random(self._batch_size)
-            episode = np.searchsorted(np.cumsum(self._episode_probability), places, side="right")
-            episode = np.minimum(episode, len(self._count) - 1)
+            # Inverse transform sampling: a binary search, where Generator.choice would build its table every step.
+            episode = np.searchsorted(self._cumulative, random.random(self._batch_size), side="right")
         else:
             first = step * self._batch_size
-            episode = draw_from_passes(self._order, num_windows=len(self._count), first=first, count=self._batch_size)
+            episode = draw_from_passes(self._order, length=len(self._count), first=first, count=self._batch_size)
         return Draw.unweighted(self._first[episode] + random.integers(0, self._count[episode]))
 
     def probabilities(self, scores: Scores) -> NDArray[np.float64]:
@@ -66,7 +68,13 @@ class RandomTemporal:
         return np.repeat(self._episode_probability / self._count, self._count)
 
     def no_effect_reason(self) -> str | None:
-        """See ``Sampler.no_effect_reason``: with one start an episode there is nothing to draw."""
+        """See ``Sampler.no_effect_reason``: one start an episode, one episode, or all windows equally likely."""
         if (self._count == 1).all():
-            return "every episode has exactly one window, so the random start is always the same"
-        return None
+            reason = "every episode has exactly one window, so the random start is always the same"
+        elif len(self._count) == 1:
+            reason = "there is only one episode"
+        elif self._replacement and np.ptp(self._episode_probability / self._count) < 1e-12:
+            reason = "its episode weights make all windows equally likely"
+        else:
+            return None
+        return reason + ("; drawing with replacement is all that sets it apart" if self._replacement else "")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+
+from mobile_vla.errors import ConfigError
 
 
 class Scores:
@@ -16,7 +20,9 @@ class Scores:
 
     def __init__(self, num_windows: int, *, smoothing: float) -> None:
         if not 0 <= smoothing < 1:
-            raise ValueError(f"score smoothing {smoothing}: expected a weight of the past in [0, 1), such as 0.5")
+            raise ConfigError(
+                f"trainer.score_smoothing={smoothing}: expected a weight of the past in [0, 1), such as 0.5."
+            )
         self.smoothing = smoothing
         self.loss: NDArray[np.float32] = np.full(num_windows, np.nan, np.float32)
         self.visits: NDArray[np.int32] = np.zeros(num_windows, np.int32)
@@ -27,22 +33,21 @@ class Scores:
 
         A window that stands twice in a batch counts once, with its mean loss. Losses that are not finite never enter.
         """
-        finite = np.isfinite(losses)
-        unique, inverse, counts = np.unique(ids[finite], return_inverse=True, return_counts=True)
-        if not len(unique):
-            return
-        mean = np.bincount(inverse, weights=losses[finite]) / counts
-        old = self.loss[unique]
-        weight = np.where(self.visits[unique] == 0, 0.0, self.smoothing)
-        self.loss[unique] = weight * np.nan_to_num(old) + (1 - weight) * mean
-        self.visits[unique] += 1
-        self.last_step[unique] = step
+        is_finite = np.isfinite(losses)
+        seen, place, counts = np.unique(ids[is_finite], return_inverse=True, return_counts=True)
+        mean = np.bincount(place, weights=losses[is_finite], minlength=len(seen)) / counts
+        smoothed = self.smoothing * self.loss[seen] + (1 - self.smoothing) * mean
+        self.loss[seen] = np.where(self.visits[seen] == 0, mean, smoothed)
+        self.visits[seen] += 1
+        self.last_step[seen] = step
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays a checkpoint needs."""
-        return {"loss": self.loss, "visits": self.visits, "last_step": self.last_step}
+        """Return copies of the arrays a checkpoint needs."""
+        return {"loss": self.loss.copy(), "visits": self.visits.copy(), "last_step": self.last_step.copy()}
 
-    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Take over what ``state`` returned, for a table of the same length."""
-        for name, array in self.state().items():
+    def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what ``state`` returned, of a table of the same length."""
+        for name in ("loss", "visits", "last_step"):
+            array = getattr(self, name)
+            assert array.shape == state[name].shape
             array[:] = state[name]

@@ -30,7 +30,7 @@ class Sequential:
         return np.full(len(self.windows), 1 / len(self.windows))
 
     def no_effect_reason(self) -> str | None:
-        """See ``Sampler.no_effect_reason``: the order differs unless one batch holds the whole table."""
-        if len(self.windows) <= self._batch_size:
-            return f"one batch ({self._batch_size}) holds all {len(self.windows)} windows"
+        """See ``Sampler.no_effect_reason``: the order shows unless every batch holds whole passes."""
+        if self._batch_size % len(self.windows) == 0:
+            return f"every batch of {self._batch_size} holds each of the {len(self.windows)} windows equally often"
         return None

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StrictBool
 
-from mobile_vla.sampling.passes import draw_from_passes, remember_last
+from mobile_vla.sampling.passes import draw_from_passes, shuffled_passes
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
 
 class Shuffled:
-    """Every window once a pass unless ``replacement``; a batch may span the end of a pass."""
+    """Every window once a pass unless ``replacement``; a batch that spans the end of a pass may repeat a window."""
 
-    def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, replacement: bool) -> None:
+    def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, replacement: StrictBool) -> None:
         self.windows = windows
         self._batch_size = batch_size
         self._stream = stream
         self._replacement = replacement
-        self._order = remember_last(lambda which: stream.at(which).permutation(len(windows)))
+        self._order = shuffled_passes(np.arange(len(windows)), stream)
 
     def draw(self, step: int, scores: Scores) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
@@ -30,7 +31,7 @@ class Shuffled:
             return Draw.unweighted(self._stream.at(step).integers(0, len(self.windows), self._batch_size))
         first = step * self._batch_size
         return Draw.unweighted(
-            draw_from_passes(self._order, num_windows=len(self.windows), first=first, count=self._batch_size)
+            draw_from_passes(self._order, length=len(self.windows), first=first, count=self._batch_size)
         )
 
     def probabilities(self, scores: Scores) -> NDArray[np.float64]:

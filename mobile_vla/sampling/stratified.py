@@ -7,10 +7,14 @@ option 2; tempered shares as in multilingual training (Arivazhagan et al. 2019).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from mobile_vla.sampling.passes import draw_from_passes, remember_last
+from mobile_vla.errors import ConfigError
+from mobile_vla.sampling.passes import draw_from_passes, shuffled_passes
 from mobile_vla.sampling.quotas import QuotaSchedule, at_least_one_each, tempered_shares
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
@@ -18,45 +22,46 @@ from mobile_vla.streams import Stream
 
 
 class Stratified:
-    """Quotas are met exactly over time and to within one window in every batch. ``tau`` must be at least 1."""
+    """Every batch holds B q_s windows of scenario s, rounded down or up so that the long-run share is exactly q_s.
 
-    def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, tau: float) -> None:
-        if not tau >= 1:
-            raise ValueError(f"sampler.tau={tau}: expected 1 (natural shares) or more (towards equal shares)")
-        counts = np.bincount(windows.scenario, minlength=len(windows.scenario_names))
-        if batch_size < len(counts):
-            raise ValueError(
-                f"trainer.batch_size={batch_size} is smaller than the {len(counts)} scenarios that sampler=stratified puts in every "
-                "batch: use a larger batch, or a grammar with fewer scenarios"
+    ``ConfigError`` when a batch is smaller than the number of scenarios.
+    """
+
+    def __init__(
+        self, *, windows: WindowTable, batch_size: int, stream: Stream, tau: Annotated[float, Field(ge=1)]
+    ) -> None:
+        present, counts = np.unique(windows.scenario, return_counts=True)
+        names = [windows.scenario_names[s] for s in present]
+        if batch_size < len(names):
+            raise ConfigError(
+                f"trainer.batch_size={batch_size} is too small: sampler=stratified puts every scenario in every batch, "
+                f"and the train windows have {len(names)} scenarios. Use trainer.batch_size={len(names)} or more, or a "
+                "grammar with fewer scenarios."
             )
         self.windows = windows
+        self._names = names
         self._shares = at_least_one_each(tempered_shares(counts, tau=tau), batch_size=batch_size)
         self._quotas = QuotaSchedule(self._shares, batch_size=batch_size)
-        self._stream = stream
-        self._members = [np.flatnonzero(windows.scenario == s) for s in range(len(counts))]
-        self._queues = [remember_last(self._queue(s)) for s in range(len(counts))]
-
-    def _queue(self, scenario: int):
-        queue = self._stream.child(str(scenario))
-        members = self._members[scenario]
-        return lambda which: queue.at(which).permutation(members)
+        self._counts = counts
+        members = [np.flatnonzero(windows.scenario == s) for s in present]
+        self._queues = [shuffled_passes(ids, stream.child(name)) for ids, name in zip(members, names, strict=True)]
 
     def draw(self, step: int, scores: Scores) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
-        drawn, quota = self._quotas.at(step)
+        drawn, quota = (part.tolist() for part in self._quotas.at(step))
         ids = [
-            draw_from_passes(queue, num_windows=len(members), first=int(first), count=int(count))
-            for queue, members, first, count in zip(self._queues, self._members, drawn, quota, strict=True)
+            draw_from_passes(queue, length=length, first=first, count=count)
+            for queue, length, first, count in zip(self._queues, self._counts.tolist(), drawn, quota, strict=True)
         ]
         return Draw.unweighted(np.concatenate(ids))
 
     def probabilities(self, scores: Scores) -> NDArray[np.float64]:
         """See ``Sampler.probabilities``: each scenario's share, equal among its windows."""
-        counts = np.array([len(members) for members in self._members])
-        return (self._shares / counts)[self.windows.scenario]
+        _, stratum = np.unique(self.windows.scenario, return_inverse=True)
+        return (self._shares / self._counts)[stratum]
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: one stratum is no strata."""
-        if len(self._members) == 1:
-            return f"all windows belong to one scenario ({self.windows.scenario_names[0]})"
+        if len(self._names) == 1:
+            return f"all windows belong to one scenario ({self._names[0]})"
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,14 @@ class RunFolder:
         """Where ``last`` and ``best`` are."""
         return self.path / "checkpoints"
 
+    def copy_checkpoints(self, origin: Path) -> None:
+        """Take over the checkpoints of the run that is resumed, where it has another folder."""
+        if not self.path.samefile(origin):
+            shutil.copytree(origin / "checkpoints", self.checkpoints)
+
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
+        (self.path / "traceback.txt").unlink(missing_ok=True)  # of an earlier try in this folder
         write_atomically(self.path / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in history))
 
     def log(self, row: Mapping[str, float | int]) -> None:
@@ -52,8 +59,9 @@ class RunFolder:
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
-    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
     return [row for row in rows if row["step"] <= up_to_step]
 
 

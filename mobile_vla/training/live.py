@@ -17,7 +17,7 @@ _SHOWN = {"train/loss": "loss", "val/rmse": "val rmse", "unseen/rmse": "unseen r
 class LiveProgress:
     """A context manager whose ``show`` the loop calls before every step."""
 
-    def __init__(self, *, label: str, num_steps: int, console: Console) -> None:
+    def __init__(self, *, label: str, num_steps: int, is_bar: bool, console: Console) -> None:
         self._label = label
         self._num_steps = num_steps
         self._latest: dict[str, float] = {}
@@ -29,7 +29,7 @@ class LiveProgress:
             TextColumn("{task.fields[figures]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (is_bar and console.is_terminal),
         )
         self._task = self._bar.add_task(label, total=num_steps, figures="")
 

@@ -26,7 +26,6 @@ from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.progress import Progress
 
-
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -148,7 +147,8 @@ def finite_losses(answer: Answer, draw: Draw, reader: WindowReader, step: int) -
     named = [f"{i} ({table.episode_names[table.episode[i]]} from frame {table.start[i]})" for i in ids[:8].tolist()]
     raise NonFiniteLossError(
         f"step {step}: the loss is not finite for {len(bad)} of {len(losses_B)} windows: {', '.join(named)}. "
-        f"Window ids of the batch: {draw.ids.tolist()}. Lower trainer.learning_rate or trainer.clip_grad_norm, or look at these windows."
+        f"Window ids of the batch: {draw.ids.tolist()}. "
+        "Lower trainer.learning_rate or look at these windows."
     )
 
 

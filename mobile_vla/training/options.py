@@ -38,8 +38,14 @@ class Trainer:
             )
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
-                f"trainer.final_learning_rate={self.final_learning_rate} is above trainer.learning_rate={self.learning_rate}: "
-                "the rate decays, so give a lower one."
+                f"trainer.final_learning_rate={self.final_learning_rate}: the rate decays, so expected at most "
+                f"trainer.learning_rate={self.learning_rate}."
+            )
+
+        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+            raise ConfigError(
+                f"trainer.decay_steps={self.decay_steps}: the rate falls after the warm-up, so expected more than "
+                f"trainer.warmup_steps={self.warmup_steps}."
             )
 
     def num_steps(self, num_windows: int) -> int:

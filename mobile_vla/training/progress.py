@@ -55,7 +55,7 @@ class Progress:
         """Note this step's evaluation; True when its ``val/rmse`` is the lowest so far."""
         self.evaluated_at = self.step
         rmse = evaluation["val/rmse"]
-        if self.best_val_rmse is not None and rmse >= self.best_val_rmse:
+        if self.best_val_rmse is not None and not rmse < self.best_val_rmse:  # so that NaN is not the best either
             return False
         self.best_val_rmse = rmse
         return True

@@ -26,12 +26,27 @@ class Origin:
     step: int
     manifest: Mapping[str, Any]
 
+    def check(self, *, data_hash: str, split_hash: str, num_steps: int) -> None:
+        """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
+        if (data_hash, split_hash) != (self.manifest["data_hash"], self.manifest["split_hash"]):
+            raise ConfigError(
+                f"resume={self.folder}: the data are no longer those the run began with (data_hash {data_hash}, then "
+                f"{self.manifest['data_hash']}). Put the episodes back as they were, or start a new run without resume."
+            )
+        if num_steps < self.step:
+            raise ConfigError(
+                f"resume={self.folder}: the run has done {self.step} steps, more than the {num_steps} it is given now. "
+                "Give more with trainer.steps."
+            )
 
-def resume_config(cfg: DictConfig, *, overrides: Sequence[str]) -> tuple[DictConfig, Origin]:
+
+def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) -> tuple[DictConfig, Origin]:
     """Return the config of the run in ``cfg.resume`` with what may change taken from ``cfg``, and that run.
 
     ``UserError`` when there is no checkpoint, ``ConfigError`` when an override differs from what the run began with.
     """
+    if is_sweep:
+        raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
     checkpoint = find_last_checkpoint(folder)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -100,6 +100,16 @@ def test_a_mirrored_world_gives_the_mirrored_image() -> None:
     assert np.mean(np.abs(image - other[:, ::-1]).max(axis=-1) > 8) < 0.02
 
 
+def test_boxes_darken_the_floor_beside_them_and_nowhere_brighten_it() -> None:
+    scene = far_scene()
+    cameras = [FrontCamera(world, image_size=SIZE) for world in (scene, replace(scene, boxes=()))]
+    floors = [camera.cast(x=0.0, y=0.0).geom == camera.model.geom("floor").id for camera in cameras]
+    both = (floors[0] & floors[1]).reshape(SIZE, SIZE)
+    with_box, without_box = (camera.render(x=0.0, y=0.0)[both].astype(int) for camera in cameras)
+    assert np.all(with_box <= without_box)
+    assert np.any(with_box < 0.8 * without_box)
+
+
 def test_rendering_does_not_depend_on_what_was_rendered_before() -> None:
     camera = FrontCamera(far_scene(), image_size=SIZE)
     first = camera.render(x=0.0, y=0.0)

@@ -63,6 +63,15 @@ def test_the_expert_succeeds_in_at_least_99_of_100_scenes() -> None:
     assert np.mean(outcomes) >= 0.99
 
 
+def test_a_frame_is_seen_before_its_action() -> None:
+    scene = sample_scene(scenario_at(0), Stream(0, "test"), position=0)
+    actions = drive(scene, Stream(0, "test").at(0))
+    path = positions(scene, actions)
+    assert len(path) == len(actions)
+    assert path[0] == pytest.approx(scene.start)
+    assert np.diff(path, axis=0) == pytest.approx(actions[:-1, :2] * 0.1)
+
+
 def test_contact_and_a_wrong_stop_are_no_success() -> None:
     scene = sample_scene(scenario_at(0), Stream(0, "test"), position=0)
     straight = to_actions([(0, 0), *[(1, 0)] * 12, (0, 0)])

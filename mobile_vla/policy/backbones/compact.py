@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from pydantic import PositiveInt
@@ -36,7 +37,7 @@ class CompactBackbone(nn.Module):
             nn.ReLU(),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
             nn.ReLU(),
-        ).to(memory_format=torch.channels_last)
+        )
         self.project = nn.Linear(third * _GRID * _GRID, feature_dim)
         self.words = nn.EmbeddingBag(vocabulary_size, feature_dim, mode="mean")
         self.film = nn.Linear(feature_dim, 2 * feature_dim)
@@ -44,7 +45,7 @@ class CompactBackbone(nn.Module):
 
     def forward(self, images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
         """See ``Backbone``; images may have any size."""
-        # To -2 .. 2 in one pass that also turns bytes to floats: at this size a step is bound by memory, not arithmetic.
+        # To -2 .. 2 in a pass that also turns bytes to floats: a step this small is bound by memory, not arithmetic.
         images = torch.mul(images_BTCYX.flatten(0, 1), 4 / 255 if images_BTCYX.dtype == torch.uint8 else 4.0).sub_(2.0)
         maps = self.convolutions(images)
         if maps.shape[-2:] != (_GRID, _GRID):
@@ -68,5 +69,5 @@ class CompactBackbone(nn.Module):
 def hashed_words(text: str, vocabulary_size: int) -> tuple[int, ...]:
     """Return the hashes, 0 .. vocabulary_size-1, of the words and neighbouring word pairs of ``text``."""
     words = ["<start>", *re.findall(r"\w+", text.lower())]
-    pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    pairs = [f"{a} {b}" for a, b in pairwise(words)]
     return tuple(zlib.crc32(token.encode()) % vocabulary_size for token in words + pairs)

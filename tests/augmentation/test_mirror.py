@@ -1,0 +1,118 @@
+"""Check that a mirrored window is the window of a mirrored world: pixels, actions and words together."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from augmented import BATCH, STREAM, batch_of
+from hypothesis import given
+from hypothesis import strategies as st
+from made_episodes import law
+from tiny_runs import compose_config
+
+from mobile_vla.augmentation.mirror import Mirror, mirror_words
+from mobile_vla.data.scenario import compile_grammars, parse_name
+
+ALWAYS = Mirror(probability=1, action_names=("linear_x", "linear_y", "angular_z"))
+
+
+def test_mirroring_flips_columns_signs_and_words() -> None:
+    mirrored = ALWAYS(BATCH, stream=STREAM, step=0)
+    assert torch.equal(mirrored.images_BTCYX, BATCH.images_BTCYX.flip(-1))
+    assert torch.equal(mirrored.actions_BTKA, BATCH.actions_BTKA * torch.tensor([1.0, -1.0, -1.0]))
+    assert torch.equal(mirrored.mask_BTK, BATCH.mask_BTK)
+    assert torch.equal(mirrored.history_BT, BATCH.history_BT)
+    assert mirrored.instruction == tuple(map(mirror_words, BATCH.instruction)) != BATCH.instruction
+    assert mirrored.scenario == tuple(map(mirror_words, BATCH.scenario)) != BATCH.scenario
+
+
+def test_mirroring_twice_is_the_identity() -> None:
+    twice = ALWAYS(ALWAYS(BATCH, stream=STREAM, step=0), stream=STREAM, step=1)
+    assert torch.equal(twice.images_BTCYX, BATCH.images_BTCYX)
+    assert torch.equal(twice.actions_BTKA, BATCH.actions_BTKA)
+    assert (twice.instruction, twice.scenario) == (BATCH.instruction, BATCH.scenario)
+
+
+@pytest.mark.parametrize(
+    ("action_names", "signs"),
+    [(("linear_x",), [1]), (("linear_x", "linear_y"), [1, -1]), (("linear_x", "angular_z"), [1, -1])],
+)
+def test_signs_follow_the_names_of_the_columns(action_names: tuple[str, ...], signs: list[int]) -> None:
+    batch = batch_of(num_actions=len(action_names))
+    mirrored = Mirror(probability=1, action_names=action_names)(batch, stream=STREAM, step=0)
+    assert torch.equal(mirrored.actions_BTKA, batch.actions_BTKA * torch.tensor(signs))
+
+
+@law
+@given(probability=st.floats(0, 1), step=st.integers(0, 10**6))
+def test_each_window_is_mirrored_whole_or_not_at_all(probability: float, step: int) -> None:
+    batch = batch_of(num_windows=8)
+    mirror = Mirror(probability=probability, action_names=ALWAYS.action_names)
+    changed, whole = mirror(batch, stream=STREAM, step=step), ALWAYS(batch, stream=STREAM, step=step)
+    for b in range(len(batch)):
+        source = whole if changed.scenario[b] != batch.scenario[b] else batch
+        assert torch.equal(changed.images_BTCYX[b], source.images_BTCYX[b])
+        assert torch.equal(changed.actions_BTKA[b], source.actions_BTKA[b])
+        assert changed.instruction[b] == source.instruction[b]
+
+
+def test_the_share_of_mirrored_windows_is_the_probability() -> None:
+    batch = batch_of(num_windows=50)
+    for probability in (0.0, 0.25, 0.5, 1.0):
+        mirror = Mirror(probability=probability, action_names=ALWAYS.action_names)
+        changed = [mirror(batch, stream=STREAM, step=step).scenario for step in range(40)]
+        share = np.mean([[a != b for a, b in zip(c, batch.scenario, strict=True)] for c in changed])
+        assert share == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrored"),
+    [
+        ("Navigate to the left bottle", "Navigate to the right bottle"),
+        ("Left, LEFT and left.", "Right, RIGHT and right."),
+        ("left-hand side; right/left", "right-hand side; left/right"),
+        ("the leftmost cup, turn rightward, Leftwards", "the rightmost cup, turn leftward, Rightwards"),
+        ("upright, brightly, lefty, copyright", "upright, brightly, lefty, copyright"),
+        ("왼쪽 상자를 지나 오른쪽으로 가세요", "오른쪽 상자를 지나 왼쪽으로 가세요"),
+        ("좌측으로 우회전", "우측으로 좌회전"),
+        ("1box_hori_left", "1box_hori_right"),
+        ("basket_1box_hori_right", "basket_1box_hori_left"),
+        ("weak_left_left_curve", "weak_right_right_curve"),
+        ("strong_right_left_curve", "strong_left_right_curve"),
+        ("target_center_left_path", "target_center_right_path"),
+        ("center_straight", "center_straight"),
+        ("unknown", "unknown"),
+        ("", ""),
+    ],
+)
+def test_left_and_right_change_places_as_words_and_keep_their_case(text: str, mirrored: str) -> None:
+    assert mirror_words(text) == mirrored
+    assert mirror_words(mirrored) == text
+
+
+words = st.sampled_from(["left", "Right", "LEFT", "왼쪽으로", "우측", "rightmost", "upright", "curve", "1box", "the"])
+
+
+@law
+@given(st.lists(words), st.sampled_from([" ", "_", "-", ", "]))
+def test_mirroring_words_twice_is_the_identity(parts: list[str], joint: str) -> None:
+    text = joint.join(parts)
+    assert mirror_words(mirror_words(text)) == text
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("1box_hori_left", "2box_vert_right", "target_left_straight_path", "target_right_left_path"),
+        *(f"{side}_{path}" for side in ("weak_left", "strong_right", "center") for path in ("left_curve", "straight")),
+    ],
+)
+def test_a_mirrored_scenario_is_one_of_the_shipped_grammars(scenario: str) -> None:
+    grammars: dict[str, re.Pattern[str]] = compile_grammars(
+        compose_config(["dataset=h5", "dataset.path=x"]).dataset.grammars
+    )
+    name = f"episode_20251204_101530_{mirror_words(scenario)}"
+    assert parse_name(name, grammars)[0] == mirror_words(scenario)

@@ -1,0 +1,106 @@
+"""Check that the shipped grammars read every form of file name that real collections have."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_episodes import law
+from tiny_runs import compose_config
+
+from mobile_vla.data.scenario import UNKNOWN, compile_grammars, matches_selector, parse_name
+from mobile_vla.errors import ConfigError
+
+STAMP = "episode_20251204_101530"
+
+
+@pytest.fixture(scope="module")
+def grammars() -> dict[str, re.Pattern[str]]:
+    return compile_grammars(compose_config(["dataset=h5", "dataset.path=x"]).dataset.grammars)
+
+
+@law
+@given(
+    boxes=st.sampled_from(["1box", "2box"]),
+    layout=st.sampled_from(["vert", "hori"]),
+    side=st.sampled_from(["left", "right"]),
+    placement=st.sampled_from(["core", "variant"]),
+    distance=st.sampled_from(["close", "medium", "far"]),
+    time_of_day=st.sampled_from(["", "dawn", "morning", "evening", "night"]),
+)
+def test_box_names_tell_every_field(grammars: dict[str, re.Pattern[str]], time_of_day: str, **fields: str) -> None:
+    name = "_".join([STAMP, *fields.values(), *([time_of_day] if time_of_day else [])])
+    scenario, found = parse_name(name, grammars)
+    assert scenario == f"{fields['boxes']}_{fields['layout']}_{fields['side']}"
+    assert found == fields | ({"time_of_day": time_of_day} if time_of_day else {})
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_basket_names_are_scenarios_of_their_own(grammars: dict[str, re.Pattern[str]], side: str) -> None:
+    scenario, fields = parse_name(f"{STAMP}_basket_1box_hori_{side}_core_medium", grammars)
+    assert scenario == f"basket_1box_hori_{side}"
+    assert fields["object"] == "basket"
+    assert fields["side"] == side
+    assert (fields["placement"], fields["distance"]) == ("core", "medium")
+
+
+@law
+@given(side=st.sampled_from(["center", "left", "right"]), path=st.sampled_from(["straight", "left", "right"]))
+def test_v5_names_tell_target_and_path(grammars: dict[str, re.Pattern[str]], side: str, path: str) -> None:
+    for prefix in ("", "basket_", "1box_hori_"):
+        name = f"{STAMP}_{prefix}target_{side}_{path}_path__core__fixed_center"
+        scenario, fields = parse_name(name, grammars)
+        assert scenario == f"target_{side}_{path}_path"
+        assert fields == {"side": side, "path": path, "placement": "core", "position": "fixed_center"}
+
+
+@law
+@given(
+    side=st.sampled_from(["weak_left", "strong_left", "center", "weak_right", "strong_right"]),
+    path=st.sampled_from(["left_curve", "straight", "right_curve"]),
+)
+def test_v6_names_keep_position_and_path_apart(grammars: dict[str, re.Pattern[str]], side: str, path: str) -> None:
+    scenario, fields = parse_name(f"{STAMP}_{side}_{path}", grammars)
+    assert scenario == f"{side}_{path}"
+    assert fields == {"side": side, "path": path}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        STAMP,
+        "episode_000123",
+        f"{STAMP}_3box_hori_left_core_medium",
+        f"{STAMP}_1box_hori_center_core_medium",
+        f"{STAMP}_1box_hori_left_corr_medium",
+        f"copy_of_{STAMP}_1box_hori_left_core_medium",
+        f"{STAMP}_weak_left_left",
+    ],
+)
+def test_other_names_are_unknown(grammars: dict[str, re.Pattern[str]], name: str) -> None:
+    assert parse_name(name, grammars) == (UNKNOWN, {})
+
+
+def test_first_grammar_that_matches_decides() -> None:
+    one, two = "(?P<scenario>a)(?P<rest>.*)", "(?P<scenario>.*)"
+    assert parse_name("abc", compile_grammars({"one": one, "two": two})) == ("a", {"rest": "bc"})
+    assert parse_name("abc", compile_grammars({"two": two, "one": one})) == ("abc", {})
+    assert parse_name("bc", compile_grammars({"one": one})) == (UNKNOWN, {})
+
+
+def test_broken_grammar_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: not a regular expression .*: '\(\?P<a'"):
+        compile_grammars({"mine": "(?P<a"})
+
+
+def test_selector_is_a_scenario_or_a_field() -> None:
+    def matches(selector: str) -> bool:
+        return matches_selector(selector, scenario="2box_hori_left", fields={"distance": "far"})
+
+    assert matches("2box_hori_left")
+    assert matches("distance=far")
+    assert not matches("2box_hori")
+    assert not matches("distance=close")
+    assert not matches("place=far")

@@ -1,0 +1,57 @@
+"""Make small batches and policies without any files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from mobile_vla.policy.backbones.compact import CompactBackbone
+from mobile_vla.policy.heads.lstm import LstmHead
+from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.policy.policy import Policy
+from mobile_vla.schema import Batch
+
+NUM_HISTORY, NUM_PREDICTED = 3, 4
+
+
+def make_policy(*, num_actions: int = 2, loss: Any = "mse", seed: int = 0, width: int = 8) -> Policy:
+    """Return a tiny policy for actions of mean 1, 2, 3 and standard deviation 0.5, 1.0, 1.5."""
+    torch.manual_seed(seed)
+    scale = np.arange(1, num_actions + 1, dtype=np.float64)
+    return Policy(
+        backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=width, vocabulary_size=64),
+        head=partial(LstmHead, hidden_dim=width, num_layers=1),
+        loss=loss,
+        normalizer=Normalizer(mean_A=scale, std_A=0.5 * scale),
+        fwd_pred_next_n=NUM_PREDICTED,
+        num_actions=num_actions,
+    )
+
+
+def make_batch(*, num_windows: int = 4, num_actions: int = 2, seed: int = 0) -> Batch:
+    """Return random windows of 16 px, everything in them present."""
+    random = torch.Generator().manual_seed(seed)
+    shape = (num_windows, NUM_HISTORY)
+    return Batch(
+        images_BTCYX=torch.randint(0, 256, (*shape, 3, 16, 16), generator=random, dtype=torch.uint8),
+        history_BT=torch.ones(shape, dtype=torch.bool),
+        actions_BTKA=torch.randn(*shape, NUM_PREDICTED, num_actions, generator=random),
+        mask_BTK=torch.ones(*shape, NUM_PREDICTED, dtype=torch.bool),
+        instruction=tuple(f"go to the {'left' if i % 2 else 'right'} bottle" for i in range(num_windows)),
+        scenario=("only",) * num_windows,
+        window_ids=np.arange(num_windows),
+    )
+
+
+def select(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Return the windows ``rows`` of a batch."""
+    chosen = {}
+    for entry in fields(batch):
+        value = getattr(batch, entry.name)
+        chosen[entry.name] = tuple(value[i] for i in rows) if isinstance(value, tuple) else value[list(rows)]
+    return Batch(**chosen)

@@ -1,0 +1,110 @@
+"""Make episodes for tests: in memory, where every pixel and action tells whose it is, or as odd files by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from hypothesis import settings
+from numpy.typing import NDArray
+from tiny_runs import compose_config
+
+from mobile_vla import build
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.data.dataset import Dataset
+from mobile_vla.data.frames import FrameStore
+from mobile_vla.data.windows import Padding, build_windows
+from mobile_vla.schema import Episode
+
+law = settings(max_examples=60, deadline=None)
+
+NAME = "episode_20251204_101000_1box_hori_left_core_medium"
+
+
+def made_episode(
+    index: int,
+    *,
+    num_frames: int,
+    scenario: str = "1box_hori_left",
+    fields: Mapping[str, str] | None = None,
+    actions: NDArray[np.float32] | None = None,
+) -> Episode:
+    """Return episode ``index``; frame f of it has the actions (index, f, -f) unless ``actions`` are given."""
+    frame = np.arange(num_frames, dtype=np.float32)
+    return Episode(
+        name=f"episode_{index:03d}",
+        path=Path(f"episode_{index:03d}.h5"),
+        num_frames=num_frames,
+        actions=np.stack([np.full(num_frames, index, np.float32), frame, -frame], 1) if actions is None else actions,
+        instruction=f"instruction {index}",
+        scenario=scenario,
+        fields=fields or {},
+        image_shape=(2, 2, 3),
+    )
+
+
+def made_reader(
+    episodes: Sequence[Episode],
+    *,
+    window_size: int = 8,
+    fwd_pred_next_n: int = 10,
+    padding: Padding = "both",
+    action_names: Sequence[str] = ("linear_x", "linear_y", "angular_z"),
+) -> WindowReader:
+    """Return a reader of all windows of ``episodes``; a frame has the colour (1 + its episode, 1 + its number, 255)."""
+    windows = build_windows(episodes, window_size=window_size, fwd_pred_next_n=fwd_pred_next_n, padding=padding)
+    pixels = [(1 + index, 1 + f, 255) for index, e in enumerate(episodes) for f in range(e.num_frames)]
+    first_rows = np.cumsum([0, *(e.num_frames for e in episodes)])
+    return WindowReader(
+        windows=windows,
+        episodes={e.name: e for e in episodes},
+        frames=FrameStore(
+            images_FYXC=np.tile(np.array(pixels, np.uint8)[:, None, None], (1, 2, 2, 1)),
+            first_row={e.name: int(row) for e, row in zip(episodes, first_rows, strict=False)},
+        ),
+        window_size=window_size,
+        fwd_pred_next_n=fwd_pred_next_n,
+        action_names=action_names,
+    )
+
+
+def write_h5(path: Path, **datasets: Any) -> Path:
+    """Write a file of ``datasets`` by key, ``__`` standing for ``/``; None makes a group."""
+    with h5py.File(path, "w") as file:
+        for key, value in datasets.items():
+            name = key.replace("__", "/")
+            if value is None:
+                file.create_group(name)
+            else:
+                file.create_dataset(name, data=value)
+    return path
+
+
+def images(num_frames: int = 4, *, size: tuple[int, int] = (6, 8), seed: int = 0) -> NDArray[np.uint8]:
+    """Return random frames [F, Y, X, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (num_frames, *size, 3), dtype=np.uint8)
+
+
+def actions(num_frames: int = 4, *, num_columns: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    """Return random keyboard actions [F, A]."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(np.array([-1.15, 0, 1.15], np.float32), (num_frames, num_columns))
+
+
+def h5_dataset(folder: Path, *overrides: str) -> Dataset:
+    """Return the data set of ``folder`` under conf/dataset/h5.yaml, with 16 px images and a cache beside it."""
+    return build.build_dataset(
+        compose_config(
+            [
+                "dataset=h5",
+                f"dataset.path='{folder}'",
+                f"dataset.cache_dir='{folder.parent / 'cache'}'",
+                "dataset.num_workers=0",
+                "dataset.image_size=16",
+                *overrides,
+            ]
+        )
+    )

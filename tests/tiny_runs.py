@@ -1,0 +1,149 @@
+"""Run jobs on a few small episodes in this process: Hydra, data, training and run folder are the real ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mobile_vla.data.episode_writer import write_episode
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+
+SAMPLERS = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
+
+TIMES = ("wall_s", "data_wait_s")
+"""What of a row two equal runs need not share."""
+
+SMALLEST_MODEL = (
+    "model.backbone.channels=[4,4,4]",
+    "model.backbone.feature_dim=8",
+    "model.backbone.vocabulary_size=64",
+    "model.head.hidden_dim=8",
+)
+
+_NAMES = (
+    *(f"episode_20251204_1010{i:02d}_1box_hori_left_core_close" for i in range(5)),
+    *(f"episode_20251204_1011{i:02d}_1box_hori_right_core_medium" for i in range(5)),
+    *(f"episode_20251204_1012{i:02d}_2box_vert_left_variant_far" for i in range(4)),
+)
+
+
+def write_tiny_episodes(folder: Path) -> Path:
+    """Write 14 episodes of 9 to 13 frames at 16 px, three scenarios, actions of three columns."""
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    for index, name in enumerate(_NAMES):
+        num_frames = 9 + index % 5
+        write_episode(
+            folder / f"{name}.h5",
+            images_FYXC=random.integers(0, 256, (num_frames, 16, 16, 3), dtype=np.uint8),
+            actions_FA=random.choice(np.array([-1.15, 0, 1.15], np.float32), (num_frames, 3)),
+            instruction=f"Navigate to the {'left' if 'left' in name else 'right'} bottle",
+        )
+    return folder
+
+
+def tiny_overrides(episodes: Path, cache: Path) -> tuple[str, ...]:
+    """Return the overrides of a job on ``episodes``: 4 steps of 8 windows in well under a second."""
+    return (
+        "dataset=h5",
+        f"dataset.path={episodes}",
+        f"dataset.cache_dir={cache}",
+        "dataset.num_workers=0",
+        "dataset.image_size=16",
+        "dataset.window_size=3",
+        "dataset.fwd_pred_next_n=4",
+        *SMALLEST_MODEL,
+        "trainer.steps=4",
+        "trainer.batch_size=8",
+        "trainer.warmup_steps=2",
+        "trainer.eval_every=2",
+        "trainer.log_every=1",
+        "trainer.device=cpu",
+        "evaluation.probe_windows=8",
+        "logger=local",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How one call of run.py ended, and the folder it left."""
+
+    folder: Path
+    exit_code: int
+    message: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        return strict_json((self.folder / "summary.json").read_text())
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl``."""
+        return [strict_json(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+    @property
+    def timeless_rows(self) -> list[dict[str, Any]]:
+        """The rows without what a clock said."""
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in self.rows]
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON that holds no NaN and no infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"not strict JSON: {constant}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def run_py(*arguments: str) -> tuple[int, str]:
+    """Run run.py's main with ``arguments`` in this process; return its exit code and the message it dies with."""
+    options = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    with patch.object(sys, "argv", ["run.py", "--config-path", str(CONF), *options, *overrides]):
+        try:
+            _main()()
+        except SystemExit as end:
+            return (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
+    return 0, ""
+
+
+def run_in(folder: Path, *overrides: str) -> Ran:
+    """Run one job whose run folder is ``folder``."""
+    exit_code, message = run_py(f"hydra.run.dir={folder}", *overrides)
+    return Ran(folder=folder, exit_code=exit_code, message=message)
+
+
+def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the config of a job, Hydra's own part left out."""
+    _main()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def options_of(group: str) -> list[str]:
+    """Return the options of a config group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _main() -> Callable[[], None]:
+    if "run" not in sys.modules:  # its resolver can be registered only once
+        spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["run"] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules["run"].main

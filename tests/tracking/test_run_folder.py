@@ -1,0 +1,105 @@
+"""A run folder holds strict JSON that a reader never sees half written, and says why a run failed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_runs import strict_json
+
+from mobile_vla.errors import DataError
+from mobile_vla.tracking.run_folder import RunFolder, read_metrics, write_atomically
+
+
+@given(values=st.dictionaries(st.text(min_size=1), st.none() | st.floats() | st.integers() | st.text() | st.booleans()))
+def test_a_summary_is_strict_json_and_loses_only_what_json_cannot_say(
+    values: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+
+    folder.write_summary(values)
+
+    expected = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    assert strict_json((folder.path / "summary.json").read_text()) == expected
+
+
+def test_rows_are_appended_to_the_history_they_begin_with(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "deep" / "run")
+    folder.start_metrics(history=[{"step": 0, "samples_seen": 0}])
+
+    folder.log({"step": 1, "samples_seen": 8, "train/loss": 0.5})
+    folder.log({"step": 2, "samples_seen": 16, "train/loss": float("nan")})
+
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    assert [strict_json(line) for line in lines] == [
+        {"step": 0, "samples_seen": 0},
+        {"step": 1, "samples_seen": 8, "train/loss": 0.5},
+        {"step": 2, "samples_seen": 16, "train/loss": None},
+    ]
+    folder.start_metrics(history=[])
+    assert (folder.path / "metrics.jsonl").read_text() == ""
+
+
+def test_rows_are_read_up_to_a_step_and_a_torn_one_is_none(tmp_path: Path) -> None:
+    rows = [{"step": step, "samples_seen": 8 * step} for step in range(5)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 2, "sam')
+
+    assert read_metrics(tmp_path, up_to_step=2) == rows[:3]
+    assert read_metrics(tmp_path, up_to_step=99) == rows
+
+
+def raised(error: Exception) -> Exception:
+    """Return ``error`` with a traceback."""
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DataError("a.h5: is truncated\nsecond line"), "a.h5: is truncated"),
+        (KeyError("images"), "KeyError: 'images'"),
+        (RuntimeError(), "RuntimeError: RuntimeError"),
+    ],
+)
+def test_a_failure_leaves_its_traceback_and_one_line_of_it(error: Exception, reason: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+
+    folder.fail(raised(error), known={"sampler": "shuffled", "seed": 3})
+
+    assert strict_json((tmp_path / "summary.json").read_text()) == {
+        "sampler": "shuffled",
+        "seed": 3,
+        "status": "failed",
+        "error": reason,
+    }
+    assert "Traceback" in (tmp_path / "traceback.txt").read_text()
+    assert type(error).__name__ in (tmp_path / "traceback.txt").read_text()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_atomically(path, "old")
+
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\udcff")
+
+    assert path.read_text() == "old"
+
+
+def test_checkpoints_come_along_to_another_folder_and_stay_in_the_same_one(tmp_path: Path) -> None:
+    origin, other = RunFolder(tmp_path / "origin"), RunFolder(tmp_path / "other")
+    (origin.checkpoints / "best").mkdir(parents=True)
+    (origin.checkpoints / "best" / "policy.json").write_text("{}")
+
+    origin.copy_checkpoints(origin.path)
+    other.copy_checkpoints(origin.path)
+
+    for folder in (origin, other):
+        assert (folder.checkpoints / "best" / "policy.json").read_text() == "{}"

@@ -1,0 +1,77 @@
+"""The budget is the same for every sampler, and the learning rate follows its curve."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_runs import compose_config
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.training.options import Trainer
+
+_CONFIG = {key: value for key, value in compose_config().trainer.items() if key != "_target_"}
+
+
+def trainer(**changed: object) -> Trainer:
+    return Trainer(**{**_CONFIG, **changed})
+
+
+def test_the_rate_warms_up_linearly_and_then_falls_along_a_cosine() -> None:
+    schedule = trainer(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=4)
+
+    rates = [schedule.learning_rate_at(step, num_steps=12) for step in range(13)]
+
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert rates[8] == pytest.approx(0.55)  # half of the way down
+    assert rates[6] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
+    assert rates[12] == pytest.approx(0.1)
+
+
+@given(
+    warmup=st.integers(0, 30),
+    num_steps=st.integers(1, 60),
+    decay=st.none() | st.integers(31, 80),
+    final=st.floats(0, 1),
+)
+def test_the_rate_rises_to_the_peak_and_never_again(
+    warmup: int, num_steps: int, decay: int | None, final: float
+) -> None:
+    schedule = trainer(learning_rate=1.0, final_learning_rate=final, warmup_steps=warmup, decay_steps=decay)
+
+    rates = [schedule.learning_rate_at(step, num_steps=num_steps) for step in range(num_steps)]
+
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert rates[:warmup] == sorted(rates[:warmup])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    assert all(rate >= final - 1e-12 for rate in rates[warmup:])
+
+
+def test_a_decay_that_ends_before_the_warm_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.decay_steps=5: .* trainer.warmup_steps=10"):
+        trainer(warmup_steps=10, decay_steps=5)
+
+
+def test_with_a_fixed_end_of_the_decay_a_short_run_is_the_beginning_of_a_long_one() -> None:
+    schedule = trainer(warmup_steps=10, decay_steps=50)
+
+    short, long = ([schedule.learning_rate_at(step, num_steps=n) for step in range(40)] for n in (40, 90))
+
+    assert short == long
+    assert schedule.learning_rate_at(70, num_steps=90) == schedule.final_learning_rate
+
+
+@given(epochs=st.floats(0.01, 50), num_windows=st.integers(1, 10_000), batch_size=st.integers(1, 64))
+def test_epochs_are_turned_into_the_fewest_steps_that_cover_them(
+    epochs: float, num_windows: int, batch_size: int
+) -> None:
+    steps = trainer(epochs=epochs, batch_size=batch_size).num_steps(num_windows)
+
+    assert (steps - 1) * batch_size < epochs * num_windows <= steps * batch_size or steps == 1
+
+
+def test_without_epochs_the_steps_are_the_budget() -> None:
+    assert trainer(steps=123).num_steps(10_000) == 123
