@@ -7,13 +7,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +20,9 @@ from PIL import Image
 from mobile_vla.data.build_once import build_once
 from mobile_vla.data.episodes import read_images
 from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.parallel import run_parallel
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 CACHE_VERSION = 1
 """Part of every cache key: raise it when the same settings give other pixels."""
@@ -155,14 +151,3 @@ def _decode_into(frames: Path, shape: tuple[int, ...], options: ImageOptions, jo
         target[first_row + offset] = prepare_image(image, options)
     target.flush()
     return ""
-
-
-def run_parallel(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str
-) -> list[Result]:
-    """Return ``work(job)`` for each job in order, in ``num_workers`` processes, with a progress bar."""
-    if num_workers <= 1:
-        return [work(job) for job in track(jobs, description=description)]
-    # "spawn": forking a process that holds torch's threads can hang.
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        return list(track(pool.map(work, jobs), description=description, total=len(jobs)))

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mobile_vla.data.episode_writer import write_episode
+from mobile_vla.parallel import run_parallel
 from mobile_vla.sim.expert import positions
 from mobile_vla.sim.scene import STEP_S, Scene
 from mobile_vla.streams import Stream
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +46,7 @@ def episode_names(scenario_names: Sequence[str], *, stream: Stream) -> list[str]
 def write_recordings(recordings: Sequence[Recording], folder: Path, *, image_size: int, num_workers: int) -> None:
     """Render every recording and write it as ``folder/<name>.h5``; the bytes do not depend on ``num_workers``."""
     jobs = [_WriteJob(recording=recording, folder=folder, image_size=image_size) for recording in recordings]
-    if num_workers <= 1:
-        _show_progress(map(_write, jobs), len(jobs))
-        return
-    # Spawned, not forked: a parent that already runs threads (torch, W&B) would hand broken locks to a forked child.
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        _show_progress(pool.map(_write, jobs, chunksize=4), len(jobs))
+    run_parallel(_write, jobs, num_workers=num_workers, description="rendering episodes")
 
 
 def _write(job: _WriteJob) -> None:
@@ -80,12 +69,3 @@ def _write(job: _WriteJob) -> None:
             "distance": scenario.distance,
         },
     )
-
-
-def _show_progress(steps: Iterable[None], total: int) -> None:
-    console = Console(stderr=True)
-    description = f"Rendering {total} episodes"
-    if not console.is_terminal:
-        _log.info("%s", description)
-    for _ in track(steps, description=description, total=total, console=console, disable=not console.is_terminal):
-        pass

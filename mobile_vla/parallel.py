@@ -1,0 +1,25 @@
+"""Do independent work in several processes, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from joblib import Parallel, delayed
+
+from mobile_vla.progress import track
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_parallel(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str
+) -> list[Result]:
+    """Return ``work(job)`` for each job in order, done by ``num_workers`` processes; 0 or 1: by this one.
+
+    In a job of a parallel sweep, itself a worker process, joblib works with threads instead.
+    """
+    pool = Parallel(n_jobs=max(num_workers, 1), return_as="generator")
+    results = pool(delayed(work)(job) for job in jobs)
+    return list(track(results, description=description, total=len(jobs)))
