@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evid
 from mobile_vla.policy.policy import Policy
 from mobile_vla.tracking.provenance import code_commit, versions
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
-from mobile_vla.tracking.wandb_mirror import Mirror, RunIdentity
+from mobile_vla.tracking.wandb_mirror import RunIdentity
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
@@ -77,6 +77,9 @@ def run_job(cfg: DictConfig) -> float:
     facts: dict[str, Any] = {"sampler": job.choices["sampler"], "seed": cfg.seed, "study": cfg.study}
     try:
         return _run(cfg, job, origin, folder, facts)
+    except KeyboardInterrupt as error:  # while data were read; the training loop stops in its own way
+        folder.fail(error, known=facts)
+        raise
     except Exception as error:
         folder.fail(error, known=facts)
         if job.sweep_folder is not None:
@@ -112,7 +115,13 @@ def _run(cfg: DictConfig, job: Job, origin: Origin | None, folder: RunFolder, fa
         run.logger.open(identity, config=run.config, folder=wandb_folder, resume=origin is not None) as mirror,
         LiveProgress(label=identity.run_id, num_steps=run.num_steps, is_bar=job.has_terminal, console=console) as live,
     ):
-        result = _train(run, folder, mirror, live, resume_from=origin.checkpoint if origin else None)
+
+        def log(row: Mapping[str, float]) -> None:
+            folder.log(row)
+            mirror.log(row)
+            facts.update(row, steps=row["step"])
+
+        result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
         summary = facts | _results(run, result, folder, mirror.url)
         folder.write_summary(summary)
         mirror.finish(summary)
@@ -122,11 +131,14 @@ def _run(cfg: DictConfig, job: Job, origin: Origin | None, folder: RunFolder, fa
     return float(summary.get("val/rmse", math.nan))
 
 
-def _train(run: Run, folder: RunFolder, mirror: Mirror, live: LiveProgress, *, resume_from: Path | None) -> Result:
-    def log(row: Mapping[str, float]) -> None:
-        folder.log(row)
-        mirror.log(row)
-
+def _train(
+    run: Run,
+    folder: RunFolder,
+    log: Callable[[Mapping[str, float]], None],
+    live: LiveProgress,
+    *,
+    resume_from: Path | None,
+) -> Result:
     def evaluate(policy: Policy) -> dict[str, float]:
         readers, names = run.data.readers, run.data.action_names
         return run.evaluation.measure(policy, readers, action_names=names, split_seed=run.dataset.split_seed)
@@ -174,7 +186,9 @@ def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
     return {
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
-        "steps": run.num_steps,
+        "steps": 0,
+        "samples_seen": 0,
+        "wall_s": 0.0,
         "batch_size": run.trainer.batch_size,
         "skipped_episodes": len(run.data.problems),
         "skipped": "\n".join(map(str, run.data.problems)),
@@ -230,6 +244,6 @@ def _print_end(summary: dict[str, Any], console: Console) -> None:
     shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if key in summary]
     figures = "  ".join(f"{key} {summary[key]:.4f}" for key in shown if summary[key] is not None)
     console.print(f"[bold]{summary['status']}[/] after {summary['steps']} steps, {summary['wall_s']:.0f} s: {figures}")
-    console.print(f"checkpoints {summary['checkpoint/last']}  {Path(summary['checkpoint/best']).name}", soft_wrap=True)
-    if summary["url"]:
-        console.print(f"W&B {summary['url']}", soft_wrap=True)
+    for name in ("checkpoint/last", "checkpoint/best", "url"):
+        if summary[name]:
+            console.print(f"{name:16} {summary[name]}", soft_wrap=True, markup=False, highlight=False)

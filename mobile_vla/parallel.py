@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar, cast
 
 from joblib import Parallel, delayed
 
@@ -21,5 +21,5 @@ def run_parallel(
     In a job of a parallel sweep, itself a worker process, joblib works with threads instead.
     """
     pool = Parallel(n_jobs=max(num_workers, 1), return_as="generator")
-    results = pool(delayed(work)(job) for job in jobs)
+    results = cast(Iterator[Result], pool(delayed(work)(job) for job in jobs))
     return list(track(results, description=description, total=len(jobs)))

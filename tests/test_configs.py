@@ -138,7 +138,7 @@ def test_all_mistakes_stand_in_one_message() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("trainer.score_smoothing=1",), "trainer.score_smoothing=1: expected a weight of the past in [0, 1)"),
+        (("trainer.score_smoothing=1",), "trainer.score_smoothing: 1; Input should be less than 1"),
         (("trainer.final_learning_rate=1",), "trainer.final_learning_rate=1: the rate decays, so expected at most"),
         (("trainer.device=abacus",), "trainer.device=abacus: expected auto, cpu, cuda or cuda:N"),
         (("dataset.actions=[linear_y,linear_x]",), "expected one or more of linear_x, linear_y, angular_z, each once"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class NonFiniteLossError(UserError):
-    """The loss became NaN or infinite; the optimiser has not stepped on it."""
+    """The loss or its gradient became NaN or infinite; the optimiser has not stepped on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,8 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             losses_B = finite_losses(answer, draw, parts.reader, step)
             (answer.loss_B * torch.from_numpy(draw.weights).to(device)).mean().backward()
             progress.grad_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), trainer.clip_grad_norm))
+            if not math.isfinite(progress.grad_norm):
+                raise NonFiniteLossError(f"step {step}: the loss is finite, its gradient is not. {_advice(draw)}")
             for group in optimizer.param_groups:
                 group["lr"] = progress.learning_rate
             optimizer.step()
@@ -147,9 +150,12 @@ def finite_losses(answer: Answer, draw: Draw, reader: WindowReader, step: int) -
     named = [f"{i} ({table.episode_names[table.episode[i]]} from frame {table.start[i]})" for i in ids[:8].tolist()]
     raise NonFiniteLossError(
         f"step {step}: the loss is not finite for {len(bad)} of {len(losses_B)} windows: {', '.join(named)}. "
-        f"Window ids of the batch: {draw.ids.tolist()}. "
-        "Lower trainer.learning_rate or look at these windows."
+        f"{_advice(draw)}"
     )
+
+
+def _advice(draw: Draw) -> str:
+    return f"Window ids of the batch: {draw.ids.tolist()}. Lower trainer.learning_rate or look at these windows."
 
 
 def current_squared_error(answer: Answer, batch: Batch) -> tuple[float, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mobile_vla.errors import ConfigError
 
@@ -26,22 +27,17 @@ class Trainer:
     clip_grad_norm: PositiveFloat
     eval_every: PositiveInt
     log_every: PositiveInt
-    score_smoothing: float
+    score_smoothing: Annotated[float, Field(ge=0, lt=1)]
     stop_at_step: PositiveInt | None
     device: str
     num_threads: PositiveInt
 
     def __post_init__(self) -> None:
-        if not 0 <= self.score_smoothing < 1:
-            raise ConfigError(
-                f"trainer.score_smoothing={self.score_smoothing}: expected a weight of the past in [0, 1), such as 0.5."
-            )
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"trainer.final_learning_rate={self.final_learning_rate}: the rate decays, so expected at most "
                 f"trainer.learning_rate={self.learning_rate}."
             )
-
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
             raise ConfigError(
                 f"trainer.decay_steps={self.decay_steps}: the rate falls after the warm-up, so expected more than "
