@@ -32,5 +32,5 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:  ## remove what runs wrote; the environment stays
+clean:  ## delete everything under outputs: runs, checkpoints, data, caches
 	find outputs -mindepth 1 ! -name .gitkeep -delete

@@ -64,6 +64,8 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
     errors = [
         f"{key}: unknown key; expected one of {', '.join(sorted(ROOT_KEYS))}" for key in cfg if key not in ROOT_KEYS
     ]
+    if absent := ROOT_KEYS - set(cfg):
+        raise ConfigError(f"the config lacks {', '.join(sorted(absent))}: every run needs it. Leave out the ~override.")
     if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
     if not isinstance(cfg.study, str):
@@ -156,6 +158,7 @@ class Run:
     sampler: Sampler
     augment: Pipeline
     policy: Policy
+    noise: Stream
     evaluation: Evaluation
     logger: Logger
 
@@ -171,6 +174,8 @@ def build_run(cfg: DictConfig) -> Run:
     trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
     # Before anything computes: the number of threads decides how sums are rounded.
     torch.set_num_threads(trainer.num_threads)
+    # Where a GPU has no deterministic kernel it warns and goes on.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     data = dataset.open()
     windows = data.windows["train"]
     return Run(
@@ -184,6 +189,7 @@ def build_run(cfg: DictConfig) -> Run:
         ),
         augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
         policy=_build_policy(cfg, data),
+        noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),
         logger=_instantiate(cfg.logger),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mobile_vla.compare.runs import DEFAULT_BASELINE
 from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError, UserError
@@ -52,10 +53,13 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="the comparison table of a multirun folder")
     compare.add_argument("folder", type=Path, help="a multirun folder, or any folder of run folders")
+    about = f"sampler the others are held against (default: {DEFAULT_BASELINE})"
+    compare.add_argument("--baseline", default=DEFAULT_BASELINE, help=about)
     compare.add_argument(
-        "--baseline", default="shuffled", help="sampler the others are held against (default: shuffled)"
+        "--change-table",
+        action="store_true",
+        help="also each metric at the first evaluation after step 0, at the last, and its change",
     )
-    compare.add_argument("--change-table", action="store_true", help="also first, last and change of each metric")
     compare.set_defaults(run=_compare)
     return parser
 

@@ -65,23 +65,15 @@ def run_job(cfg: DictConfig) -> float:
     A job that fails always leaves a summary that says so. Alone it then raises: a ``UserError`` as a plain message with
     exit code 1. In a sweep it returns NaN, so that its siblings run and the sweep's end can report it.
     """
-    job, origin = Job.from_hydra(), None
-    if cfg.resume is not None:
-        # Before anything is written: a refusal must leave the run it was about as it is.
-        try:
-            cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
-            check_config(cfg, overrides=job.overrides)
-        except UserError as error:
-            raise SystemExit(f"error: {error}") from error
+    job = Job.from_hydra()
     folder = RunFolder(job.folder)
-    facts: dict[str, Any] = {"sampler": job.choices["sampler"], "seed": cfg.seed, "study": cfg.study}
     try:
-        return _run(cfg, job, origin, folder, facts)
+        return _run(cfg, job, folder)
     except KeyboardInterrupt as error:  # while data were read; the training loop stops in its own way
-        folder.fail(error, known=facts)
+        folder.fail(error)
         raise
     except Exception as error:
-        folder.fail(error, known=facts)
+        folder.fail(error)
         if job.sweep_folder is not None:
             _log.error("%s failed: %s", job.folder.name, error, exc_info=not isinstance(error, UserError))
             return math.nan
@@ -90,23 +82,28 @@ def run_job(cfg: DictConfig) -> float:
         raise
 
 
-def _run(cfg: DictConfig, job: Job, origin: Origin | None, folder: RunFolder, facts: dict[str, Any]) -> float:
-    """Check, build, announce, train, summarise; ``facts`` collects what a failed run's summary should say too."""
+def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
+    """Check, build, announce, train, summarise."""
     console = Console()
+    origin = None
+    if cfg.resume is not None:
+        cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
     manifest = _manifest(cfg, job, origin)
-    folder.write_manifest(manifest)
-    facts |= {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
+    if origin is None:
+        folder.begin(manifest)
     check_config(cfg, overrides=job.overrides)
     OmegaConf.set_readonly(cfg, True)
-    OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     run = build_run(cfg)
     if origin is not None:
+        # Nothing was written until here: a refusal leaves the run that it is about as it is.
         origin.check(data_hash=run.data.data_hash, split_hash=run.data.split.hash, num_steps=run.num_steps)
         folder.copy_checkpoints(origin.folder)
+        folder.begin(manifest)
     evidence = gather_evidence(run.data)
-    facts |= _facts(run, evidence)
+    folder.learn(_facts(run, evidence))
+    OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     run.data.split.write(job.folder / "split.json")
-    folder.write_manifest(manifest | {key: facts[key] for key in _MANIFEST_FACTS})
+    folder.write_manifest(manifest | {key: folder.known[key] for key in _MANIFEST_FACTS})
     _announce(run, evidence, manifest, console)
     folder.start_metrics(history=read_metrics(origin.folder, up_to_step=origin.step) if origin else [])
     identity = RunIdentity(study=cfg.study, sampler=manifest["sampler"], seed=cfg.seed, run_id=manifest["run_id"])
@@ -119,16 +116,16 @@ def _run(cfg: DictConfig, job: Job, origin: Origin | None, folder: RunFolder, fa
         def log(row: Mapping[str, float]) -> None:
             folder.log(row)
             mirror.log(row)
-            facts.update(row, steps=row["step"])
+            folder.learn({"steps" if key == "step" else key: value for key, value in row.items()})
 
         result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
-        summary = facts | _results(run, result, folder, mirror.url)
-        folder.write_summary(summary)
-        mirror.finish(summary)
-    _print_end(summary, console)
+        folder.learn(_results(run, result, folder, mirror.url))
+        folder.write_summary(result.status)
+        mirror.finish(folder.known)
+    _print_end(result.status, folder.known, console)
     if result.stopped_by is not None:
         raise SystemExit(128 + result.stopped_by)
-    return float(summary.get("val/rmse", math.nan))
+    return result.progress.latest.get("val/rmse", math.nan)
 
 
 def _train(
@@ -151,6 +148,7 @@ def _train(
         evaluate=evaluate,
         log=log,
         show=live.show,
+        noise=run.noise,
         checkpoints=folder.checkpoints,
         description=_description(run),
     )
@@ -160,7 +158,10 @@ def _train(
 def _manifest(cfg: DictConfig, job: Job, origin: Origin | None) -> dict[str, Any]:
     """Return what ran; a resumed run keeps the name, the choices and the overrides it began with."""
     if origin is not None:
-        return {**origin.manifest, "commit": code_commit(), "versions": versions(), "resumed_from": str(origin.folder)}
+        began, now = origin.manifest["commit"], code_commit()
+        # Half a run of each is a run of neither: it must not be ranked with either.
+        commit = now if began == now else f"{began}+{now}"
+        return {**origin.manifest, "commit": commit, "versions": versions(), "resumed_from": str(origin.folder)}
     sampler = job.choices["sampler"]
     digest = hashlib.blake2b(f"{job.folder}{OmegaConf.to_yaml(cfg)}".encode(), digest_size=4).hexdigest()
     run_id = f"{re.sub(r'[^a-zA-Z0-9_-]', '_', sampler)}-s{cfg.seed}-{digest}"
@@ -229,7 +230,6 @@ def _results(run: Run, result: Result, folder: RunFolder, url: str | None) -> di
     return {
         **{key: value for key, value in progress.latest.items() if key != "step"},
         "best/val/rmse": progress.best_val_rmse,
-        "status": result.status,
         "steps": progress.step,
         "samples_seen": progress.step * run.trainer.batch_size,
         "wall_s": progress.wall_s,
@@ -240,10 +240,10 @@ def _results(run: Run, result: Result, folder: RunFolder, url: str | None) -> di
     }
 
 
-def _print_end(summary: dict[str, Any], console: Console) -> None:
-    shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if key in summary]
-    figures = "  ".join(f"{key} {summary[key]:.4f}" for key in shown if summary[key] is not None)
-    console.print(f"[bold]{summary['status']}[/] after {summary['steps']} steps, {summary['wall_s']:.0f} s: {figures}")
+def _print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
+    shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
+    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
+    console.print(f"[bold]{status}[/] after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}")
     for name in ("checkpoint/last", "checkpoint/best", "url"):
-        if summary[name]:
-            console.print(f"{name:16} {summary[name]}", soft_wrap=True, markup=False, highlight=False)
+        if known[name]:
+            console.print(f"{name:16} {known[name]}", soft_wrap=True, markup=False, highlight=False)

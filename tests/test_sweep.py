@@ -100,7 +100,9 @@ def test_a_named_study_sweeps_by_itself_and_can_be_narrowed(tiny: tuple[str, ...
 def test_a_parallel_sweep_gives_the_same_curves(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={folder}")
-    command = [sys.executable, str(ROOT / "run.py"), "-m", *tiny, *parallel]
+    # A cache that both jobs find missing: a worker process that starts workers of its own has to get along.
+    cold = (f"dataset.cache_dir={tmp_path}/cold", "dataset.num_workers=2")
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *tiny, *cold, *parallel]
 
     # A process of its own: the workers import what the command line would.
     swept = subprocess.run(

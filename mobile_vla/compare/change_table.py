@@ -1,11 +1,12 @@
-"""Print the founding report's table for each sampler: first evaluation, last evaluation, change."""
+"""Print the founding report's table for each sampler: first evaluation after step 0, last evaluation, change."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -27,7 +28,7 @@ REPORTED = ("train/loss", "val/loss", "train/rmse", "val/rmse")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A metric's first and last logged value, each a mean over seeds, and the steps at which they were logged."""
+    """A metric at the first and the last evaluation, each a mean over seeds, and the steps of the two."""
 
     first: float
     last: float
@@ -58,7 +59,7 @@ def report_change_table(folder: Path, console: Console) -> None:
             table.add_row(*map(Text, row))
         table.add_section()
     console.print()
-    console.print(Text("First and last evaluation, mean over seeds", style="bold"))
+    console.print(Text("First evaluation after step 0 and last evaluation, mean over seeds", style="bold"))
     console.print(table)
     console.print(
         Text("lookup: RMSE of the (scenario, time step) lookup table on val, which sees no image.", style="dim")
@@ -66,25 +67,37 @@ def report_change_table(folder: Path, console: Console) -> None:
 
 
 def changes(runs: Sequence[Run]) -> dict[str, Change]:
-    """Return the Change of each reported metric over ``runs``, the seeds of one sampler; what none logged is absent."""
+    """Return the Change of each reported metric over ``runs``, the seeds of one sampler; what none logged is absent.
+
+    All metrics are read at the same two steps: the first and the last after step 0 at which all of them were logged.
+    """
     logs = [_read_log(run.folder / "metrics.jsonl") for run in runs]
-    result = {}
-    for name in REPORTED:
-        series = [points for log in logs if (points := [row for row in log if isinstance(row.get(name), int | float)])]
-        if series:
-            result[name] = Change(
-                first=sum(points[0][name] for points in series) / len(series),
-                last=sum(points[-1][name] for points in series) / len(series),
-                first_step=int(series[0][0]["step"]),
-                last_step=int(series[0][-1]["step"]),
-            )
-    return result
+    # Step 0 knows no training loss, and the report's epoch 0 stands after one epoch, not before it.
+    trained = [[row for row in log if row["step"] > 0] for log in logs]
+    names = [name for name in REPORTED if any(_has(row, name) for log in trained for row in log)]
+    complete = [[row for row in log if all(_has(row, name) for name in names)] for log in trained]
+    series = [rows for rows in complete if rows]
+    if not series:
+        return {}
+    return {
+        name: Change(
+            first=fmean(rows[0][name] for rows in series),
+            last=fmean(rows[-1][name] for rows in series),
+            first_step=int(series[0][0]["step"]),
+            last_step=int(series[0][-1]["step"]),
+        )
+        for name in names
+    }
+
+
+def _has(row: Mapping[str, object], name: str) -> bool:
+    return isinstance(row.get(name), int | float)
 
 
 def _rows(label: str, runs: Sequence[Run]) -> list[list[str]]:
     found = changes(runs)
     if not found:
-        return [[label, "no finished run", *[MISSING] * 5]]
+        return [[label, "no evaluation after step 0" if runs else "no finished run", *[MISSING] * 5]]
     lookup = mean([run.numbers[LOOKUP] for run in runs if LOOKUP in run.numbers])
     rows = []
     for name, change in found.items():

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mobile_vla.compare.comparability import MUST_AGREE, REFERENCE_PREFIX, require_comparable
-from mobile_vla.compare.runs import Run, runs_by_label
+from mobile_vla.compare.runs import DEFAULT_BASELINE, Run, runs_by_label
 from mobile_vla.compare.statistics import PairedDifference, mean, paired_difference, standard_deviation
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_UNITS
 
 PRIMARY = "val/rmse"
 """The one metric that ranks, at the last step; every other is secondary. Lower is better."""
+
+METRIC_PREFIXES = ("train/", "val/", "unseen/", "probe/", "best/", "sampler/", "closed_loop/")
+METRIC_COUNTERS = frozenset({"samples_seen", "wall_s", "data_wait_s"})
+"""Numbers of ``summary.json`` that start or are named so are metrics; all others only say what was run."""
 
 LOOKUP = "baseline/scenario_time_lookup/rmse"
 """The reference predictor that sees the scenario and the time step and no image."""
@@ -93,7 +97,7 @@ class Comparison:
         return units.pop() if len(units) == 1 else None
 
 
-def compare_runs(runs: Sequence[Run], *, baseline: str = "shuffled") -> Comparison:
+def compare_runs(runs: Sequence[Run], *, baseline: str = DEFAULT_BASELINE) -> Comparison:
     """Compare finished runs by treatment; runs that did not finish are kept beside them, out of every number.
 
     Raises ComparabilityError if they were not given the same problem, UserError if a treatment finished one seed twice.
@@ -154,7 +158,7 @@ def _is_reference(key: str) -> bool:
 
 
 def _is_metric(key: str) -> bool:
-    return not _is_reference(key) and key not in MUST_AGREE and key != "seed"
+    return key.startswith(METRIC_PREFIXES) or key in METRIC_COUNTERS
 
 
 def _rank(row: Row) -> tuple[float, str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
-from mobile_vla.compare.runs import load_runs
+from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
 from mobile_vla.compare.table import print_comparison
+from mobile_vla.tracking.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def compare_folder(folder: Path, *, baseline: str = "shuffled", console: Console) -> Comparison:
+def compare_folder(folder: Path, *, baseline: str = DEFAULT_BASELINE, console: Console) -> Comparison:
     """Compare all runs at or below ``folder`` with ``baseline`` (a label), print and write the result into ``folder``.
 
     Raises UserError where there is no run, ComparabilityError where they cannot be ranked; nothing is written then.
@@ -45,7 +47,7 @@ def write_json(comparison: Comparison, path: Path) -> None:
         "failed_runs": _not_finished(comparison, {"failed"}, path.parent),
         "unfinished_runs": _not_finished(comparison, {"stopped", "running"}, path.parent),
     }
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
@@ -56,15 +58,16 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     empty cell.
     """
     names = list(comparison.rows[0].metrics)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "sampler", "seed", "status", "error", "folder", *names])
-        for row in comparison.rows:
-            for run in row.runs:
-                numbers = run.numbers if run.is_done else {}
-                where = run.folder.relative_to(path.parent).as_posix()
-                recorded = [row.label, run.sampler, run.seed, run.status, run.error, where]
-                writer.writerow([*recorded, *(numbers.get(name) for name in names)])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["label", "sampler", "seed", "status", "error", "folder", *names])
+    for row in comparison.rows:
+        for run in row.runs:
+            numbers = run.numbers if run.is_done else {}
+            where = run.folder.relative_to(path.parent).as_posix()
+            recorded = [row.label, run.sampler, run.seed, run.status, run.error, where]
+            writer.writerow([*recorded, *(numbers.get(name) for name in names)])
+    write_atomically(path, text.getvalue())
 
 
 def _row(row: Row) -> dict[str, object]:

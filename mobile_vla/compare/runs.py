@@ -14,6 +14,9 @@ from mobile_vla.errors import UserError
 
 STATUSES = ("done", "failed", "stopped", "running")
 
+DEFAULT_BASELINE = "shuffled"
+"""The label that the others are held against where nobody says otherwise."""
+
 UNKNOWN = "unknown"
 """The label of a run that left no record of its sampler."""
 

@@ -9,6 +9,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from mobile_vla.compare.runs import DEFAULT_BASELINE
+
 
 class CompareAtEnd(Callback):
     """Compare the runs in ``hydra.sweep.dir`` with ``baseline`` at the end of a multirun.
@@ -18,7 +20,7 @@ class CompareAtEnd(Callback):
     failure in their run folder and return NaN.
     """
 
-    def __init__(self, baseline: str = "shuffled", change_table: bool = False) -> None:
+    def __init__(self, baseline: str = DEFAULT_BASELINE, change_table: bool = False) -> None:
         self.baseline = baseline
         self.change_table = change_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -15,11 +15,14 @@ from mobile_vla.compare.number_format import MISSING, NumberFormat, duration
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.verdict import is_indicative, verdict
 
-LAYOUTS = ((" ", 2), ("\n", 1), ("\n", 0))
-"""From roomy to tight: what stands between a mean and its spread, and the padding between columns."""
-
-SECONDARY = ("val/loss", "train/loss", "unseen/rmse")
+SECONDARY = ("val/loss", "train/loss", "probe/rmse", "unseen/rmse")
 """Metrics beside the primary one; a column appears where a run has it."""
+
+COMPARABLE = tuple(name for name in SECONDARY if name != "train/loss")
+"""The training loss is of the windows each sampler chose, the probe of the same ones for all: the loss yields first."""
+
+LAYOUTS = ((" ", 2, SECONDARY), ("\n", 1, SECONDARY), ("\n", 1, COMPARABLE), ("\n", 0, COMPARABLE))
+"""From roomy to tight: what stands between a mean and its spread, the padding between columns, and the metrics."""
 
 REFERENCES = {
     "baseline/mean/rmse": "mean action",
@@ -62,15 +65,18 @@ def _headline(comparison: Comparison, folder: Path) -> str:
 
 def _samplers(comparison: Comparison, console: Console) -> Table:
     """Return the table in the roomiest layout that fits; in the last one a long label is folded, never a number."""
-    tables = [_samplers_in_layout(comparison, gap=gap, padding=padding) for gap, padding in LAYOUTS]
+    tables = [
+        _samplers_in_layout(comparison, gap=gap, padding=padding, secondary=secondary)
+        for gap, padding, secondary in LAYOUTS
+    ]
     # A table is measured within the width it is given, so one that does not fit shows only where there is no limit.
     unlimited = console.options.update(width=10_000)
     fitting = (table for table in tables if console.measure(table, options=unlimited).maximum <= console.width)
     return next(fitting, tables[-1])
 
 
-def _samplers_in_layout(comparison: Comparison, *, gap: str, padding: int) -> Table:
-    names = [name for name in SECONDARY if name in comparison.rows[0].metrics]
+def _samplers_in_layout(comparison: Comparison, *, gap: str, padding: int, secondary: Sequence[str]) -> Table:
+    names = [name for name in secondary if name in comparison.rows[0].metrics]
     formats = {
         name: NumberFormat.of(row.metrics[name].mean for row in comparison.rows)
         for name in [comparison.primary, *names]

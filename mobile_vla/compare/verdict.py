@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
-from mobile_vla.compare.statistics import MIN_SEEDS
+from mobile_vla.compare.number_format import NumberFormat
+from mobile_vla.compare.statistics import MIN_SEEDS, mean
+
+PAST_BEST = 0.02
+"""Relative. A final value that is worse than the run's best by no more is taken for noise between evaluations."""
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Return one to three sentences: what differs from the baseline, the lookup table, and how much to believe it."""
-    sentences = [_effects(comparison), _lookup(comparison), _indicative(comparison)]
+    """Return one to four sentences: effects against the baseline, the lookup table, who is past the best, the doubt."""
+    sentences = [_effects(comparison), _lookup(comparison), _past_best(comparison), _indicative(comparison)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -67,6 +71,25 @@ def _lookup(comparison: Comparison) -> str:
     if beaten:
         return f"No better than the (scenario, time step) lookup, which sees no image: {_listed(beaten)}."
     return ""
+
+
+def _past_best(comparison: Comparison) -> str:
+    best_name = f"best/{comparison.primary}"
+    numbers = NumberFormat.of(row.metrics[comparison.primary].mean for row in comparison.ranked)
+    past = []
+    for row in comparison.ranked:
+        finals = row.metrics[comparison.primary].values
+        bests = row.metrics[best_name].values if best_name in row.metrics else {}
+        seeds = sorted(finals.keys() & bests.keys())
+        final, best = mean([finals[seed] for seed in seeds]), mean([bests[seed] for seed in seeds])
+        if final is not None and best is not None and final > best * (1 + PAST_BEST):
+            past.append(f"{row.label} ({numbers.text(final)}, best {numbers.text(best)})")
+    if not past:
+        return ""
+    return (
+        f"Past their best {comparison.primary} at the last step: {_listed(past)}: they overfit or diverge, and the "
+        "ranking depends on the budget."
+    )
 
 
 def _indicative(comparison: Comparison) -> str:

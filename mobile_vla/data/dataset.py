@@ -172,7 +172,7 @@ class Dataset:
             image=self.image,
             data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
             problems=tuple(problems),
-            warnings=tuple(_oddities(episodes, windows, problems)),
+            warnings=tuple(_oddities(scan, windows)),
         )
 
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
@@ -196,14 +196,15 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
     )
 
 
-def _oddities(
-    episodes: Sequence[Episode], windows: Mapping[str, WindowTable], problems: Sequence[DataError]
-) -> list[str]:
-    found = []
-    if problems:
-        found.append(
-            f"{len(problems)} bad episode file(s) skipped: " + "; ".join(str(p).split(":", 1)[0] for p in problems)
-        )
+def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
+    found, episodes = [], scan.episodes
+    if scan.problems:
+        listed = "; ".join(str(problem).split(":", 1)[0] for problem in scan.problems)
+        found.append(f"{len(scan.problems)} bad episode file(s) skipped: {listed}")
+    copies = Counter(scan.digests[e.name] for e in episodes)
+    num_copies = sum(count - 1 for count in copies.values())
+    if num_copies:
+        found.append(f"{num_copies} episode file(s) are copies of another: train and val may hold the same episode")
     sizes = Counter(e.image_shape[:2] for e in episodes)
     if len(sizes) > 1:
         listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())

@@ -59,9 +59,9 @@ class Evaluation:
             return {}
         num_windows = len(reader.windows)
         ids = np.sort(Stream(split_seed, "probe").at(0).permutation(num_windows)[: self.probe_windows])
-        targets = reader.current_targets()
+        actions_NTKA, mask_NTK = reader.targets(ids)
         loss_N, predicted_NKA = self._run(policy, reader, ids)
-        rmse = masked_rmse(np.square(predicted_NKA - targets.actions_NKA[ids]), targets.mask_NK[ids])
+        rmse = masked_rmse(np.square(predicted_NKA - actions_NTKA[:, -1]), mask_NTK[:, -1])
         result = {"probe/loss": float(loss_N.mean(dtype=np.float64))}
         return result if rmse is None else result | {"probe/rmse": rmse}
 

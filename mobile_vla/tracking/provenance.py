@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,10 +14,11 @@ _CODE = ("mobile_vla", "conf", "run.py")
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "h5py", "wandb", "mujoco-core", "safetensors", "pillow")
 
 
+@cache  # the code of a process is what it loaded, whatever happens to the checkout under a sweep
 def code_commit() -> str:
     """Return the commit that runs: ``<commit>``, ``<commit>-dirty-<digest>`` where files differ, ``no-git-<digest>``.
 
-    The digest covers every tracked or untracked Python and YAML file, so equal strings mean equal code.
+    The digest covers every Python and YAML file of package and config, so equal strings mean equal code.
     """
     try:
         commit = _git("rev-parse", "HEAD")

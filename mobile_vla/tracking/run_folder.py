@@ -15,11 +15,27 @@ from mobile_vla.errors import UserError
 
 
 class RunFolder:
-    """One run on disk: config, manifest, split, metrics, summary and ``checkpoints/``."""
+    """One run on disk: config, manifest, split, metrics, summary and ``checkpoints/``.
+
+    ``learn`` collects what the summary will say, whether the run ends well or not. Nothing is written before ``begin``.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.known: dict[str, object] = {}
+        self._status: str | None = None
         path.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, manifest: Mapping[str, object]) -> None:
+        """Write the manifest and a summary that says ``running``; what an earlier failure left here goes."""
+        self.write_manifest(manifest)
+        (self.path / "traceback.txt").unlink(missing_ok=True)
+        self.known = {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
+        self.write_summary("running")
+
+    def learn(self, facts: Mapping[str, object]) -> None:
+        """Take up ``facts`` for the summary; later ones replace earlier ones."""
+        self.known |= facts
 
     @property
     def checkpoints(self) -> Path:
@@ -33,7 +49,6 @@ class RunFolder:
 
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
-        (self.path / "traceback.txt").unlink(missing_ok=True)  # of an earlier try in this folder
         write_atomically(self.path / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in history))
 
     def log(self, row: Mapping[str, float | int]) -> None:
@@ -45,17 +60,25 @@ class RunFolder:
         """Write what ran: choices, overrides, commit, versions."""
         write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write the flat ``summary.json``; a number that is missing or not finite is null."""
-        write_atomically(self.path / "summary.json", json.dumps(_strict(summary), indent=1, allow_nan=False) + "\n")
+    def write_summary(self, status: str) -> None:
+        """Write what is known as the flat ``summary.json``; a number that is missing or not finite is null."""
+        self._status = status
+        summary = _strict({**self.known, "status": status})
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
-    def fail(self, error: BaseException, *, known: Mapping[str, object]) -> None:
-        """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``."""
+    def fail(self, error: BaseException) -> None:
+        """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``.
+
+        Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's.
+        """
+        if self._status != "running":
+            return
         (self.path / "traceback.txt").write_text("".join(traceback.format_exception(error)))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, UserError):
             reason = f"{type(error).__name__}: {reason}"
-        self.write_summary({**known, "status": "failed", "error": reason})
+        self.learn({"error": reason})
+        self.write_summary("failed")
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
@@ -68,7 +91,7 @@ def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -33,9 +33,7 @@ def save_checkpoint(
     ``arrays`` what resuming needs. The folder appears by renames, so a kill leaves the old checkpoint or the new one.
     """
     temporary, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
-    for leftover in (temporary, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(
         {name: tensor.contiguous() for name, tensor in policy.state_dict().items()}, temporary / "model.safetensors"
@@ -45,6 +43,7 @@ def save_checkpoint(
     (temporary / "training.json").write_text(json.dumps(values, indent=1) + "\n")
     (temporary / "policy.json").write_text(json.dumps(description, indent=1) + "\n")
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

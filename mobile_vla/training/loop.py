@@ -23,6 +23,7 @@ from mobile_vla.sampling.contract import Sampler
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Batch, Draw
+from mobile_vla.streams import Stream
 from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.progress import Progress
@@ -39,7 +40,8 @@ class Parts:
     """What the loop works with.
 
     ``evaluate`` measures the policy, ``log`` takes one flat row, ``show`` the same row for the person watching (every
-    step, an empty row where nothing was logged). ``description`` is what inference needs beside the weights.
+    step, an empty row where nothing was logged). ``noise`` seeds what the policy itself draws while it trains.
+    ``description`` is what inference needs beside the weights.
     """
 
     policy: Policy
@@ -49,6 +51,7 @@ class Parts:
     evaluate: Callable[[Policy], dict[str, float]]
     log: Callable[[Mapping[str, float]], None]
     show: Callable[[int, Mapping[str, float]], None]
+    noise: Stream
     checkpoints: Path
     description: Mapping[str, Any]
 
@@ -118,6 +121,8 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             progress.data_wait_s += time.perf_counter() - started
             batch = parts.augment(batch.to(device), step=step)
             progress.learning_rate = trainer.learning_rate_at(step, num_steps=num_steps)
+            # Dropout and the like draw from torch's own generator: it stands where the step says.
+            torch.manual_seed(parts.noise.integer(step))
             answer = policy(batch)
             losses_B = finite_losses(answer, draw, parts.reader, step)
             (answer.loss_B * torch.from_numpy(draw.weights).to(device)).mean().backward()
@@ -136,7 +141,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             )
             progress.step += 1
     status = "done" if is_last else "stopped"
-    return Result(progress=progress, status=status, stopped_by=caught[0] if caught and not is_last else None)
+    return Result(progress=progress, status=status, stopped_by=caught[0] if caught else None)
 
 
 def finite_losses(answer: Answer, draw: Draw, reader: WindowReader, step: int) -> NDArray[np.float32]:

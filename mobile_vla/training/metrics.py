@@ -16,7 +16,7 @@ class TrainSums:
     def add(self, *, losses_B: np.ndarray, scenario: Sequence[str], squared_error: float, num_targets: int) -> None:
         """Count one batch: its losses [B], not weighted, and the squared error of its current-frame targets."""
         self._add("train/loss", float(losses_B.sum(dtype=np.float64)), len(losses_B))
-        for name in set(scenario):
+        for name in sorted(set(scenario)):
             chosen = losses_B[np.array(scenario) == name]
             self._add(f"train/loss/scenario_{name}", float(chosen.sum(dtype=np.float64)), len(chosen))
         self._add("train/rmse", squared_error, num_targets)

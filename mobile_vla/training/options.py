@@ -33,6 +33,7 @@ class Trainer:
     num_threads: PositiveInt
 
     def __post_init__(self) -> None:
+        self.torch_device()
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"trainer.final_learning_rate={self.final_learning_rate}: the rate decays, so expected at most "

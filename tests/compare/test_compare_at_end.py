@@ -31,7 +31,7 @@ def main(cfg):
     else:
         summary |= {"status": "done", "val/rmse": 0.1, "data_hash": "d", "split_hash": "s"}
     (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "metrics.jsonl").write_text(json.dumps({"step": 0, "val/rmse": 0.2}))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "val/rmse": 0.2}))
     return math.nan if cfg.sampler == cfg.broken else 0.1
 
 
@@ -71,8 +71,8 @@ def test_sweep_that_went_well_exits_with_zero_and_its_comparison(tmp_path: Path)
     (path,) = written(tmp_path)
     assert [row["n"] for row in json.loads(path.read_text())["rows"]] == [1, 1]
     assert "stratified" in result.stdout
-    assert "-50.0 %" not in result.stdout
-    assert "First and last evaluation" in result.stdout
+    assert "5 to 5" in result.stdout
+    assert "First evaluation after step 0" in result.stdout
 
 
 def test_failed_job_gives_exit_code_one_and_a_comparison(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_no_number_and_no_sampler_is_cut(tmp_path: Path, scale: float, width: in
             loss = {
                 "val/loss": value**2,
                 "train/loss": value**2 / 2,
+                "probe/rmse": 0.9 * value,
                 "unseen/rmse": 1.5 * value,
                 "val/rmse/linear_x": value,
             }
@@ -46,7 +48,8 @@ def test_no_number_and_no_sampler_is_cut(tmp_path: Path, scale: float, width: in
     table = text.split("tell")[0].split("Paired")[0]
     assert max(map(len, table.splitlines())) <= width
     assert all(any(line.startswith(sampler) for line in table.splitlines()) for sampler in FIVE)
-    assert table.count("±") == 10
+    assert table.count("±") == 15
+    assert re.search(r"\bprobe/", table)
     assert table.count("[") == table.count("]") == 5
     assert table.count("1.9 h") == 5
 
@@ -135,6 +138,36 @@ def test_lookup_table_is_the_bar(tmp_path: Path, reference: float, sentence: str
     assert f"(scenario, time step) lookup {reference:.4f}" in text
     assert "hold-last action —" in text
     assert sentence in text if sentence else "nothing visual" not in text
+
+
+def write_ends(root: Path, ends: dict[str, list[tuple[float, float]]]) -> None:
+    """Write one finished run a pair: its final and its best val/rmse."""
+    for sampler, pairs in ends.items():
+        for seed, (final, best) in enumerate(pairs):
+            write_run(root, sampler, seed, metrics={"val/rmse": final, "best/val/rmse": best})
+
+
+def test_samplers_past_their_best_are_named_with_both_values(tmp_path: Path) -> None:
+    ends = {
+        "shuffled": [(0.290, 0.275), (0.294, 0.277)],
+        "sequential": [(0.305, 0.300), (0.305, 0.300)],
+        "stratified": [(0.310, 0.300), (0.310, 0.300)],
+    }
+    write_ends(tmp_path, ends)
+    text = words(shown(tmp_path))
+    named = "shuffled (0.2920, best 0.2760) and stratified (0.3100, best 0.3000)"
+    assert f"Past their best val/rmse at the last step: {named}: they overfit or diverge" in text
+    assert "the ranking depends on the budget" in text
+
+
+def test_a_final_value_near_the_best_is_not_past_it(tmp_path: Path) -> None:
+    write_ends(tmp_path, {"shuffled": [(0.2, 0.2), (0.305, 0.3)], "stratified": [(0.2, 0.2), (0.1, 0.1)]})
+    assert "Past their best" not in words(shown(tmp_path))
+
+
+def test_final_and_best_are_held_against_each_other_over_the_same_seeds(tmp_path: Path) -> None:
+    write_ends(tmp_path, {"shuffled": [(float("nan"), 0.1), (0.3, 0.3)]})
+    assert "Past their best" not in words(shown(tmp_path))
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 from pathlib import Path
@@ -15,7 +16,8 @@ from written_runs import SHARED, write_failed, write_json, write_run, write_stud
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, compare_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
+from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
+from mobile_vla.compare.sweep import CompareAtEnd
 from mobile_vla.errors import UserError
 
 STUDY = {"shuffled": [0.115, 0.117, 0.119], "stratified": [0.110, 0.113, 0.112], "sequential": [0.2, 0.3, 0.25]}
@@ -162,6 +164,50 @@ def test_csv_has_one_line_a_run_and_empty_cells_for_what_is_missing(tmp_path: Pa
     (failed,) = (line for line in lines if line["status"] == "failed")
     assert (failed["seed"], failed["error"], failed["val/rmse"]) == ("3", 'said "no", twice', "")
     assert all((tmp_path / line["folder"] / "manifest.json").exists() for line in lines)
+
+
+def test_metrics_are_what_was_measured_and_not_what_was_run(tmp_path: Path) -> None:
+    measured = {
+        "val/rmse": 0.1,
+        "val/rmse/linear_x": 0.1,
+        "unseen/rmse": 0.2,
+        "probe/rmse": 0.1,
+        "best/val/rmse": 0.1,
+        "train/loss": 0.3,
+        "sampler/coverage": 1.0,
+        "closed_loop/success": 0.5,
+        "samples_seen": 100,
+        "data_wait_s": 1.0,
+    }
+    bookkeeping = {
+        "step": 500,
+        "skipped_episodes": 0,
+        "parameters/total": 9,
+        "parameters/trainable": 8,
+        "baseline/mean/rmse": 0.4,
+        "of_another_version": 3,
+    }
+    write_run(tmp_path, "shuffled", 0, metrics={**measured, **bookkeeping})
+    (row,) = compare(tmp_path).rows
+    assert row.metrics.keys() == {*measured, "wall_s"}
+
+
+@pytest.mark.parametrize("name", ["comparison.json", "comparison.csv"])
+def test_a_reader_sees_the_old_file_or_the_new_one_whole(tmp_path: Path, name: str) -> None:
+    write_study(tmp_path, STUDY)
+    written(tmp_path)
+    before = (tmp_path / name).read_text()
+    with (tmp_path / name).open() as reader:
+        write_failed(tmp_path, "stratified", 3, error="no")
+        written(tmp_path)
+        assert reader.read() == before
+    assert (tmp_path / name).read_text() != before
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["comparison.csv", "comparison.json"]
+
+
+def test_everything_that_compares_has_the_same_default_baseline() -> None:
+    for function in (compare_runs, compare_folder, CompareAtEnd):
+        assert inspect.signature(function).parameters["baseline"].default == DEFAULT_BASELINE == "shuffled"
 
 
 def test_comparing_again_gives_the_same_files(tmp_path: Path) -> None:

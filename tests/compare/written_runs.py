@@ -19,7 +19,7 @@ def write_run(
     metrics: Mapping[str, Any] | None = None,
     choices: Mapping[str, str] | None = None,
     overrides: Iterable[str] = (),
-    log: Iterable[Mapping[str, float]] = (),
+    log: Iterable[Mapping[str, float | None]] = (),
     **summary: Any,
 ) -> Path:
     """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary."""

@@ -21,9 +21,11 @@ def test_a_summary_is_strict_json_and_loses_only_what_json_cannot_say(
 ) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
 
-    folder.write_summary(values)
+    folder.learn(values)
+    folder.write_summary("done")
 
     expected = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    expected["status"] = "done"
     assert strict_json((folder.path / "summary.json").read_text()) == expected
 
 
@@ -52,6 +54,9 @@ def test_rows_are_read_up_to_a_step_and_a_torn_one_is_none(tmp_path: Path) -> No
     assert read_metrics(tmp_path, up_to_step=99) == rows
 
 
+MANIFEST = {"sampler": "shuffled", "seed": 3, "study": "trial", "commit": "abc"}
+
+
 def raised(error: Exception) -> Exception:
     """Return ``error`` with a traceback."""
     try:
@@ -70,17 +75,30 @@ def raised(error: Exception) -> Exception:
 )
 def test_a_failure_leaves_its_traceback_and_one_line_of_it(error: Exception, reason: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
+    folder.begin(MANIFEST)
 
-    folder.fail(raised(error), known={"sampler": "shuffled", "seed": 3})
+    folder.fail(raised(error))
 
     assert strict_json((tmp_path / "summary.json").read_text()) == {
-        "sampler": "shuffled",
-        "seed": 3,
+        **MANIFEST,
         "status": "failed",
         "error": reason,
     }
     assert "Traceback" in (tmp_path / "traceback.txt").read_text()
     assert type(error).__name__ in (tmp_path / "traceback.txt").read_text()
+
+
+def test_an_error_before_the_run_began_or_after_its_end_is_not_the_runs(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.fail(raised(RuntimeError("refused")))
+    assert list(tmp_path.iterdir()) == []
+
+    folder.begin(MANIFEST)
+    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, "status": "running"}
+    folder.write_summary("done")
+    folder.fail(raised(RuntimeError("while uploading")))
+
+    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, "status": "done"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

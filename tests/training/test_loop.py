@@ -92,6 +92,7 @@ def train_run(run: Run, folder: Path, **parts: object) -> tuple[Result, list[Map
         evaluate=lambda _: {"val/rmse": 1.0},
         log=rows.append,
         show=lambda step, row: None,
+        noise=run.noise,
         checkpoints=folder,
         description={},
     )
