@@ -24,7 +24,7 @@ from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.policy.normalizer import Normalizer
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sampling.contract import Sampler
-from mobile_vla.schema import ACTION_NAMES
+from mobile_vla.schema import ACTION_NAMES, WindowTable
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
 from mobile_vla.training.options import Trainer
@@ -118,7 +118,9 @@ def _check_target(path: str, node: Mapping[Any, Any]) -> list[str]:
             errors.append(
                 f"{path}.{key}: {target.__name__} has no such option; expected {', '.join(options) or 'none at all'}"
             )
-        elif not _holds_targets(node[key]):
+        elif _holds_targets(node[key]):
+            errors += _check_objects(f"{path}.{key}", node[key])
+        else:
             errors += _check_value(f"{path}.{key}", node[key], hints.get(key, Any))
     required = {name for name, p in parameters.items() if p.default is p.empty} - given
     errors += [f"{path}.{name}: missing; {target.__name__} needs it" for name in sorted(required - node.keys())]
@@ -135,7 +137,7 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, SchemaError):
-        return []  # a protocol: what an object must do is not to be seen in its config
+        return _check_objects(path, value)  # a protocol: what an object must do is not to be seen in its config
     try:
         # Strict, as the value goes on as it is: 'no' must not pass for False and then be true.
         # From JSON, where a list may stand for a tuple.
@@ -163,6 +165,14 @@ class Run:
     logger: Logger
 
 
+def _check_objects(path: str, value: object) -> list[str]:
+    """Check that a table of objects, such as an augmentation's transforms, holds nothing else."""
+    if not isinstance(value, Mapping) or "_target_" in value:
+        return []
+    odd = {key: entry for key, entry in value.items() if not (isinstance(entry, Mapping) and "_target_" in entry)}
+    return [f"{path}.{key}: {entry!r}; expected an object with a _target_" for key, entry in odd.items()]
+
+
 def build_dataset(cfg: DictConfig) -> Dataset:
     """Return the data set's options as an object; nothing is read yet."""
     return _instantiate(cfg.dataset)
@@ -184,14 +194,19 @@ def build_run(cfg: DictConfig) -> Run:
         data=data,
         trainer=trainer,
         num_steps=trainer.num_steps(len(windows)),
-        sampler=_instantiate(
-            cfg.sampler, windows=windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")
-        ),
+        sampler=build_sampler(cfg, windows),
         augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
         policy=_build_policy(cfg, data),
         noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),
         logger=_instantiate(cfg.logger),
+    )
+
+
+def build_sampler(cfg: DictConfig, windows: WindowTable) -> Sampler:
+    """Return the sampler over ``windows``; its random stream is ``seed``'s own."""
+    return _instantiate(
+        cfg.sampler, windows=windows, batch_size=cfg.trainer.batch_size, stream=Stream(cfg.seed, "sampler")
     )
 
 

@@ -16,6 +16,7 @@ from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError, UserError
 
 _CONF = Path(__file__).resolve().parents[1] / "conf"
+_SAMPLERS = sorted((_CONF / "sampler").glob("*.yaml"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,13 +69,17 @@ def _inspect(args: argparse.Namespace) -> int:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
-    from mobile_vla.build import build_dataset, check_config
+    from mobile_vla.build import build_dataset, build_sampler, check_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
 
+    if any(override.startswith("dataset.path=") for override in args.overrides):
+        raise ConfigError(f"dataset.path: is PATH already ({args.path}); leave it out")
     with initialize_config_dir(str(_CONF), version_base="1.3"):
         try:
-            cfg = compose("config", ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
+            overrides = ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides]
+            cfg = compose("config", overrides)
+            samplers = {p.stem: compose("config", [*overrides, f"sampler={p.stem}"]) for p in _SAMPLERS}
         except HydraException as error:
             raise ConfigError(str(error)) from error
     cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
@@ -89,7 +94,15 @@ def _inspect(args: argparse.Namespace) -> int:
     data = dataset.open(scan)
     evidence = gather_evidence(data)
     print_evidence(evidence, console)
-    print_warnings([*data.warnings, *evidence.warnings()], console)
+    warnings = [*data.warnings, *evidence.warnings()]
+    for name, variant in samplers.items():
+        try:
+            reason = build_sampler(variant, data.windows["train"]).no_effect_reason()
+        except ConfigError as error:
+            warnings.append(f"sampler={name} cannot be used: {error}")
+        else:
+            warnings += [f"sampler={name} cannot differ from shuffled here: {reason}"] if reason else []
+    print_warnings(warnings, console)
     return 1 if scan.problems else 0
 
 
@@ -97,6 +110,7 @@ def _import_donkeycar(args: argparse.Namespace) -> int:
     from mobile_vla.data.importers.donkeycar import import_tub
 
     print(import_tub(args.tub, args.out, options_from(args, TubOptions)))
+    print(f"next: python run.py dataset=donkeycar dataset.path={args.out}")
     return 0
 
 

@@ -93,18 +93,26 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
         folder.begin(manifest)
     check_config(cfg, overrides=job.overrides)
     OmegaConf.set_readonly(cfg, True)
+    if origin is None:
+        OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     run = build_run(cfg)
     if origin is not None:
         # Nothing was written until here: a refusal leaves the run that it is about as it is.
-        origin.check(data_hash=run.data.data_hash, split_hash=run.data.split.hash, num_steps=run.num_steps)
+        origin.check(
+            data_hash=run.data.data_hash,
+            split_hash=run.data.split.hash,
+            num_steps=run.num_steps,
+            stop_at_step=run.trainer.stop_at_step,
+        )
         folder.copy_checkpoints(origin.folder)
         folder.begin(manifest)
+        OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     evidence = gather_evidence(run.data)
     folder.learn(_facts(run, evidence))
-    OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     run.data.split.write(job.folder / "split.json")
-    folder.write_manifest(manifest | {key: folder.known[key] for key in _MANIFEST_FACTS})
-    _announce(run, evidence, manifest, console)
+    manifest |= {"num_steps": run.num_steps} | {key: folder.known[key] for key in _MANIFEST_FACTS}
+    folder.write_manifest(manifest)
+    _announce(run, evidence, manifest, origin, console)
     folder.start_metrics(history=read_metrics(origin.folder, up_to_step=origin.step) if origin else [])
     identity = RunIdentity(study=cfg.study, sampler=manifest["sampler"], seed=cfg.seed, run_id=manifest["run_id"])
     wandb_folder = job.sweep_folder or job.folder
@@ -187,9 +195,6 @@ def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
     return {
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
-        "steps": 0,
-        "samples_seen": 0,
-        "wall_s": 0.0,
         "batch_size": run.trainer.batch_size,
         "skipped_episodes": len(run.data.problems),
         "skipped": "\n".join(map(str, run.data.problems)),
@@ -210,17 +215,26 @@ def _description(run: Run) -> dict[str, Any]:
     }
 
 
-def _announce(run: Run, evidence: Evidence, manifest: Mapping[str, Any], console: Console) -> None:
+def _announce(
+    run: Run, evidence: Evidence, manifest: Mapping[str, Any], origin: Origin | None, console: Console
+) -> None:
     console.rule(f"[bold]{manifest['run_id']}")
     print_evidence(evidence, console)
     trainable, total = run.policy.num_parameters()
     console.print(
-        f"training {run.num_steps} steps of {run.trainer.batch_size} windows on {run.trainer.torch_device()}, "
-        f"{trainable:,} of {total:,} parameters trainable"
+        f"training {f'from step {origin.step} ' if origin else ''}to step {run.num_steps}, {run.trainer.batch_size} "
+        f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights",
+        soft_wrap=True,
     )
     warnings = [*run.data.warnings, *evidence.warnings()]
     if reason := run.sampler.no_effect_reason():
         warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")
+    planned = origin.manifest["num_steps"] if origin else run.num_steps
+    if planned != run.num_steps and run.trainer.decay_steps is None:
+        warnings.append(
+            f"the learning rate was to end at step {planned} and now ends at step {run.num_steps}: it jumps where the "
+            "run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the end)"
+        )
     print_warnings(warnings, console)
 
 

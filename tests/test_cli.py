@@ -66,6 +66,14 @@ def test_inspect_says_when_the_data_can_show_nothing(
     assert exit_code == 0, shown
     assert "every train episode has exactly one window" in shown
     assert "lookup table already solves this task" in shown
+    assert "sampler=random_temporal cannot differ from shuffled here: every episode has exactly one window" in shown
+
+
+def test_inspect_takes_its_path_once(
+    episodes: Path, stores: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("inspect", episodes, *stores, "dataset.path=/elsewhere") == 1
+    assert "dataset.path: is PATH already" in capsys.readouterr().err
 
 
 def test_inspect_lists_every_bad_file_and_still_shows_the_rest(

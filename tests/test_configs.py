@@ -120,6 +120,9 @@ def test_the_options_of_every_transform_are_checked() -> None:
     )
 
     assert "augmentation.transforms.mirror.typo: Mirror has no such option" in message
+    assert "augmentation.transforms.x: 3; expected an object with a _target_" in errors_of(
+        "+augmentation.transforms.x=3"
+    )
     assert "augmentation.transforms.gaussian_noise.std_max: -1; " in message
 
 

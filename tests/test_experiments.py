@@ -255,6 +255,27 @@ def test_a_budget_below_what_was_done_is_refused(tiny: tuple[str, ...], tmp_path
     assert content_of(done.folder) == before
 
 
+def test_a_stop_that_lies_behind_is_refused(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
+
+    refused = run_in(stopped.folder, f"resume={stopped.folder}", "trainer.stop_at_step=2")
+
+    assert "trainer.stop_at_step=2: the run has done 2 steps already" in refused.message
+
+
+def test_a_longer_budget_says_that_the_rate_jumps(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run_in(tmp_path / "run", *tiny)
+    capsys.readouterr()
+
+    run_in(done.folder, f"resume={done.folder}", "trainer.steps=6")
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "training from step 4 to step 6" in shown
+    assert "was to end at step 4 and now ends at step 6" in shown
+
+
 def test_a_sweep_of_one_resumed_run_is_refused(
     tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

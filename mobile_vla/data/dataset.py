@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
@@ -142,7 +143,11 @@ class Dataset:
             raise DataError(summarise_problems(problems))
         if not episodes:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
-        split = split_episodes(episodes, val_fraction=self.val_fraction, seed=self.split_seed, unseen=self.unseen)
+        try:
+            split = split_episodes(episodes, val_fraction=self.val_fraction, seed=self.split_seed, unseen=self.unseen)
+        except ConfigError as error:
+            skipped = f"\n{summarise_problems(problems)}" if problems else ""
+            raise ConfigError(f"{error}{skipped}") from error
         by_name = {e.name: e for e in episodes}
         parts = {"train": split.train, "val": split.val, "unseen": split.unseen}
         windows = {part: self._cut(part, [by_name[n] for n in names]) for part, names in parts.items() if names}
@@ -172,7 +177,7 @@ class Dataset:
             image=self.image,
             data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
             problems=tuple(problems),
-            warnings=tuple(_oddities(scan, windows)),
+            warnings=(*_oddities(scan, windows), *_odd_columns(episodes, self.actions)),
         )
 
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
@@ -194,6 +199,19 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
         f"{len(problems)} episode file(s) cannot be used:\n{lines}\n"
         "Mend or remove them, or set dataset.on_bad_episode=skip to go on without them."
     )
+
+
+def _odd_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
+    """Say which action columns are predicted though they never change, or change and are not predicted."""
+    num_columns = min(e.actions.shape[1] for e in episodes)
+    spread = np.ptp(np.concatenate([e.actions[:, :num_columns] for e in episodes]), axis=0)
+    found = []
+    for name, moves in zip(ACTION_NAMES, (spread > 0).tolist(), strict=False):
+        if moves and name not in action_names:
+            found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
+        if not moves and name in action_names:
+            found.append(f"{name} never changes: predicting it is no task, yet it lowers the RMSE over all dimensions")
+    return found
 
 
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:

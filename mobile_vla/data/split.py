@@ -50,7 +50,8 @@ def split_episodes(episodes: Sequence[Episode], *, val_fraction: float, seed: in
         if not any(matches_selector(selector, scenario=e.scenario, fields=e.fields) for e in episodes):
             raise ConfigError(
                 f"dataset.unseen: '{selector}' matches no episode; scenarios are "
-                f"{', '.join(sorted({e.scenario for e in episodes}))}. Give one of them, or field=value."
+                f"{', '.join(sorted({e.scenario for e in episodes}))}. Give one of them, or a field of the file names, "
+                "quoted: \"dataset.unseen=['distance=far']\"."
             )
     held_out = {
         e.name for e in episodes if any(matches_selector(u, scenario=e.scenario, fields=e.fields) for u in unseen)

@@ -31,6 +31,7 @@ class RunFolder:
         self.write_manifest(manifest)
         (self.path / "traceback.txt").unlink(missing_ok=True)
         self.known = {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
+        self.learn({"steps": 0, "samples_seen": 0, "wall_s": 0.0})
         self.write_summary("running")
 
     def learn(self, facts: Mapping[str, object]) -> None:

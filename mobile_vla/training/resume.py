@@ -26,7 +26,7 @@ class Origin:
     step: int
     manifest: Mapping[str, Any]
 
-    def check(self, *, data_hash: str, split_hash: str, num_steps: int) -> None:
+    def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
         """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
         if (data_hash, split_hash) != (self.manifest["data_hash"], self.manifest["split_hash"]):
             raise ConfigError(
@@ -37,6 +37,10 @@ class Origin:
             raise ConfigError(
                 f"resume={self.folder}: the run has done {self.step} steps, more than the {num_steps} it is given now. "
                 "Give more with trainer.steps."
+            )
+        if stop_at_step is not None and stop_at_step <= self.step:
+            raise ConfigError(
+                f"trainer.stop_at_step={stop_at_step}: the run has done {self.step} steps already. Give a later one."
             )
 
 

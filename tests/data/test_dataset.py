@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from made_episodes import actions, h5_dataset, images, write_h5
@@ -17,6 +19,7 @@ from mobile_vla.errors import ConfigError, DataError
 
 SCENARIOS = ("1box_hori_left", "1box_hori_right", "2box_vert_left")
 NUM_EPISODES = 15
+LEFT_OUT = "angular_z is recorded and changes, but dataset.actions leaves it out"
 
 
 def name_of(index: int) -> str:
@@ -48,7 +51,7 @@ def test_parts_hold_their_own_episodes_and_read_their_own_frames(dataset: Datase
     assert len(data.split.train) == 12
     assert len(data.split.val) == 3
     assert set(data.windows) == {"train", "val"}
-    assert (data.problems, data.warnings) == ((), ())
+    assert (data.problems, data.warnings) == ((), (LEFT_OUT,))
     for part, names in (("train", data.split.train), ("val", data.split.val)):
         table = data.windows[part]
         assert table.episode_names == names
@@ -123,8 +126,26 @@ def test_mixed_image_sizes_are_accepted_and_said(folder: Path, dataset: Dataset)
     path = folder / f"{name_of(2)}.h5"
     write_episode(path, images_FYXC=images(20, size=(48, 64)), actions_FA=actions(20))
     data = dataset.open()
-    assert data.warnings == ("mixed image sizes, all are resized: 14 of 16x16, 1 of 48x64",)
+    assert data.warnings == ("mixed image sizes, all are resized: 14 of 16x16, 1 of 48x64", LEFT_OUT)
     assert data.readers["train"].gather(np.array([0])).images_BTCYX.shape[-2:] == (16, 16)
+
+
+def test_a_column_that_never_changes_and_one_left_out_are_said(folder: Path, dataset: Dataset) -> None:
+    for path in folder.glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file["actions"][:, 1] = 0.5
+
+    chosen = replace(dataset, actions=["linear_x", "linear_y"]).open()
+    assert LEFT_OUT in chosen.warnings
+    assert any(warning.startswith("linear_y never changes") for warning in chosen.warnings)
+    other = replace(dataset, actions=["linear_x", "angular_z"]).open()
+    assert not any("angular_z" in warning or "linear_y" in warning for warning in other.warnings)
+
+
+def test_copies_of_an_episode_are_said(folder: Path, dataset: Dataset) -> None:
+    shutil.copy(folder / f"{name_of(1)}.h5", folder / "episode_20251205_101010_1box_hori_left.h5")
+
+    assert "1 episode file(s) are copies of another" in " ".join(dataset.open().warnings)
 
 
 def test_unknown_scenarios_and_unused_episodes_are_said(folder: Path, dataset: Dataset) -> None:

@@ -54,6 +54,7 @@ def test_rows_are_read_up_to_a_step_and_a_torn_one_is_none(tmp_path: Path) -> No
     assert read_metrics(tmp_path, up_to_step=99) == rows
 
 
+BEGINNING = {"steps": 0, "samples_seen": 0, "wall_s": 0.0}
 MANIFEST = {"sampler": "shuffled", "seed": 3, "study": "trial", "commit": "abc"}
 
 
@@ -81,6 +82,7 @@ def test_a_failure_leaves_its_traceback_and_one_line_of_it(error: Exception, rea
 
     assert strict_json((tmp_path / "summary.json").read_text()) == {
         **MANIFEST,
+        **BEGINNING,
         "status": "failed",
         "error": reason,
     }
@@ -94,11 +96,11 @@ def test_an_error_before_the_run_began_or_after_its_end_is_not_the_runs(tmp_path
     assert list(tmp_path.iterdir()) == []
 
     folder.begin(MANIFEST)
-    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, "status": "running"}
+    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, **BEGINNING, "status": "running"}
     folder.write_summary("done")
     folder.fail(raised(RuntimeError("while uploading")))
 
-    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, "status": "done"}
+    assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, **BEGINNING, "status": "done"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
