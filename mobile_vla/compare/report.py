@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
 from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
 from mobile_vla.compare.table import print_comparison
@@ -23,7 +24,13 @@ def compare_folder(folder: Path, *, baseline: str = DEFAULT_BASELINE, console: C
 
     Raises UserError where there is no run, ComparabilityError where they cannot be ranked; nothing is written then.
     """
-    comparison = compare_runs(load_runs(folder), baseline=baseline)
+    runs = load_runs(folder)
+    try:
+        comparison = compare_runs(runs, baseline=baseline)
+    except ComparabilityError as error:
+        # A refusal must not hide that runs failed as well.
+        others = [f"{run.folder.name} is {run.status}: {run.error}" for run in runs if not run.is_done]
+        raise ComparabilityError("\n  ".join([str(error), *others])) from error
     write_json(comparison, folder / "comparison.json")
     write_csv(comparison, folder / "comparison.csv")
     print_comparison(comparison, folder=folder, console=console)

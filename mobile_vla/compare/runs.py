@@ -63,6 +63,8 @@ def load_runs(folder: Path) -> list[Run]:
     A run folder holds ``manifest.json`` with the choices of the run, or only the ``.hydra`` folder of a job that died
     before it wrote one. Raises UserError if there is none.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected the folder of a run or of a multirun.")
     folders = {path.parent for path in folder.rglob("manifest.json")}
     folders |= {path.parent.parent for path in folder.rglob(".hydra/hydra.yaml")}
     runs = [run for path in sorted(folders) if (run := _load_run(path)) is not None]
@@ -109,10 +111,18 @@ def _load_run(folder: Path) -> Run | None:
         sampler=settings.get("sampler") or str(summary.get("sampler", UNKNOWN)),
         seed=seed if isinstance(seed, int) else None,
         status="failed" if problem else str(status),
-        error=_first_line(problem or summary.get("error")),
+        error=_first_line(problem or summary.get("error") or _why_unfinished(str(status), summary)),
         settings=settings,
         summary=summary,
     )
+
+
+def _why_unfinished(status: str, summary: Mapping[str, object]) -> str | None:
+    if status == "stopped":
+        return f"stopped at step {summary.get('steps')}; python run.py resume=FOLDER goes on"
+    if status == "running":
+        return f"no end recorded: still running, or killed; last logged step {summary.get('steps')}"
+    return None
 
 
 def _read_json_object(path: Path) -> tuple[dict[str, object], str | None]:

@@ -53,7 +53,7 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
 
 def _headline(comparison: Comparison, folder: Path) -> str:
     num_runs = sum(len(row.runs) for row in comparison.rows)
-    parts = [f"{folder.name}: {len(comparison.rows)} samplers, {num_runs} runs"]
+    parts = [f"{folder.name}: {_count(len(comparison.rows), 'sampler')}, {_count(num_runs, 'run')}"]
     shared = comparison.shared
     if shared["steps"] is not None:
         parts.append(f"{shared['steps']} steps of {shared['batch_size']} windows")
@@ -160,3 +160,7 @@ def _unfinished(comparison: Comparison) -> Table:
         style = "red" if run.status == "failed" else "yellow"
         table.add_row(Text(label), Text(seed), Text(run.status, style=style), Text(run.error or MISSING))
     return table
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -141,5 +141,8 @@ def test_numbers_are_finite_and_are_numbers(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_run_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing_here: found no run folder"):
+    with pytest.raises(UserError, match=r"nothing_here: no such folder"):
         load_runs(tmp_path / "nothing_here")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: found no run folder"):
+        load_runs(tmp_path / "empty")

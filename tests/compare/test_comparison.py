@@ -93,6 +93,7 @@ def test_failed_and_unfinished_runs_are_listed_and_out_of_every_number(tmp_path:
     assert (first["sampler"], first["seed"], first["error"]) == ("shuffled", 2, "disk full")
     assert (second["folder"], second["sampler"], second["seed"]) == (killed.name, "stratified", 0)
     assert [run["status"] for run in content["unfinished_runs"]] == ["stopped"]
+    assert content["unfinished_runs"][0]["error"].startswith("stopped at step ")
 
 
 def test_all_failed_is_a_comparison_of_nothing(tmp_path: Path) -> None:
@@ -115,6 +116,19 @@ def test_refusal_names_the_key_its_values_and_the_runs(tmp_path: Path, key: str)
     assert str({**SHARED, **reference}[key]) in message
     assert not set(SHARED) - {key} & set(message.split())
     assert not (tmp_path / "comparison.json").exists()
+
+
+def test_a_refusal_does_not_hide_what_failed(tmp_path: Path) -> None:
+    write_run(tmp_path, "shuffled", 0)
+    write_run(tmp_path, "shuffled", 1, batch_size=777)
+    failed = write_failed(tmp_path, "stratified", 0, error="disk full")
+    write_run(tmp_path, "stratified", 1, status="running", steps=25)
+
+    with pytest.raises(ComparabilityError) as refusal:
+        compare_folder(tmp_path, console=Console(file=io.StringIO()))
+
+    assert f"{failed.name} is failed: disk full" in str(refusal.value)
+    assert "is running: no end recorded: still running, or killed; last logged step 25" in str(refusal.value)
 
 
 def test_a_finished_run_that_lacks_a_key_is_refused_and_a_failed_one_is_not(tmp_path: Path) -> None:
