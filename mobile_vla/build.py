@@ -7,7 +7,7 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.policy.normalizer import Normalizer
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sampling.contract import Sampler
-from mobile_vla.schema import ACTION_NAMES, WindowTable
+from mobile_vla.schema import WindowTable
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
 from mobile_vla.training.options import Trainer
@@ -87,9 +87,13 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
         raise ConfigError("the config cannot be run:\n" + "\n".join(f"  {error}" for error in errors))
 
 
+def _names_object(node: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(node, Mapping) and "_target_" in node
+
+
 def _check_node(path: str, node: object) -> list[str]:
     if isinstance(node, Mapping):
-        errors = _check_target(path, node) if "_target_" in node else []
+        errors = _check_target(path, node) if _names_object(node) else []
         return errors + [e for key, value in node.items() for e in _check_node(f"{path}.{key}", value)]
     if isinstance(node, list):
         return [e for index, value in enumerate(node) for e in _check_node(f"{path}[{index}]", value)]
@@ -129,7 +133,7 @@ def _check_target(path: str, node: Mapping[Any, Any]) -> list[str]:
 
 def _holds_targets(value: object) -> bool:
     if isinstance(value, Mapping):
-        return "_target_" in value or any(_holds_targets(v) for v in value.values())
+        return _names_object(value) or any(_holds_targets(v) for v in value.values())
     return isinstance(value, list) and any(_holds_targets(v) for v in value)
 
 
@@ -167,9 +171,9 @@ class Run:
 
 def _check_objects(path: str, value: object) -> list[str]:
     """Check that a table of objects, such as an augmentation's transforms, holds nothing else."""
-    if not isinstance(value, Mapping) or "_target_" in value:
+    if not isinstance(value, Mapping) or _names_object(value):
         return []
-    odd = {key: entry for key, entry in value.items() if not (isinstance(entry, Mapping) and "_target_" in entry)}
+    odd = {key: entry for key, entry in value.items() if not _names_object(entry)}
     return [f"{path}.{key}: {entry!r}; expected an object with a _target_" for key, entry in odd.items()]
 
 
@@ -194,7 +198,7 @@ def build_run(cfg: DictConfig) -> Run:
         data=data,
         trainer=trainer,
         num_steps=trainer.num_steps(len(windows)),
-        sampler=build_sampler(cfg, windows),
+        sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
         augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
         policy=_build_policy(cfg, data),
         noise=Stream(cfg.seed, "noise"),
@@ -203,17 +207,14 @@ def build_run(cfg: DictConfig) -> Run:
     )
 
 
-def build_sampler(cfg: DictConfig, windows: WindowTable) -> Sampler:
-    """Return the sampler over ``windows``; its random stream is ``seed``'s own."""
-    return _instantiate(
-        cfg.sampler, windows=windows, batch_size=cfg.trainer.batch_size, stream=Stream(cfg.seed, "sampler")
-    )
+def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, stream: Stream) -> Sampler:
+    """Return the sampler of one option of the group over ``windows``."""
+    return _instantiate(node, windows=windows, batch_size=batch_size, stream=stream)
 
 
 def _build_policy(cfg: DictConfig, data: OpenDataset) -> Policy:
     """Return the policy, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
-    columns = [ACTION_NAMES.index(name) for name in data.action_names]
-    actions = [data.episodes[name].actions[:, columns] for name in data.split.train]
+    actions = [data.episodes[name].actions_of(data.action_names) for name in data.split.train]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
         return _instantiate(

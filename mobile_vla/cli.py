@@ -72,16 +72,17 @@ def _inspect(args: argparse.Namespace) -> int:
     from mobile_vla.build import build_dataset, build_sampler, check_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
+    from mobile_vla.streams import Stream
 
     if any(override.startswith("dataset.path=") for override in args.overrides):
         raise ConfigError(f"dataset.path: is PATH already ({args.path}); leave it out")
     with initialize_config_dir(str(_CONF), version_base="1.3"):
         try:
-            overrides = ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides]
-            cfg = compose("config", overrides)
-            samplers = {p.stem: compose("config", [*overrides, f"sampler={p.stem}"]) for p in _SAMPLERS}
+            cfg = compose("config", ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
         except HydraException as error:
             raise ConfigError(str(error)) from error
+        # As they ship: an override of one sampler's option is no option of the others.
+        samplers = {path.stem: compose("config", [f"sampler={path.stem}"]).sampler for path in _SAMPLERS}
     cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
     check_config(cfg)
     dataset = build_dataset(cfg)
@@ -95,9 +96,12 @@ def _inspect(args: argparse.Namespace) -> int:
     evidence = gather_evidence(data)
     print_evidence(evidence, console)
     warnings = [*data.warnings, *evidence.warnings()]
-    for name, variant in samplers.items():
+    for name, node in samplers.items():
         try:
-            reason = build_sampler(variant, data.windows["train"]).no_effect_reason()
+            sampler = build_sampler(
+                node, data.windows["train"], batch_size=cfg.trainer.batch_size, stream=Stream(cfg.seed, "sampler")
+            )
+            reason = sampler.no_effect_reason()
         except ConfigError as error:
             warnings.append(f"sampler={name} cannot be used: {error}")
         else:

@@ -12,7 +12,7 @@ actions. The *current* frame is the last of the history: the one a robot would b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,10 @@ class Episode:
     scenario: str
     fields: Mapping[str, str] = field(default_factory=dict)
     image_shape: tuple[int, int, int]
+
+    def actions_of(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Return the columns ``names`` of the actions: [num_frames, len(names)]."""
+        return self.actions[:, [ACTION_NAMES.index(name) for name in names]]
 
 
 @dataclass(frozen=True, kw_only=True)

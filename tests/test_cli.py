@@ -69,6 +69,10 @@ def test_inspect_says_when_the_data_can_show_nothing(
     assert "sampler=random_temporal cannot differ from shuffled here: every episode has exactly one window" in shown
 
 
+def test_inspect_takes_an_option_that_only_one_sampler_has(episodes: Path, stores: tuple[str, ...]) -> None:
+    assert call("inspect", episodes, *stores, "sampler=stratified", "sampler.tau=1") == 0
+
+
 def test_inspect_takes_its_path_once(
     episodes: Path, stores: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

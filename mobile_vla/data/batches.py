@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mobile_vla.data.frames import FrameStore
-from mobile_vla.schema import ACTION_NAMES, Batch, Episode, WindowTable
+from mobile_vla.schema import Batch, Episode, WindowTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,7 @@ class WindowReader:
         self._first_row = np.array([frames.first_row[e.name] for e in listed], np.int64)
         self._lengths = np.array([e.num_frames for e in listed], np.int64)
         self._first_action = np.cumsum(self._lengths) - self._lengths
-        columns = [ACTION_NAMES.index(name) for name in action_names]
-        self._actions_FA = np.concatenate([e.actions[:, columns] for e in listed])
+        self._actions_FA = np.concatenate([e.actions_of(action_names) for e in listed])
 
     def gather(self, ids: NDArray[np.int64]) -> Batch:
         """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked."""

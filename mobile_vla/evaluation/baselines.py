@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
 from mobile_vla.evaluation.rmse import rmse_by_dimension
-from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
+from mobile_vla.schema import Episode, WindowTable
 
 BASELINES = ("mean", "hold_last", "time_lookup", "scenario_time_lookup")
 
@@ -23,14 +23,13 @@ def baseline_metrics(
     does not). ``time_lookup``: the mean train action at that time step of an episode. ``scenario_time_lookup``: the
     same by scenario; what neither table holds falls back to the table before it.
     """
-    columns = [ACTION_NAMES.index(name) for name in action_names]
-    by_time = TimeLookup(train, columns)
+    by_time = TimeLookup(train, action_names)
     shape = targets.actions_NKA.shape
     predictions = {
         "mean": np.broadcast_to(by_time.mean, shape),
         "hold_last": np.broadcast_to(targets.previous_NA[:, None], shape),
         "time_lookup": by_time(targets.frame_NK),
-        "scenario_time_lookup": _by_scenario(train, windows, targets, columns, by_time),
+        "scenario_time_lookup": _by_scenario(train, windows, targets, action_names, by_time),
     }
     result = {}
     for name in BASELINES:
@@ -43,10 +42,10 @@ def baseline_metrics(
 class TimeLookup:
     """The mean action at each time step of ``episodes``; beyond the longest, their overall mean."""
 
-    def __init__(self, episodes: Iterable[Episode], columns: Sequence[int]) -> None:
-        actions = [e.actions[:, columns].astype(np.float64) for e in episodes]
+    def __init__(self, episodes: Iterable[Episode], action_names: Sequence[str]) -> None:
+        actions = [e.actions_of(action_names).astype(np.float64) for e in episodes]
         self.mean = np.concatenate(actions).mean(0)
-        sums = np.zeros((max(map(len, actions)), len(columns)))
+        sums = np.zeros((max(map(len, actions)), len(action_names)))
         counts = np.zeros(len(sums))
         for action in actions:
             sums[: len(action)] += action
@@ -60,14 +59,14 @@ class TimeLookup:
 
 
 def _by_scenario(
-    train: Sequence[Episode], windows: WindowTable, targets: Targets, columns: Sequence[int], by_time: TimeLookup
+    train: Sequence[Episode], windows: WindowTable, targets: Targets, action_names: Sequence[str], by_time: TimeLookup
 ) -> NDArray[np.float64]:
     predicted = by_time(targets.frame_NK)
     for index, scenario in enumerate(windows.scenario_names):
         members = [e for e in train if e.scenario == scenario]
         rows = windows.scenario == index
         if members and rows.any():
-            lookup = TimeLookup(members, columns)
+            lookup = TimeLookup(members, action_names)
             known = (targets.frame_NK[rows] < len(lookup.table))[..., None]
             predicted[rows] = np.where(known, lookup(targets.frame_NK[rows]), predicted[rows])
     return predicted

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.evaluation.baselines import BASELINES, baseline_metrics
-from mobile_vla.schema import ACTION_NAMES, NUM_PHASES, Episode
+from mobile_vla.schema import NUM_PHASES, Episode
 
 _SOLVED_SHARE = 0.05
 """A lookup whose error is below this share of the mean predictor's has solved the task."""
@@ -94,8 +94,7 @@ def action_shares(episodes: Sequence[Episode], action_names: Sequence[str]) -> d
 
     A dimension counts as 0 below 5 % of its largest magnitude, so that a joystick's rest position is standing still.
     """
-    columns = [ACTION_NAMES.index(name) for name in action_names]
-    actions_FA = np.concatenate([e.actions[:, columns] for e in episodes])
+    actions_FA = np.concatenate([e.actions_of(action_names) for e in episodes])
     limit_A = 0.05 * np.abs(actions_FA).max(0)
     signs_FA = np.where(np.abs(actions_FA) > limit_A, np.sign(actions_FA), 0).astype(int)
     classes = Counter(map(tuple, signs_FA.tolist()))

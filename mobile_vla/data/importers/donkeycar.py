@@ -17,14 +17,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.importers.import_report import ImportReport
 from mobile_vla.data.importers.tub import Record, Tub, read_tub
 from mobile_vla.data.importers.tub_split import EpisodePlan, TubOptions, plan_episodes
 from mobile_vla.errors import DataError
+from mobile_vla.progress import track
 
 MAX_PLAUSIBLE_RATE_HZ = 100.0
 """Above this, time stamps tell when a file was written and not when a frame was taken."""
@@ -148,9 +147,9 @@ def _write_all(
     options: TubOptions,
     frame_rate_hz: float | None,
 ) -> None:
-    """Write every episode, several at a time, with a progress bar on a terminal."""
+    """Write every episode, several at a time."""
 
-    def write(number: int) -> int:
+    def write(number: int) -> None:
         episode = episodes[number]
         write_episode(
             folder / f"{_episode_name(episode[0], number)}.h5",
@@ -159,16 +158,9 @@ def _write_all(
             instruction=options.instruction,
             attributes=_attributes(source, episode, options, frame_rate_hz),
         )
-        return len(episode)
 
-    console = Console(stderr=True)
-    with (
-        Progress(console=console, disable=not console.is_terminal) as progress,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        task = progress.add_task("frames", total=sum(map(len, episodes)))
-        for num_written in pool.map(write, range(len(episodes))):
-            progress.advance(task, num_written)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(track(pool.map(write, range(len(episodes))), description="writing episodes", total=len(episodes)))
 
 
 def _episode_name(first: Record, number: int) -> str:
