@@ -7,27 +7,32 @@ import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from mobile_vla.augmentation.pipeline import Pipeline
+from mobile_vla.closed_loop.evaluation import ClosedLoop
 from mobile_vla.data.dataset import Dataset, OpenDataset
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.offline import Evaluation
+from mobile_vla.policy.model import Model
 from mobile_vla.policy.normalizer import Normalizer
-from mobile_vla.policy.policy import Policy
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.schema import WindowTable
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
 from mobile_vla.training.options import Trainer
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 ROOT_KEYS = {
     "seed",
@@ -39,6 +44,7 @@ ROOT_KEYS = {
     "model",
     "trainer",
     "evaluation",
+    "closed_loop",
     "logger",
 }
 
@@ -53,6 +59,15 @@ SET_BY_THE_RUN = {
 """Arguments, by config path and what lies below it, that come from the data and the budget and not from the config."""
 
 _OWN_KEYS = {"_target_", "_partial_"}
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Return the config of a job as ``run.py`` would compose it; ``ConfigError`` where the overrides do not fit."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return compose("config", list(overrides))
+        except HydraException as error:
+            raise ConfigError(str(error)) from error
 
 
 def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
@@ -163,9 +178,10 @@ class Run:
     num_steps: int
     sampler: Sampler
     augment: Pipeline
-    policy: Policy
+    model: Model
     noise: Stream
     evaluation: Evaluation
+    closed_loop: ClosedLoop
     logger: Logger
 
 
@@ -190,6 +206,9 @@ def build_run(cfg: DictConfig) -> Run:
     torch.set_num_threads(trainer.num_threads)
     # Where a GPU has no deterministic kernel it warns and goes on.
     torch.use_deterministic_algorithms(True, warn_only=True)
+    closed_loop = build_closed_loop(cfg.closed_loop)
+    if dataset.world is not None:
+        closed_loop.check(action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n)
     data = dataset.open()
     windows = data.windows["train"]
     return Run(
@@ -200,11 +219,17 @@ def build_run(cfg: DictConfig) -> Run:
         num_steps=trainer.num_steps(len(windows)),
         sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
         augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
-        policy=_build_policy(cfg, data),
+        model=_build_model(cfg, data),
         noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),
+        closed_loop=closed_loop,
         logger=_instantiate(cfg.logger),
     )
+
+
+def build_closed_loop(node: DictConfig) -> ClosedLoop:
+    """Return what is driven, and how, of one option of the group."""
+    return _instantiate(node)
 
 
 def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, stream: Stream) -> Sampler:
@@ -212,8 +237,8 @@ def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, st
     return _instantiate(node, windows=windows, batch_size=batch_size, stream=stream)
 
 
-def _build_policy(cfg: DictConfig, data: OpenDataset) -> Policy:
-    """Return the policy, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
+def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
+    """Return the model, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
     actions = [data.episodes[name].actions_of(data.action_names) for name in data.split.train]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))

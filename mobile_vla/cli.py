@@ -1,4 +1,4 @@
-"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare}``."""
+"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare,rollout,serve}``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError, UserError
 
-_CONF = Path(__file__).resolve().parents[1] / "conf"
-_SAMPLERS = sorted((_CONF / "sampler").glob("*.yaml"))
+_DRIVERS = ("policy", "no_instruction", "expert", "chance")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a ``UserError`` is a plain message on stderr and exit code 1."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args, others = parser.parse_known_args(arguments)
+    # Overrides may also stand after options, which argparse alone does not take.
+    if others and (not hasattr(args, "overrides") or any(other.startswith("-") for other in others)):
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    args.overrides = [*getattr(args, "overrides", []), *others]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         sys.exit(args.run(args))
@@ -62,27 +66,50 @@ def _parser() -> argparse.ArgumentParser:
         help="also each metric at the first evaluation after step 0, at the last, and its change",
     )
     compare.set_defaults(run=_compare)
+
+    rollout = commands.add_parser("rollout", help="let a trained policy drive in the embedded world")
+    _add_policy_arguments(rollout)
+    about = (
+        "option of conf/closed_loop/suite, or a YAML file of what differs from seen; may be given again (default: all)"
+    )
+    rollout.add_argument("--suite", action="append", default=[], help=about)
+    rollout.add_argument("--episodes", type=int, help="initial states of each suite (default: closed_loop.episodes)")
+    about = "who drives: the policy, the policy with empty instructions, the data's expert, or chance"
+    rollout.add_argument("--driver", choices=_DRIVERS, default=_DRIVERS[0], help=about)
+    about = "folder for episode_results.jsonl, summary.json and videos (default: RUN/rollouts/CHECKPOINT-DRIVER)"
+    rollout.add_argument("--out", type=Path, help=about)
+    about = "config overrides, such as closed_loop.execution.count=4 or closed_loop/execution=temporal_ensemble"
+    rollout.add_argument("overrides", nargs="*", help=about)
+    rollout.set_defaults(run=_rollout)
+
+    serving = commands.add_parser("serve", help="answer robots over a websocket: observation in, chunk of actions out")
+    _add_policy_arguments(serving)
+    serving.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0: all (default: %(default)s)")
+    serving.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    serving.set_defaults(run=_serve)
     return parser
 
 
-def _inspect(args: argparse.Namespace) -> int:
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
+def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("policy", type=Path, metavar="RUN", help="a run folder, or one of its checkpoints")
+    parser.add_argument(
+        "--checkpoint", choices=("last", "best"), default="last", help="of a run (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
 
-    from mobile_vla.build import build_dataset, build_sampler, check_config
+
+def _inspect(args: argparse.Namespace) -> int:
+    from mobile_vla.build import CONF, build_dataset, build_sampler, check_config, compose_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
     from mobile_vla.streams import Stream
 
     if any(override.startswith("dataset.path=") for override in args.overrides):
         raise ConfigError(f"dataset.path: is PATH already ({args.path}); leave it out")
-    with initialize_config_dir(str(_CONF), version_base="1.3"):
-        try:
-            cfg = compose("config", ["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
-        except HydraException as error:
-            raise ConfigError(str(error)) from error
-        # As they ship: an override of one sampler's option is no option of the others.
-        samplers = {path.stem: compose("config", [f"sampler={path.stem}"]).sampler for path in _SAMPLERS}
+    cfg = compose_config(["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
+    # As they ship: an override of one sampler's option is no option of the others.
+    names = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
+    samplers = {name: compose_config([f"sampler={name}"]).sampler for name in names}
     cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
     check_config(cfg)
     dataset = build_dataset(cfg)
@@ -127,3 +154,33 @@ def _compare(args: argparse.Namespace) -> int:
     if args.change_table:
         report_change_table(args.folder, console)
     return 1 if comparison.unfinished else 0
+
+
+def _rollout(args: argparse.Namespace) -> int:
+    import torch
+
+    from mobile_vla.rollouts import roll_out_run
+
+    torch.set_num_threads(1)  # as in training: another number rounds differently, and a drive amplifies it
+    roll_out_run(
+        args.policy,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        suites=args.suite,
+        episodes=args.episodes,
+        driver_name=args.driver,
+        out=args.out,
+        overrides=args.overrides,
+    )
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    import torch
+
+    from mobile_vla.policy.policy import Policy
+    from mobile_vla.serving.server import serve
+
+    torch.set_num_threads(1)
+    serve(Policy.load(args.policy, checkpoint=args.checkpoint, device=args.device), host=args.host, port=args.port)
+    return 0

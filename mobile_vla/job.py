@@ -17,9 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mobile_vla.build import Run, build_run, check_config
+from mobile_vla.closed_loop.evaluation import VIDEO_FOLDER
+from mobile_vla.closed_loop.suite_table import print_suites
+from mobile_vla.closed_loop.world import World
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
+from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
+from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
+from mobile_vla.streams import Stream
 from mobile_vla.tracking.provenance import code_commit, versions
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
@@ -128,6 +134,9 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
 
         result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
         folder.learn(_results(run, result, folder, mirror.url))
+        if result.status == "done":
+            _probe_shortcuts(run, evidence, folder, console)
+            mirror.log_videos(_drive(run, folder, console))
         folder.write_summary(result.status)
         mirror.finish(folder.known)
     _print_end(result.status, folder.known, console)
@@ -144,12 +153,12 @@ def _train(
     *,
     resume_from: Path | None,
 ) -> Result:
-    def evaluate(policy: Policy) -> dict[str, float]:
+    def evaluate(model: Model) -> dict[str, float]:
         readers, names = run.data.readers, run.data.action_names
-        return run.evaluation.measure(policy, readers, action_names=names, split_seed=run.dataset.split_seed)
+        return run.evaluation.measure(model, readers, action_names=names, split_seed=run.dataset.split_seed)
 
     parts = Parts(
-        policy=run.policy,
+        model=run.model,
         sampler=run.sampler,
         reader=run.data.readers["train"],
         augment=run.augment,
@@ -161,6 +170,35 @@ def _train(
         description=_description(run),
     )
     return train(parts, run.trainer, num_steps=run.num_steps, resume_from=resume_from)
+
+
+def _probe_shortcuts(run: Run, evidence: Evidence, folder: RunFolder, console: Console) -> None:
+    """Find out what the trained policy acts on; every run of a split is asked the same."""
+    if not run.evaluation.shortcuts:
+        return
+    found = measure_shortcuts(
+        run.model,
+        reader=run.data.readers["val"],
+        action_names=run.data.action_names,
+        batch_size=run.evaluation.batch_size,
+        stream=Stream(run.dataset.split_seed, "shortcuts"),
+        references=evidence.baselines,
+    )
+    folder.learn(found)
+    print_shortcuts(found, console)
+
+
+def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:
+    """Let the trained policy drive where its data come from the embedded world; return the videos by name."""
+    if run.dataset.world is None or not run.closed_loop.suites:
+        return {}
+    description = _description(run)
+    policy = Policy(run.model, description)
+    console.print("driving ...", style="dim")
+    driven = run.closed_loop.measure(lambda _: policy, World.from_description(description), folder.path)
+    folder.learn({**driven.metrics, "closed_loop/videos": str(folder.path / VIDEO_FOLDER) if driven.videos else None})
+    print_suites(driven.metrics, console)
+    return driven.videos
 
 
 def _manifest(cfg: DictConfig, job: Job, origin: Origin | None) -> dict[str, Any]:
@@ -191,7 +229,7 @@ _MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameter
 
 def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
     """Return what the summary says of a run before its first step."""
-    trainable, total = run.policy.num_parameters()
+    trainable, total = run.model.num_parameters()
     return {
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
@@ -211,7 +249,9 @@ def _description(run: Run) -> dict[str, Any]:
         "action_names": list(run.data.action_names),
         "window_size": run.dataset.window_size,
         "fwd_pred_next_n": run.dataset.fwd_pred_next_n,
+        "padding": run.dataset.padding,
         "image": asdict(run.data.image),
+        "world": None if run.dataset.world is None else World.of(run.data).described(),
     }
 
 
@@ -220,10 +260,17 @@ def _announce(
 ) -> None:
     console.rule(f"[bold]{manifest['run_id']}")
     print_evidence(evidence, console)
-    trainable, total = run.policy.num_parameters()
+    trainable, total = run.model.num_parameters()
     console.print(
         f"training {f'from step {origin.step} ' if origin else ''}to step {run.num_steps}, {run.trainer.batch_size} "
         f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights",
+        soft_wrap=True,
+    )
+    suites = ", ".join(run.closed_loop.suites) if run.dataset.world else ""
+    console.print(
+        f"closed loop: {run.closed_loop.episodes} drives in each of {suites}"
+        if suites
+        else "closed loop: nothing is driven (dataset.world names no world, or closed_loop no suite)",
         soft_wrap=True,
     )
     warnings = [*run.data.warnings, *evidence.warnings()]

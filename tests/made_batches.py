@@ -12,18 +12,18 @@ import torch
 
 from mobile_vla.policy.backbones.compact import CompactBackbone
 from mobile_vla.policy.heads.lstm import LstmHead
+from mobile_vla.policy.model import Model
 from mobile_vla.policy.normalizer import Normalizer
-from mobile_vla.policy.policy import Policy
 from mobile_vla.schema import Batch
 
 NUM_HISTORY, NUM_PREDICTED = 3, 4
 
 
-def make_policy(*, num_actions: int = 2, loss: Any = "mse", seed: int = 0, width: int = 8) -> Policy:
+def make_model(*, num_actions: int = 2, loss: Any = "mse", seed: int = 0, width: int = 8) -> Model:
     """Return a tiny policy for actions of mean 1, 2, 3 and standard deviation 0.5, 1.0, 1.5."""
     torch.manual_seed(seed)
     scale = np.arange(1, num_actions + 1, dtype=np.float64)
-    return Policy(
+    return Model(
         backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=width, vocabulary_size=64),
         head=partial(LstmHead, hidden_dim=width, num_layers=1),
         loss=loss,

@@ -49,7 +49,10 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+foo=1", "foo: unknown key; expected one of augmentation, dataset, evaluation, logger, model, resume"),
+        (
+            "+foo=1",
+            "foo: unknown key; expected one of augmentation, closed_loop, dataset, evaluation, logger, model, resume",
+        ),
         ("+sampler.typo=1", "sampler.typo: Shuffled has no such option; expected replacement"),
         ("+trainer.lr=1", "trainer.lr: Trainer has no such option; expected steps, epochs, batch_size"),
         ("+model.head.depth=1", "model.head.depth: LstmHead has no such option; expected hidden_dim, num_layers"),

@@ -53,6 +53,7 @@ def test_every_experiment_runs_two_steps_and_resumes_to_four(
     overrides = (
         *(f"experiment={experiment}", "hydra.mode=RUN", "trainer.epochs=null", "dataset.num_workers=0"),
         *(*stores, *smallest, "dataset.generator.image_size=16", *SMALLEST_MODEL),
+        *("closed_loop.episodes=2", "closed_loop.max_steps=3", "closed_loop.videos=1"),
     )
 
     assert_same_run(*two_then_four(tmp_path, *overrides))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
 from mobile_vla.compare.runs import Run
 from mobile_vla.errors import UserError
 
@@ -51,6 +52,19 @@ def require_comparable(runs: Sequence[Run]) -> None:
             + "\nCompare only runs that agree (one folder each), or train the odd ones again with the same data, "
             "split, steps, batch size and commit."
         )
+
+
+def different_states(runs: Sequence[Run]) -> dict[str, str]:
+    """Describe, by suite, which finished runs met which initial states, where they did not all meet the same ones.
+
+    Such runs are still ranked: ``val/rmse`` and the like were measured on the same targets.
+    """
+    found = {}
+    for suite in suites_of(runs):
+        drove = [run for run in runs if run.is_done and success_key(suite) in run.numbers]
+        if len({str(run.summary.get(states_key(suite))) for run in drove}) > 1:
+            found[suite] = _describe(states_key(suite), "the initial states", drove)
+    return found
 
 
 def _has_spread(key: str, runs: Sequence[Run]) -> bool:

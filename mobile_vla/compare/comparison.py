@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mobile_vla.compare.comparability import MUST_AGREE, REFERENCE_PREFIX, require_comparable
+from mobile_vla.compare.closed_loop import comparable_seeds, suites_of
+from mobile_vla.compare.comparability import MUST_AGREE, REFERENCE_PREFIX, different_states, require_comparable
+from mobile_vla.compare.direction import best_first
+from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
 from mobile_vla.compare.runs import DEFAULT_BASELINE, Run, runs_by_label
 from mobile_vla.compare.statistics import PairedDifference, mean, paired_difference, standard_deviation
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_UNITS
 
 PRIMARY = "val/rmse"
-"""The one metric that ranks, at the last step; every other is secondary. Lower is better."""
+"""The one metric that ranks, at the last step; every other is secondary."""
 
 METRIC_PREFIXES = ("train/", "val/", "unseen/", "probe/", "best/", "sampler/", "closed_loop/")
 METRIC_COUNTERS = frozenset({"samples_seen", "wall_s", "data_wait_s"})
@@ -43,11 +45,16 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """All runs of one sampler (``label``), finished or not, and its ``metrics`` over the finished ones."""
+    """All runs of one sampler (``label``), finished or not; of the ``finished`` ones, by seed, its ``metrics``.
+
+    ``drives`` pairs its closed-loop drives with the baseline's, by suite; it is empty for the baseline itself.
+    """
 
     label: str
     runs: tuple[Run, ...]
+    finished: Mapping[int, Run]
     metrics: Mapping[str, Metric]
+    drives: Mapping[str, PairedDrives]
 
     @property
     def num_done(self) -> int:
@@ -64,7 +71,8 @@ class Comparison:
     """Samplers side by side, best mean of ``primary`` first and those without one last.
 
     ``shared`` holds what the finished runs have in common (the keys of MUST_AGREE), ``reference`` the reference
-    predictors' figures under their summary names.
+    predictors' figures under their summary names. ``suites`` are those of the closed loop that any run drove in;
+    ``different_states`` describes, by suite, what keeps runs from being compared in it.
     """
 
     baseline: str
@@ -72,6 +80,8 @@ class Comparison:
     rows: tuple[Row, ...]
     shared: Mapping[str, object]
     reference: Mapping[str, float]
+    suites: tuple[str, ...]
+    different_states: Mapping[str, str]
 
     @property
     def baseline_row(self) -> Row | None:
@@ -100,39 +110,52 @@ class Comparison:
 def compare_runs(runs: Sequence[Run], *, baseline: str = DEFAULT_BASELINE) -> Comparison:
     """Compare finished runs by treatment; runs that did not finish are kept beside them, out of every number.
 
-    Raises ComparabilityError if they were not given the same problem, UserError if a treatment finished one seed twice.
+    Raises ComparabilityError if they were not given the same problem, UserError if a treatment finished one seed twice
+    or the log of a run's drives is damaged. Runs that met different initial states are not compared in that suite.
     """
     require_comparable(runs)
     groups = runs_by_label(runs)
     done = {label: _by_seed(label, members) for label, members in groups.items()}
-    names = list(
-        dict.fromkeys([PRIMARY, *(key for run in runs if run.is_done for key in run.numbers if _is_metric(key))])
-    )
-    values = {label: {name: _values(seeds, name) for name in names} for label, seeds in done.items()}
+    ranked_runs = [run for run in runs if run.is_done]
+    names = list(dict.fromkeys([PRIMARY, *(key for run in ranked_runs for key in run.numbers if _is_metric(key))]))
+    suites, outcomes = suites_of(runs), {run.folder: load_outcomes(run) for run in ranked_runs}
+    held_against = done.get(baseline, {})
     rows = [
         Row(
             label=label,
             runs=tuple(members),
+            finished=done[label],
             metrics={
                 name: Metric(
-                    values=values[label][name],
-                    difference=None
-                    if label == baseline
-                    else paired_difference(values[label][name], values.get(baseline, {}).get(name, {})),
+                    values=_values(done[label], name),
+                    difference=None if label == baseline else metric_difference(done[label], held_against, name),
                 )
                 for name in names
+            },
+            drives={
+                suite: paired_drives(done[label], held_against, suite, outcomes)
+                for suite in suites
+                if label != baseline
             },
         )
         for label, members in groups.items()
     ]
-    ranked_runs = [run for run in runs if run.is_done]
     return Comparison(
         baseline=baseline,
         primary=PRIMARY,
         rows=tuple(sorted(rows, key=_rank)),
         shared={key: ranked_runs[0].summary.get(key) if ranked_runs else None for key in MUST_AGREE},
         reference={key: value for run in ranked_runs for key, value in run.numbers.items() if _is_reference(key)},
+        suites=suites,
+        different_states=different_states(runs),
     )
+
+
+def metric_difference(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str) -> PairedDifference:
+    """Hold two samplers' runs (by seed) against each other in metric ``name``, over the seeds that allow it."""
+    seeds = comparable_seeds(treatment, baseline, name)
+    one, other = ({seed: side[seed] for seed in seeds} for side in (treatment, baseline))
+    return paired_difference(_values(one, name), _values(other, name))
 
 
 def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
@@ -162,5 +185,4 @@ def _is_metric(key: str) -> bool:
 
 
 def _rank(row: Row) -> tuple[float, str]:
-    centre = row.metrics[PRIMARY].mean
-    return (math.inf if centre is None else centre, row.label)
+    return (best_first(PRIMARY, row.metrics[PRIMARY].mean), row.label)

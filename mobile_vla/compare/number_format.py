@@ -1,4 +1,4 @@
-"""Write numbers so that a column can be read downwards, and nothing that is missing looks like a number."""
+"""Write numbers and lists so that a column can be read downwards, and nothing that is missing looks like a number."""
 
 from __future__ import annotations
 
@@ -31,6 +31,28 @@ class NumberFormat:
         return f"{value:{sign}.4g}" if abs(value) >= 100 else f"{value:{sign}.{self.decimals}f}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShareFormat:
+    """Write shares (0 to 1) in percent with one decimal, which is a drive in a thousand."""
+
+    unit: str = " %"
+
+    def text(self, value: float | None, *, sign: str = "") -> str:
+        """Return e.g. ``95.3 %``; what rounds to 0 has no minus."""
+        return MISSING if value is None else f"{round(100 * value, 1) + 0.0:{sign}.1f}{self.unit}"
+
+
+POINTS = ShareFormat(unit="")
+"""For differences of shares, in percentage points."""
+
+
+def p_value(value: float | None) -> str:
+    """Return a p value to three decimals, at most 6 characters."""
+    if value is None:
+        return MISSING
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a duration to two or three digits: ``43 s``, ``12 min`` or ``3.2 h``."""
     if seconds is None:
@@ -38,3 +60,9 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

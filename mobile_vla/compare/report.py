@@ -6,9 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobile_vla.compare.closed_loop import is_detail
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
 from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
@@ -44,6 +46,8 @@ def write_json(comparison: Comparison, path: Path) -> None:
 
     A row is ``sampler`` (its label), ``n``, ``failed``, ``unfinished`` (stopped or running), and by metric ``mean``,
     ``std``, ``values`` by seed, ``paired_difference`` to the baseline, ``paired_ci95`` [low, high] and ``paired_n``.
+    ``paired_drives`` holds, by suite of the closed loop, the fields of PairedDrives. ``different_states`` describes, by
+    suite, which runs met other initial states, so that they are not compared there.
     """
     content = {
         "baseline": comparison.baseline,
@@ -51,6 +55,7 @@ def write_json(comparison: Comparison, path: Path) -> None:
         "rows": [_row(row) for row in comparison.rows],
         **comparison.shared,
         "reference": dict(comparison.reference),
+        "different_states": dict(comparison.different_states),
         "failed_runs": _not_finished(comparison, {"failed"}, path.parent),
         "unfinished_runs": _not_finished(comparison, {"stopped", "running"}, path.parent),
     }
@@ -61,10 +66,11 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     """Write one line a run and one column a metric, so that a pivot table or ``groupby('label')`` is all it takes.
 
     Columns: ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file), then the
-    metrics under their own names. Runs that did not finish are lines too, without numbers. A missing number is an
-    empty cell.
+    metrics under their own names, except a suite's figures by scenario and by type of failure, which would treble the
+    columns: they stand in ``comparison.json``. Runs that did not finish are lines too, without numbers. A missing
+    number is an empty cell.
     """
-    names = list(comparison.rows[0].metrics)
+    names = [name for name in comparison.rows[0].metrics if not is_detail(name)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label", "sampler", "seed", "status", "error", "folder", *names])
@@ -83,6 +89,7 @@ def _row(row: Row) -> dict[str, object]:
         "n": row.num_done,
         "failed": row.count("failed"),
         "unfinished": row.count("stopped") + row.count("running"),
+        "paired_drives": {suite: asdict(drives) for suite, drives in row.drives.items()},
         **{name: _metric(metric) for name, metric in row.metrics.items()},
     }
 

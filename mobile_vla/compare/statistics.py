@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +55,24 @@ def paired_difference(treatment: Mapping[int, float], baseline: Mapping[int, flo
 
     half_width = float(stdtrit(num_pairs - 1, 0.5 + CONFIDENCE / 2)) * spread / num_pairs**0.5
     return PairedDifference(mean=centre, interval=(centre - half_width, centre + half_width), num_pairs=num_pairs)
+
+
+def sign_flip_p_value(sums: Iterable[int]) -> float:
+    """Return the two-sided p value of independent ``sums`` of differences having no direction.
+
+    It is the share of all 2^n ways to flip the signs of the n sums whose total is at least as far from 0 as the one
+    seen, counted exactly (Fisher's randomisation test for pairs: The Design of Experiments, 1935, section 21).
+    Differences that may depend on each other go into one sum. With single differences of -1, 0 and 1 it is McNemar's
+    exact test.
+
+    The hypothesis is that each sum is as likely to be x as -x; for "the mean is 0" alone it holds only with many sums.
+    It is for this comparison alone, not corrected for others made beside it.
+    """
+    flippable = [total for total in sums if total]
+    sizes = [abs(total) for total in flippable]
+    seen, reach = abs(sum(flippable)), sum(sizes)
+    probabilities = np.ones(1)  # of the totals -reach..reach of the sums so far
+    for size in sizes:
+        gap = np.zeros(2 * size)
+        probabilities = (np.concatenate([probabilities, gap]) + np.concatenate([gap, probabilities])) / 2
+    return float(min(1.0, probabilities[np.abs(np.arange(-reach, reach + 1)) >= seen].sum()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -10,19 +11,45 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.comparison import Comparison, Metric, Row
-from mobile_vla.compare.number_format import MISSING, NumberFormat, duration
-from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.compare.closed_loop import success_key
+from mobile_vla.compare.closed_loop_table import print_closed_loop
+from mobile_vla.compare.comparison import Comparison, Row
+from mobile_vla.compare.layout import new_table, roomiest
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, duration
+from mobile_vla.compare.table_cells import difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
 
 SECONDARY = ("val/loss", "train/loss", "probe/rmse", "unseen/rmse")
-"""Metrics beside the primary one; a column appears where a run has it."""
+"""Metrics beside the primary one and success; a column appears where a run has it."""
 
 COMPARABLE = tuple(name for name in SECONDARY if name != "train/loss")
 """The training loss is of the windows each sampler chose, the probe of the same ones for all: the loss yields first."""
 
-LAYOUTS = ((" ", 2, SECONDARY), ("\n", 1, SECONDARY), ("\n", 1, COMPARABLE), ("\n", 0, COMPARABLE))
-"""From roomy to tight: what stands between a mean and its spread, the padding between columns, and the metrics."""
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What stands between a mean and its spread, the padding between columns, and the columns beside the primary."""
+
+    gap: str
+    padding: int
+    num_suites: int
+    secondary: tuple[str, ...]
+
+
+LAYOUTS = (
+    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY),
+    Layout(gap="\n", padding=1, num_suites=4, secondary=SECONDARY),
+    Layout(gap="\n", padding=1, num_suites=2, secondary=SECONDARY),
+    Layout(gap="\n", padding=1, num_suites=2, secondary=COMPARABLE),
+    Layout(gap="\n", padding=0, num_suites=2, secondary=COMPARABLE),
+)
+"""From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough."""
+
+TIGHTER = (
+    Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse", "unseen/rmse")),
+    Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse",)),
+)
+"""For runs that drove: success takes the room of ``val/loss``, then that of ``unseen/rmse``."""
 
 REFERENCES = {
     "baseline/mean/rmse": "mean action",
@@ -33,12 +60,14 @@ REFERENCES = {
 
 
 def print_comparison(comparison: Comparison, *, folder: Path, console: Console) -> None:
-    """Print what was compared, the samplers, the reference predictors, what did not finish, and the verdict."""
+    """Print what was compared, the samplers, how they drove, the references, what did not finish, and the verdict."""
     console.print()
     console.print(Text(_headline(comparison, folder), style="bold"))
     console.print()
-    console.print(_samplers(comparison, console))
+    layouts = (*LAYOUTS, *TIGHTER) if comparison.suites else LAYOUTS
+    console.print(roomiest((_samplers(comparison, layout) for layout in layouts), console))
     console.print()
+    print_closed_loop(comparison, console)
     if comparison.reference.keys() & REFERENCES.keys():
         console.print(Text(f"Reference predictors, {comparison.primary}", style="bold"))
         console.print(_references(comparison))
@@ -63,45 +92,34 @@ def _headline(comparison: Comparison, folder: Path) -> str:
     return ", ".join(parts)
 
 
-def _samplers(comparison: Comparison, console: Console) -> Table:
-    """Return the table in the roomiest layout that fits; in the last one a long label is folded, never a number."""
-    tables = [
-        _samplers_in_layout(comparison, gap=gap, padding=padding, secondary=secondary)
-        for gap, padding, secondary in LAYOUTS
-    ]
-    # A table is measured within the width it is given, so one that does not fit shows only where there is no limit.
-    unlimited = console.options.update(width=10_000)
-    fitting = (table for table in tables if console.measure(table, options=unlimited).maximum <= console.width)
-    return next(fitting, tables[-1])
-
-
-def _samplers_in_layout(comparison: Comparison, *, gap: str, padding: int, secondary: Sequence[str]) -> Table:
-    names = [name for name in secondary if name in comparison.rows[0].metrics]
-    formats = {
-        name: NumberFormat.of(row.metrics[name].mean for row in comparison.rows)
-        for name in [comparison.primary, *names]
+def _samplers(comparison: Comparison, layout: Layout) -> Table:
+    successes = {success_key(suite): suite for suite in comparison.suites[: layout.num_suites]}
+    names = [name for name in layout.secondary if name in comparison.rows[0].metrics]
+    formats: dict[str, NumberFormat | ShareFormat] = {
+        name: ShareFormat() if name in successes else NumberFormat.of(row.metrics[name].mean for row in comparison.rows)
+        for name in [comparison.primary, *successes, *names]
     }
-    unit = f"{gap}[{comparison.action_unit}]" if comparison.action_unit else ""
-    headers = [comparison.primary + unit, f"difference to{gap}baseline, 95 %"]
-    headers += [name.replace("/", f"/{gap.strip(' ')}") for name in names]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, padding, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("sampler", overflow="fold")
-    for header in ["n", *headers, "wall"]:
-        table.add_column(Text(header), justify="right", no_wrap=True)
+    unit = f"{layout.gap}[{comparison.action_unit}]" if comparison.action_unit else ""
+    headers = ["sampler", "n", comparison.primary + unit, f"difference to{layout.gap}baseline, 95 %"]
+    headers += [f"{suite}{layout.gap}success" for suite in successes.values()]
+    headers += [name.replace("/", f"/{layout.gap.strip(' ')}") for name in names]
+    table = new_table([*headers, "wall"], num_left=1, padding=layout.padding)
     for row in comparison.rows:
-        table.add_row(*_cells(row, comparison, formats, gap=gap))
+        table.add_row(*_cells(row, comparison, formats, gap=layout.gap))
     return table
 
 
-def _cells(row: Row, comparison: Comparison, formats: Mapping[str, NumberFormat], *, gap: str) -> list[Text]:
+def _cells(
+    row: Row, comparison: Comparison, formats: Mapping[str, NumberFormat | ShareFormat], *, gap: str
+) -> list[Text]:
     primary = row.metrics[comparison.primary]
     mark = "*" if is_indicative(row, comparison.primary) else ""
     wall = row.metrics["wall_s"].mean if "wall_s" in row.metrics else None
     cells = [_name(row, comparison, gap=gap), Text(f"{row.num_done}{mark}")]
     for name, numbers in formats.items():
-        cells.append(_spread(row.metrics[name], numbers, gap=gap if "rmse" in name else None))
+        cells.append(spread_cell(row.metrics[name], numbers, gap=None if name.endswith("/loss") else gap))
         if name == comparison.primary:
-            cells.append(_difference(primary.difference, numbers, gap=gap))
+            cells.append(difference_cell(name, primary.difference, numbers, gap=gap))
     if not primary.values:
         cells[2] = _absence(row)
     return [*cells, Text(duration(wall))]
@@ -121,25 +139,6 @@ def _absence(row: Row) -> Text:
     if row.count("failed"):
         return Text("failed", style="bold red")
     return Text(MISSING if row.num_done else "unfinished", style="yellow")
-
-
-def _spread(metric: Metric, numbers: NumberFormat, *, gap: str | None) -> Text:
-    """Write the mean and, after ``gap``, the standard deviation over seeds; None leaves it out."""
-    text = Text(numbers.text(metric.mean))
-    if gap is not None and metric.std is not None:
-        text.append(f"{gap}±{numbers.text(metric.std)}", style="dim")
-    return text
-
-
-def _difference(difference: PairedDifference | None, numbers: NumberFormat, *, gap: str) -> Text:
-    if difference is None or difference.mean is None:
-        return Text("" if difference is None else MISSING)
-    style = ("green" if difference.mean < 0 else "red") if difference.excludes_zero else ""
-    text = Text(numbers.text(difference.mean, sign="+"), style=style)
-    if difference.interval is not None:
-        low, high = (numbers.text(end, sign="+") for end in difference.interval)
-        text.append(f"{gap}[{low}, {high}]")
-    return text
 
 
 def _references(comparison: Comparison) -> Table:

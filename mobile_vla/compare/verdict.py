@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
-from mobile_vla.compare.number_format import NumberFormat
+from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.number_format import NumberFormat, listed
+from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
 
 PAST_BEST = 0.02
@@ -13,9 +13,18 @@ PAST_BEST = 0.02
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Return one to four sentences: effects against the baseline, the lookup table, who is past the best, the doubt."""
-    sentences = [_effects(comparison), _lookup(comparison), _past_best(comparison), _indicative(comparison)]
-    return [sentence for sentence in sentences if sentence]
+    """Say the effects against the baseline, whether success ranks as errors do, then what limits the answer.
+
+    One paragraph each: effects, ranks, the lookup table, who is past the best, too few seeds; those that apply.
+    """
+    paragraphs = [
+        _effects(comparison),
+        rank_sentences(comparison),
+        _lookup(comparison),
+        _past_best(comparison),
+        _indicative(comparison),
+    ]
+    return [paragraph for paragraph in paragraphs if paragraph]
 
 
 def is_indicative(row: Row, primary: str) -> bool:
@@ -41,10 +50,11 @@ def _effects(comparison: Comparison) -> str:
     parts = []
     if sure:
         effects = [
-            f"{name} is {'better' if centre < 0 else 'worse'} by {abs(centre):.2g}" for name, centre in sure.items()
+            f"{name} is {'better' if is_better(comparison.primary, centre) else 'worse'} by {abs(centre):.2g}"
+            for name, centre in sure.items()
         ]
         parts.append(
-            f"Paired by seed with {comparison.baseline}, {_listed(effects)} in {comparison.primary} "
+            f"Paired by seed with {comparison.baseline}, {listed(effects)} in {comparison.primary} "
             "(95 % t intervals that exclude 0, each for one comparison alone)."
         )
     if unsure and not sure and not too_few:
@@ -52,10 +62,10 @@ def _effects(comparison: Comparison) -> str:
             f"The data cannot tell these samplers apart: every 95 % interval against {comparison.baseline} holds 0."
         )
     elif unsure:
-        parts.append(f"The data cannot tell {_listed(unsure)} from {comparison.baseline}.")
+        parts.append(f"The data cannot tell {listed(unsure)} from {comparison.baseline}.")
     if too_few:
         parts.append(
-            f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {_listed(too_few)}."
+            f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {listed(too_few)}."
         )
     return " ".join(parts)
 
@@ -69,7 +79,7 @@ def _lookup(comparison: Comparison) -> str:
     if len(beaten) == len(means):
         return "No sampler beats the (scenario, time step) lookup: these policies have learned nothing visual."
     if beaten:
-        return f"No better than the (scenario, time step) lookup, which sees no image: {_listed(beaten)}."
+        return f"No better than the (scenario, time step) lookup, which sees no image: {listed(beaten)}."
     return ""
 
 
@@ -87,7 +97,7 @@ def _past_best(comparison: Comparison) -> str:
     if not past:
         return ""
     return (
-        f"Past their best {comparison.primary} at the last step: {_listed(past)}: they overfit or diverge, and the "
+        f"Past their best {comparison.primary} at the last step: {listed(past)}: they overfit or diverge, and the "
         "ranking depends on the budget."
     )
 
@@ -96,8 +106,3 @@ def _indicative(comparison: Comparison) -> str:
     if any(is_indicative(row, comparison.primary) for row in comparison.rows):
         return f"* fewer than {MIN_SEEDS} seeds: indicative."
     return ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -83,6 +83,7 @@ class Dataset:
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: NonNegativeInt
     unseen: Sequence[str]
+    world: Literal["sim"] | None
     on_bad_episode: Literal["error", "skip"]
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_part
-from mobile_vla.policy.policy import Policy
+from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
 
 
@@ -22,28 +22,29 @@ class Evaluation:
 
     ``probe_windows`` train windows, drawn once, uniformly and from the split's own seed, are measured as ``probe/...``:
     training losses of different samplers cannot be compared, these can. ``critical_threshold`` is in standard
-    deviations.
+    deviations. ``shortcuts`` says whether the trained policy is probed by ``measure_shortcuts``.
     """
 
     batch_size: PositiveInt
     probe_windows: NonNegativeInt
     critical_threshold: NonNegativeFloat
+    shortcuts: bool
 
     def measure(
-        self, policy: Policy, readers: Mapping[str, WindowReader], *, action_names: Sequence[str], split_seed: int
+        self, model: Model, readers: Mapping[str, WindowReader], *, action_names: Sequence[str], split_seed: int
     ) -> dict[str, float]:
         """Return loss and RMSE of ``val``, of ``unseen`` where scenarios are held out, and of the probe."""
         result: dict[str, float] = {}
         for split in ("val", "unseen"):
             if split in readers:
-                result |= self._measure_split(policy, split, readers[split], action_names)
-        return result | self._measure_probe(policy, readers["train"], split_seed)
+                result |= self._measure_split(model, split, readers[split], action_names)
+        return result | self._measure_probe(model, readers["train"], split_seed)
 
     def _measure_split(
-        self, policy: Policy, split: str, reader: WindowReader, action_names: Sequence[str]
+        self, model: Model, split: str, reader: WindowReader, action_names: Sequence[str]
     ) -> dict[str, float]:
         targets = reader.current_targets()
-        loss_N, predicted_NKA = self._run(policy, reader, np.arange(len(reader.windows)))
+        loss_N, predicted_NKA = self._run(model, reader, np.arange(len(reader.windows)))
         parts = rmse_by_part(
             f"{split}/rmse",
             np.square(predicted_NKA - targets.actions_NKA),
@@ -54,29 +55,29 @@ class Evaluation:
         )
         return {f"{split}/loss": float(loss_N.mean(dtype=np.float64)), **parts}
 
-    def _measure_probe(self, policy: Policy, reader: WindowReader, split_seed: int) -> dict[str, float]:
+    def _measure_probe(self, model: Model, reader: WindowReader, split_seed: int) -> dict[str, float]:
         if self.probe_windows == 0:
             return {}
         num_windows = len(reader.windows)
         ids = np.sort(Stream(split_seed, "probe").at(0).permutation(num_windows)[: self.probe_windows])
         actions_NTKA, mask_NTK = reader.targets(ids)
-        loss_N, predicted_NKA = self._run(policy, reader, ids)
+        loss_N, predicted_NKA = self._run(model, reader, ids)
         rmse = masked_rmse(np.square(predicted_NKA - actions_NTKA[:, -1]), mask_NTK[:, -1])
         result = {"probe/loss": float(loss_N.mean(dtype=np.float64))}
         return result if rmse is None else result | {"probe/rmse": rmse}
 
     @torch.no_grad()
     def _run(
-        self, policy: Policy, reader: WindowReader, ids: NDArray[np.int64]
+        self, model: Model, reader: WindowReader, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return loss [N] and predicted actions [N, K, A] in physical units."""
-        was_training = policy.training
-        policy.eval()
-        device = next(policy.parameters()).device
+        was_training = model.training
+        model.eval()
+        device = next(model.parameters()).device
         losses, actions = [], []
         for first in range(0, len(ids), self.batch_size):
-            answer = policy(reader.gather(ids[first : first + self.batch_size]).to(device))
+            answer = model(reader.gather(ids[first : first + self.batch_size]).to(device))
             losses.append(answer.loss_B.float().cpu().numpy())
             actions.append(answer.actions_BKA.float().cpu().numpy())
-        policy.train(was_training)
+        model.train(was_training)
         return np.concatenate(losses), np.concatenate(actions)

@@ -1,105 +1,141 @@
-"""Predict the next actions at every frame of a window: backbone, head and normaliser in one module."""
+"""Run a trained policy: remember the last frames of each robot and answer with a chunk of actions in physical units."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import json
+from collections import defaultdict, deque
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
+from numpy.typing import NDArray
+from safetensors.torch import load_file
 
-from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.data.frames import ImageOptions, prepare_image
+from mobile_vla.errors import UserError
+from mobile_vla.policy.model import Model
+from mobile_vla.policy.stored_model import build_stored_model
 from mobile_vla.schema import Batch
 
-
-class Backbone(Protocol):
-    """Encodes each frame together with the instruction."""
-
-    feature_dim: int
-
-    def __call__(self, images_BTCYX: torch.Tensor, instruction: tuple[str, ...]) -> torch.Tensor:
-        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions."""
-        ...
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "policy.json"
 
 
-class Head(Protocol):
-    """Runs over the window and predicts a chunk of actions at every frame."""
+class Policy:
+    """A model, how it looks at the world, and what each robot has seen since its last ``reset``.
 
-    def __call__(self, features_BTD: torch.Tensor) -> torch.Tensor:
-        """Return normalised actions [B, T, K, A]."""
-        ...
+    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights.
+    """
 
+    def __init__(self, model: Model, description: Mapping[str, Any]) -> None:
+        self.description = dict(description)
+        self.action_names: tuple[str, ...] = tuple(description["action_names"])
+        self.window_size: int = description["window_size"]
+        self.fwd_pred_next_n: int = description["fwd_pred_next_n"]
+        self.image = ImageOptions(**{**description["image"], "size": tuple(description["image"]["size"])})
+        self._model = model.eval()
+        self._starts_before_episode = description["padding"] == "both"
+        self._frames: dict[Hashable, deque[NDArray[np.uint8]]] = defaultdict(lambda: deque(maxlen=self.window_size))
 
-class BackboneFactory(Protocol):
-    """A backbone whose options are set."""
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, checkpoint: str = "last", device: str = "cpu", trust: Sequence[str] = ()
+    ) -> Policy:
+        """Load a run folder's ``checkpoint`` (``last`` or ``best``), or the checkpoint ``folder`` itself.
 
-    def __call__(self) -> Backbone:
-        """Return the backbone, a ``torch.nn.Module``."""
-        ...
-
-
-class HeadFactory(Protocol):
-    """A head's options, its sizes still open."""
-
-    def __call__(self, *, feature_dim: int, fwd_pred_next_n: int, num_actions: int) -> Head:
-        """Return the head for these sizes, a ``torch.nn.Module``."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What one forward pass says: ``loss_B`` per window, and ``actions_BKA`` at the current frame in physical units."""
-
-    loss_B: torch.Tensor
-    actions_BKA: torch.Tensor
-
-
-class Policy(nn.Module):
-    """A policy of any backbone and head. Its state dict holds all that inference needs, the normaliser included."""
-
-    def __init__(
-        self,
-        *,
-        backbone: BackboneFactory,
-        head: HeadFactory,
-        loss: Literal["mse", "huber"],
-        normalizer: Normalizer,
-        fwd_pred_next_n: int,
-        num_actions: int,
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone()
-        self.head = head(
-            feature_dim=self.backbone.feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions
-        )
-        self.normalizer = normalizer
-        self._loss = {"mse": functional.mse_loss, "huber": functional.huber_loss}[loss]
-
-    def forward(self, batch: Batch) -> Answer:
-        """Return loss and prediction of a batch.
-
-        The loss of a window is the mean over its existing targets (all T frames, K actions, A dimensions) in normalised
-        units, and 0 for a window without any. Absent history frames reach the head as zero features.
+        Nothing of a checkpoint is ever executed: weights are safetensors, and the classes that its config names are
+        built only if they are backbones and heads of this package or stand in ``trust`` by full name. Raises
+        ``UserError`` if a file is missing, damaged, or names another class.
         """
-        features_BTD = self.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
-        predicted_BTKA = self.head(features_BTD)
-        mask_BTK1 = batch.mask_BTK[..., None]
-        # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
-        target_BTKA = torch.where(mask_BTK1, self.normalizer.normalize(batch.actions_BTKA), 0.0)
-        error_BTKA = self._loss(predicted_BTKA, target_BTKA, reduction="none") * mask_BTK1
-        count_B = batch.mask_BTK.sum((1, 2)) * error_BTKA.shape[-1]
-        return Answer(
-            loss_B=error_BTKA.sum((1, 2, 3)) / count_B.clamp(min=1),
-            actions_BKA=self.normalizer.denormalize(predicted_BTKA[:, -1]),
+        found = _find_checkpoint(Path(folder), checkpoint)
+        try:
+            description = json.loads((found / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            model = build_stored_model(description, trust=trust)
+            model.load_state_dict(load_file(found / WEIGHTS_FILE))
+            return cls(model.to(device), description)
+        except UserError as error:
+            raise UserError(f"{found}: {error}") from error
+        except Exception as error:  # whatever torch, safetensors and JSON make of a damaged file
+            raise UserError(
+                f"{found}: cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                f"Expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
+            ) from error
+
+    def reset(self, robots: Sequence[Hashable] | None = None) -> None:
+        """Begin an episode: forget what ``robots`` have seen, by default all of them."""
+        for robot in list(self._frames) if robots is None else robots:
+            self._frames.pop(robot, None)
+
+    def act(
+        self,
+        image: NDArray[np.uint8],
+        instruction: str | Sequence[str],
+        *,
+        robots: Sequence[Hashable] | None = None,
+    ) -> NDArray[np.float32]:
+        """Take up each robot's newest image and return its next actions in physical units: float32 [B, K, A].
+
+        ``image`` is [B, Y, X, 3] uint8 in the channel order of the training files and of any size; ``instruction``
+        holds B texts. ``robots`` says whose they are (default 0 .. B-1): each has its own history of ``window_size``
+        frames, begun at its first image or after ``reset``. A single image [Y, X, 3] with one text is answered with
+        [K, A]. Raises ``UserError``, before anything is taken up, where the input is something else.
+        """
+        if isinstance(instruction, str):
+            return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
+        robots = range(len(instruction)) if robots is None else robots
+        _check_input(image, instruction, robots)
+        for robot, view in zip(robots, image, strict=True):
+            # A copy: a camera's buffer is often used again for its next image.
+            self._frames[robot].append(np.array(prepare_image(view, self.image)))
+        batch = self._window(robots, tuple(instruction))
+        return self._model.predict(batch.to(self._model.normalizer.mean_A.device)).float().cpu().numpy()
+
+    def _window(self, robots: Sequence[Hashable], instruction: tuple[str, ...]) -> Batch:
+        """Lay each robot's frames out as training did: missing ones before the first, or none before and some after."""
+        num_robots, num_actions = len(robots), len(self.action_names)
+        shape = (num_robots, self.window_size)
+        images_BTYXC = np.zeros((*shape, *self.image.size, 3), np.uint8)
+        history_BT = np.zeros(shape, np.bool_)
+        for row, robot in enumerate(robots):
+            frames = self._frames[robot]
+            first = self.window_size - len(frames) if self._starts_before_episode else 0
+            places = slice(first, first + len(frames))
+            images_BTYXC[row, places] = frames
+            history_BT[row, places] = True
+        return Batch(
+            images_BTCYX=torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3),
+            history_BT=torch.from_numpy(history_BT),
+            actions_BTKA=torch.zeros(*shape, self.fwd_pred_next_n, num_actions),
+            mask_BTK=torch.zeros(*shape, self.fwd_pred_next_n, dtype=torch.bool),
+            instruction=instruction,
+            scenario=("",) * num_robots,
+            window_ids=np.arange(num_robots),
         )
 
-    @torch.no_grad()
-    def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the actions [B, K, A] from the current frame on, in physical units."""
-        return self(batch).actions_BKA
 
-    def num_parameters(self) -> tuple[int, int]:
-        """Return (trainable, total) numbers of parameters."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
-        return sum(n for n, is_trainable in sizes if is_trainable), sum(n for n, _ in sizes)
+def _find_checkpoint(folder: Path, checkpoint: str) -> Path:
+    candidates = (folder, folder / "checkpoints" / checkpoint)
+    for candidate in candidates:
+        if (candidate / DESCRIPTION_FILE).is_file():
+            return candidate
+    raise UserError(
+        f"{folder}: holds no policy (expected {DESCRIPTION_FILE} there or in {candidates[1]}). Give the folder of a "
+        "run, or one of its checkpoints."
+    )
+
+
+def _check_input(image: object, instruction: Sequence[str], robots: Sequence[Hashable]) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 4 or image.shape[-1] != 3:
+        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(f"image: {given}; expected a uint8 array [Y, X, 3], or [B, Y, X, 3] with B instructions")
+    if not image.size:
+        raise UserError(f"image: {list(image.shape)} has no pixels")
+    if odd := [text for text in instruction if not isinstance(text, str)]:
+        raise UserError(f"instruction: {odd[0]!r}; expected a text for each image")
+    if not len(image) == len(instruction) == len(set(robots)) == len(robots):
+        raise UserError(
+            f"{len(image)} images, {len(instruction)} instructions and robots {list(robots)}; expected one image and "
+            "one instruction for each robot, no robot twice"
+        )

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
 
 from mobile_vla.sim.look import Look
 from mobile_vla.sim.scene import Scene
@@ -27,6 +28,7 @@ ASPECT = 16 / 9
 _SHADOW_CELL_M = 0.04
 _LAMP_HALF_SIZE_M = 0.2
 _FAR_M = 100.0
+_NO_GEOM = -2  # -1 is what a ray meets that meets nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,34 +57,41 @@ def lens_directions(image_size: int) -> NDArray[np.float64]:
 
 
 class FrontCamera:
-    """The camera of one scene. It owns the compiled model; the robot in it stands where the last image was taken."""
+    """The camera on the robot of one scene, whose ``model`` is built unless it is given."""
 
-    def __init__(self, scene: Scene, *, image_size: int) -> None:
+    def __init__(self, scene: Scene, *, image_size: int, model: mujoco.MjModel | None = None) -> None:
         self._look = scene.look
         self._room = scene.room
-        self.model = build_model(scene)
+        self.model = build_model(scene) if model is None else model
         self._data = mujoco.MjData(self.model)
         self._image_size = image_size
         self._lens = lens_directions(image_size)
         self._robot = self.model.body(ROBOT_BODY).id
-        self._floor = self.model.geom("floor").id
+        floor = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
+        self._floor = floor if floor >= 0 else _NO_GEOM
         # The row after the last geom is the sky: rays that hit nothing carry the id -1.
-        self._albedo = np.vstack([self.model.geom_rgba[:, :3], scene.look.sky_rgb])
+        self._albedo = np.vstack([_geom_colours(self.model), scene.look.sky_rgb])
         mujoco.mj_kinematics(self.model, self._data)
         self._shadow_XY = self._cast_shadows()
 
-    def render(self, *, x: float, y: float) -> NDArray[np.uint8]:
-        """Return the RGB image [Y, X, C] seen by the robot standing at (x, y)."""
-        rays = self.cast(x=x, y=y)
+    def render(self, state: ArrayLike, *, shake_rad: ArrayLike = (0, 0, 0)) -> NDArray[np.uint8]:
+        """Return the RGB image [Y, X, C] seen in ``state``, the model's ``qpos``: the robot's (x, y) in a built model.
+
+        ``shake_rad`` turns the camera about its own axes: roll, pitch and yaw.
+        """
+        rays = self.cast(state, shake_rad=shake_rad)
         size = self._image_size
         return (self._shade(rays) * 255 + 0.5).astype(np.uint8).reshape(size, size, 3)
 
-    def cast(self, *, x: float, y: float) -> CastRays:
-        """Stand the robot at (x, y) and cast the rays of one image in one call."""
-        self._data.qpos[:] = (x, y)
+    def cast(self, state: ArrayLike, *, shake_rad: ArrayLike = (0, 0, 0)) -> CastRays:
+        """Put the world into ``state`` and cast the rays of one image in one call."""
+        self._data.qpos[:] = state
         mujoco.mj_kinematics(self.model, self._data)
         site = self._data.site(CAMERA_SITE)
-        return self._cast(site.xpos.copy(), self._lens @ site.xmat.reshape(3, 3).T)
+        axes = site.xmat.reshape(3, 3)
+        if np.any(shake_rad):
+            axes = axes @ Rotation.from_euler("xyz", shake_rad).as_matrix()
+        return self._cast(site.xpos.copy(), self._lens @ axes.T)
 
     def _cast(self, origin: NDArray[np.float64], directions: NDArray[np.float64]) -> CastRays:
         num_rays = len(directions)
@@ -143,6 +152,14 @@ class FrontCamera:
         cell = ((point[:, :2] - low) / _SHADOW_CELL_M).astype(int)
         row, column = (np.clip(cell[:, axis], 0, self._shadow_XY.shape[axis] - 1) for axis in (0, 1))
         return self._shadow_XY[row, column]
+
+
+def _geom_colours(model: mujoco.MjModel) -> NDArray[np.float32]:
+    """Return RGB [geoms, C]: a geom's own, or its material's where it has one."""
+    colours = model.geom_rgba[:, :3].copy()
+    has_material = model.geom_matid >= 0
+    colours[has_material] = model.mat_rgba[model.geom_matid[has_material], :3]
+    return colours
 
 
 def floor_colour(look: Look, point: NDArray[np.float64], depth_m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from mobile_vla.sim.recording import Recording, episode_names, write_recordings
 from mobile_vla.sim.scene import Scenario, Scene, sample_scene
 from mobile_vla.streams import Stream
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise it whenever the same settings give other bytes: it is part of every data set's folder name."""
 
 SCENARIO_SHARES: Mapping[str, Mapping[str, float]] = {
@@ -104,6 +104,12 @@ def spread_scenarios(num_episodes: int) -> list[Scenario]:
     counts[by_remainder[: num_episodes - counts.sum()]] += 1
     scenarios = [_scenario(*(value for value, _ in cell)) for cell in cells]
     return [scenario for scenario, count in zip(scenarios, counts, strict=True) for _ in range(count)]
+
+
+def sample_scenario(rng: np.random.Generator) -> Scenario:
+    """Draw one scenario with the frequencies of SCENARIO_SHARES."""
+    fields = (str(rng.choice(list(shares), p=list(shares.values()))) for shares in SCENARIO_SHARES.values())
+    return _scenario(*fields)
 
 
 def _scenario(num_boxes: str, layout: str, side: str, placement: str, distance: str) -> Scenario:

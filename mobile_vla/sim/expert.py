@@ -41,18 +41,18 @@ def sample_manner(rng: np.random.Generator) -> Manner:
             tap=rng.uniform(0.3, 0.6),
             left_bias=rng.normal(0.0, 0.02),
         ),
-        clearance_m=rng.uniform(0.10, 0.18),
+        clearance_m=rng.uniform(0.15, 0.21),
         temperature=rng.uniform(0.30, 0.60),
         reaction_steps=int(rng.integers(0, 2)),
         hesitation_rate=rng.uniform(0.0, 0.04),
-        stop_steps=int(rng.integers(1, 4)),
+        stop_steps=int(rng.integers(3, 7)),
     )
 
 
 def drive(scene: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the actions [F, 3] (m/s, m/s, rad/s) of one drive from start to goal; the first and the last are zero.
 
-    A drive that dawdles is cut after MAX_FRAMES. Raises UserError if the goal cannot be reached.
+    A drive that dawdles is cut after MAX_FRAMES. Raises NoWayError if the goal cannot be reached.
     """
     manner = sample_manner(rng)
     plan = plan_pulses(scene, clearance_m=manner.clearance_m, costs=manner.costs)

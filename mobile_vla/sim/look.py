@@ -33,28 +33,58 @@ class Look:
     tint: RGB
 
 
-def sample_look(rng: np.random.Generator) -> Look:
-    """Draw a look: muted floors, pale walls, boxes of low and bottles of high saturation, so that bottles stand out."""
-    floor = _hsv(rng, hue=(0.0, 1.0), saturation=(0.0, 0.25), value=(0.40, 0.75))
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookRanges:
+    """Ranges (low, high) that looks are drawn from; the defaults are those of the recorded episodes.
+
+    Floors are muted, walls pale, boxes of low and bottles of high saturation, so that bottles stand out. Hue,
+    saturation and value are in [0, 1], the lamp's place is in metres; ``warmth`` is added to red and taken from blue.
+    """
+
+    floor_saturation: Range = (0.0, 0.25)
+    floor_value: Range = (0.40, 0.75)
+    floor_tile_m: Range = (0.15, 0.45)
+    wall_saturation: Range = (0.02, 0.20)
+    wall_value: Range = (0.70, 0.95)
+    box_saturation: Range = (0.25, 0.50)
+    box_value: Range = (0.40, 0.75)
+    bottle_hue: Range = (0.25, 1.0)
+    bottle_saturation: Range = (0.80, 0.95)
+    bottle_value: Range = (0.55, 0.90)
+    light_x_m: Range = (-0.8, 2.0)
+    light_y_m: Range = (-1.3, 1.3)
+    light_z_m: Range = (2.2, 3.2)
+    ambient: Range = (0.40, 0.60)
+    diffuse: Range = (0.55, 0.90)
+    warmth: Range = (-0.06, 0.08)
+
+
+RECORDED_LOOKS = LookRanges()
+
+
+def sample_look(rng: np.random.Generator, ranges: LookRanges = RECORDED_LOOKS) -> Look:
+    """Draw a look."""
+    floor = _hsv(rng, hue=(0.0, 1.0), saturation=ranges.floor_saturation, value=ranges.floor_value)
     second_floor: RGB = tuple(float(c) * rng.uniform(0.72, 0.92) for c in floor)  # type: ignore[assignment]
-    cardboard = rng.uniform() < 0.6
-    warmth = rng.uniform(-0.06, 0.08)
+    box_hue = (0.06, 0.11) if rng.uniform() < 0.6 else (0.0, 1.0)  # cardboard, or anything
+    warmth = rng.uniform(*ranges.warmth)
     return Look(
         floor_pattern=str(rng.choice(FLOOR_PATTERNS)),
-        floor_tile_m=rng.uniform(0.15, 0.45),
+        floor_tile_m=rng.uniform(*ranges.floor_tile_m),
         floor_rgb=(floor, second_floor),
-        wall_rgb=_hsv(rng, hue=(0.0, 1.0), saturation=(0.02, 0.20), value=(0.70, 0.95)),
+        wall_rgb=_hsv(rng, hue=(0.0, 1.0), saturation=ranges.wall_saturation, value=ranges.wall_value),
         sky_rgb=_hsv(rng, hue=(0.5, 0.65), saturation=(0.02, 0.20), value=(0.88, 1.0)),
-        box_rgb=_hsv(rng, hue=(0.06, 0.11) if cardboard else (0.0, 1.0), saturation=(0.25, 0.50), value=(0.40, 0.75)),
-        bottle_rgb=_hsv(rng, hue=(0.25, 1.0), saturation=(0.80, 0.95), value=(0.55, 0.90)),
-        light=(rng.uniform(-0.8, 2.0), rng.uniform(-1.3, 1.3), rng.uniform(2.2, 3.2)),
-        ambient=rng.uniform(0.40, 0.60),
-        diffuse=rng.uniform(0.55, 0.90),
+        box_rgb=_hsv(rng, hue=box_hue, saturation=ranges.box_saturation, value=ranges.box_value),
+        bottle_rgb=_hsv(rng, hue=ranges.bottle_hue, saturation=ranges.bottle_saturation, value=ranges.bottle_value),
+        light=(rng.uniform(*ranges.light_x_m), rng.uniform(*ranges.light_y_m), rng.uniform(*ranges.light_z_m)),
+        ambient=rng.uniform(*ranges.ambient),
+        diffuse=rng.uniform(*ranges.diffuse),
         tint=(1.0 + warmth, 1.0, 1.0 - warmth),
     )
 
 
-def _hsv(
-    rng: np.random.Generator, *, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]
-) -> RGB:
+def _hsv(rng: np.random.Generator, *, hue: Range, saturation: Range, value: Range) -> RGB:
     return colorsys.hsv_to_rgb(rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value))

@@ -25,6 +25,10 @@ MAX_PULSE_STEPS = 4
 """People hold a key for 0.3 to 0.4 s; shorter taps are possible and cost more."""
 
 
+class NoWayError(UserError):
+    """No sequence of pulses leads to the goal without coming too close to something."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PulseCosts:
     """What a driver dislikes, in units of one straight step of 0.1 s.
@@ -59,7 +63,7 @@ class PulsePlan:
 def plan_pulses(scene: Scene, *, clearance_m: float, costs: PulseCosts) -> PulsePlan:
     """Find every pulse's cost-to-go from the scene's start to its goal, keeping ``clearance_m`` from all things.
 
-    Raises UserError if the goal cannot be reached.
+    Raises NoWayError if the goal cannot be reached.
     """
     x, y = _lattice(scene)
     is_free_XY = scene.clearance(x[:, None], y[None, :]) >= clearance_m
@@ -71,7 +75,7 @@ def plan_pulses(scene: Scene, *, clearance_m: float, costs: PulseCosts) -> Pulse
     to_go = dijkstra(reverse, indices=goal)
     goal_error_m = np.hypot(x[goal // len(y)] - scene.goal()[0], y[goal % len(y)] - scene.goal()[1])
     if not np.isfinite(to_go[start]) or goal_error_m > STOP_TOLERANCE_M:
-        raise UserError(
+        raise NoWayError(
             f"scenario {scene.scenario.name}: no way from {scene.start} to {scene.goal()} that keeps "
             f"{clearance_m:.2f} m from everything; make room around the boxes and bottles"
         )

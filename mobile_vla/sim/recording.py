@@ -55,7 +55,7 @@ def _write(job: _WriteJob) -> None:
     recording = job.recording
     scenario = recording.scene.scenario
     camera = FrontCamera(recording.scene, image_size=job.image_size)
-    images = [camera.render(x=x, y=y) for x, y in positions(recording.scene, recording.actions)]
+    images = [camera.render(position) for position in positions(recording.scene, recording.actions)]
     write_episode(
         job.folder / f"{recording.name}.h5",
         images_FYXC=np.stack(images),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobile_vla.errors import UserError
-from mobile_vla.sim.look import Look, sample_look
+from mobile_vla.sim.look import RECORDED_LOOKS, Look, LookRanges, sample_look
 from mobile_vla.streams import Stream
 
 ROBOT_RADIUS_M = 0.18
@@ -26,6 +26,9 @@ STANDOFF_M = 0.5
 """The place to stop is this far before the bottle."""
 
 STOP_TOLERANCE_M = 0.25
+
+SIDES = ("left", "right")
+OTHER_SIDE = {"left": "right", "right": "left"}
 
 BOX_HALF_SIZE_M = {"vert": (0.20, 0.15), "hori": (0.12, 0.28)}
 """Half depth and half width: a vertical box points along the robot's way, a horizontal one lies across it."""
@@ -50,6 +53,13 @@ class Scenario:
     def name(self) -> str:
         """Return the fields in the file-name grammar, for example ``1box_hori_left_core_medium``."""
         return f"{self.num_boxes}box_{self.layout}_{self.side}_{self.placement}_{self.distance}"
+
+    @classmethod
+    def parse(cls, name: str) -> Scenario:
+        """Return the scenario of a ``name``; ``ValueError`` where it is not one."""
+        boxes, layout, side, placement, distance = name.split("_")
+        num_boxes = int(boxes.removesuffix("box"))
+        return cls(num_boxes=num_boxes, layout=layout, side=side, placement=placement, distance=distance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +149,13 @@ class Scene:
 
 
 def sample_scene(
-    scenario: Scenario, stream: Stream, *, position: int, placements: Mapping[str, Placement] = PLACEMENTS
+    scenario: Scenario,
+    stream: Stream,
+    *,
+    position: int,
+    placements: Mapping[str, Placement] = PLACEMENTS,
+    distances_m: Mapping[str, float] = BOTTLE_X_M,
+    looks: LookRanges = RECORDED_LOOKS,
 ) -> Scene:
     """Draw the scene at ``position`` of a stream; the side has no part in the draw.
 
@@ -148,9 +164,9 @@ def sample_scene(
     """
     placement = placements[scenario.placement]
     layout_rng = stream.child("layout").at(position)
-    look = sample_look(stream.child("look").at(position))
+    look = sample_look(stream.child("look").at(position), looks)
     for _ in range(_MAX_DRAWS):
-        scene = _draw_layout(scenario, placement, look, layout_rng)
+        scene = _draw_layout(scenario, placement, distances_m[scenario.distance], look, layout_rng)
         if _has_room(scene):
             return scene
     raise UserError(
@@ -159,7 +175,9 @@ def sample_scene(
     )
 
 
-def _draw_layout(scenario: Scenario, placement: Placement, look: Look, rng: np.random.Generator) -> Scene:
+def _draw_layout(
+    scenario: Scenario, placement: Placement, bottle_x_m: float, look: Look, rng: np.random.Generator
+) -> Scene:
     half_x, half_y = BOX_HALF_SIZE_M[scenario.layout]
     boxes = []
     x = rng.uniform(*placement.box_x_m)
@@ -171,7 +189,7 @@ def _draw_layout(scenario: Scenario, placement: Placement, look: Look, rng: np.r
         x += rng.uniform(*placement.box_gap_m)
     bottles = {
         side: (
-            BOTTLE_X_M[scenario.distance] + rng.uniform(*placement.bottle_jitter_m),
+            bottle_x_m + rng.uniform(*placement.bottle_jitter_m),
             sign * rng.uniform(*placement.bottle_y_m),
         )
         for side, sign in (("left", 1), ("right", -1))

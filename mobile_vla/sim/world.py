@@ -17,6 +17,10 @@ CAMERA_SITE = "front_camera"
 """A site on the robot; its x axis is where the camera looks, its z axis is up in the image."""
 
 ROBOT_BODY = "robot"
+ROBOT_JOINTS = ("robot_x", "robot_y", "robot_yaw")
+"""One for each action: metres along the world's axes, and the turn in radians, which only a user's world may have."""
+
+_TIME_STEP_S = 0.02
 
 _WALL_HALF_THICKNESS_M = 0.05
 _WHITE = (0.93, 0.93, 0.90)
@@ -29,6 +33,7 @@ def build_model(scene: Scene) -> mujoco.MjModel:
     ``bottle_right``, ``walls``; geom ``floor``. Every geom carries its colour; the instruction's side leaves no trace.
     """
     spec = mujoco.MjSpec()
+    spec.option.timestep = _TIME_STEP_S
     spec.worldbody.add_geom(
         name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], rgba=[*scene.look.floor_rgb[0], 1]
     )
@@ -78,8 +83,8 @@ def _add_bottle(spec: mujoco.MjSpec, name: str, x: float, y: float, rgb: tuple[f
 
 def _add_robot(spec: mujoco.MjSpec) -> None:
     robot = spec.worldbody.add_body(name=ROBOT_BODY)
-    robot.add_joint(name="robot_x", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0])
-    robot.add_joint(name="robot_y", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 1, 0])
+    robot.add_joint(name=ROBOT_JOINTS[0], type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0])
+    robot.add_joint(name=ROBOT_JOINTS[1], type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 1, 0])
     # The base floats a few centimetres above the floor, so that only things in its way make contacts.
     robot.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.14], size=[ROBOT_RADIUS_M, 0.10, 0])
     half = CAMERA_PITCH_DOWN_RAD / 2

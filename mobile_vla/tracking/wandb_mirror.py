@@ -55,7 +55,7 @@ class RunIdentity:
 
 
 class Mirror(Protocol):
-    """Where a run's metrics go besides its local files. Neither method raises on behalf of W&B."""
+    """Where a run's metrics go besides its local files. No method raises on behalf of W&B."""
 
     @property
     def url(self) -> str | None:
@@ -64,6 +64,10 @@ class Mirror(Protocol):
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Send one line of ``metrics.jsonl``: ``step`` and the metrics of that step."""
+        ...
+
+    def log_videos(self, videos: Mapping[str, Path]) -> None:
+        """Send animated images, each under its name."""
         ...
 
     def finish(self, summary: Mapping[str, object]) -> None:
@@ -92,6 +96,9 @@ class LocalMirror:
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Do nothing: the local files already hold the row."""
+
+    def log_videos(self, videos: Mapping[str, Path]) -> None:
+        """Do nothing: the videos are local files."""
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Do nothing: the local files already hold the summary."""
@@ -225,6 +232,14 @@ class _WandbMirror:
 
     def log(self, row: Mapping[str, float | int]) -> None:
         self._attempt(lambda: self._run.log(dict(row)))
+
+    def log_videos(self, videos: Mapping[str, Path]) -> None:
+        import wandb
+
+        if videos:
+            self._attempt(
+                lambda: self._run.log({f"videos/{name}": wandb.Video(str(path)) for name, path in videos.items()})
+            )
 
     def finish(self, summary: Mapping[str, object]) -> None:
         flat = {key: value for key, value in summary.items() if key != _TRACKED_BEST}

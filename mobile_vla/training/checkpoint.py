@@ -21,7 +21,7 @@ from mobile_vla.errors import UserError
 def save_checkpoint(
     folder: Path,
     *,
-    policy: nn.Module,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     arrays: Mapping[str, np.ndarray],
     values: Mapping[str, Any],
@@ -36,7 +36,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(
-        {name: tensor.contiguous() for name, tensor in policy.state_dict().items()}, temporary / "model.safetensors"
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
     )
     save_file(_flatten_optimizer(optimizer), temporary / "optimizer.safetensors")
     save_numpy({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / "arrays.safetensors")
@@ -50,10 +50,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, policy: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Load policy and optimiser in place and return (arrays, values) as they were saved."""
-    policy.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in load_file(folder / "optimizer.safetensors").items():

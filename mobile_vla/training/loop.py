@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.errors import UserError
-from mobile_vla.policy.policy import Answer, Policy
+from mobile_vla.policy.model import Answer, Model
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
@@ -39,16 +39,16 @@ class NonFiniteLossError(UserError):
 class Parts:
     """What the loop works with.
 
-    ``evaluate`` measures the policy, ``log`` takes one flat row, ``show`` the same row for the person watching (every
-    step, an empty row where nothing was logged). ``noise`` seeds what the policy itself draws while it trains.
+    ``evaluate`` measures the model, ``log`` takes one flat row, ``show`` the same row for the person watching (every
+    step, an empty row where nothing was logged). ``noise`` seeds what the model itself draws while it trains.
     ``description`` is what inference needs beside the weights.
     """
 
-    policy: Policy
+    model: Model
     sampler: Sampler
     reader: WindowReader
     augment: Pipeline
-    evaluate: Callable[[Policy], dict[str, float]]
+    evaluate: Callable[[Model], dict[str, float]]
     log: Callable[[Mapping[str, float]], None]
     show: Callable[[int, Mapping[str, float]], None]
     noise: Stream
@@ -66,25 +66,25 @@ class Result:
 
 
 def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path | None) -> Result:
-    """Train ``parts.policy`` up to ``num_steps`` and say how it ended.
+    """Train ``parts.model`` up to ``num_steps`` and say how it ended.
 
     Everything random is a function of the step, so a run that was stopped and resumed logs what an uninterrupted one
     logs. SIGINT and SIGTERM stop after the step in hand, with a checkpoint.
     """
     device = trainer.torch_device()
-    policy, sampler = parts.policy.to(device).train(), parts.sampler
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay)
+    model, sampler = parts.model.to(device).train(), parts.sampler
+    optimizer = torch.optim.AdamW(model.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay)
     scores = Scores(len(sampler.windows), smoothing=trainer.score_smoothing)
     progress = Progress(drawn=DrawStatistics(sampler.windows))
     if resume_from is not None:
-        arrays, values = load_checkpoint(resume_from, policy=policy, optimizer=optimizer)
+        arrays, values = load_checkpoint(resume_from, model=model, optimizer=optimizer)
         progress.load(arrays, values)
         scores.load({name: arrays[f"scores/{name}"] for name in scores.state()})
 
     def save(name: str) -> None:
         save_checkpoint(
             parts.checkpoints / name,
-            policy=policy,
+            model=model,
             optimizer=optimizer,
             arrays={f"scores/{key}": array for key, array in scores.state().items()} | progress.arrays(),
             values=progress.values(),
@@ -100,7 +100,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             evaluation: dict[str, float] = {}
             # A resumed run has already evaluated and logged the step it starts at.
             if (is_last or step % trainer.eval_every == 0) and progress.evaluated_at != step:
-                evaluation = parts.evaluate(policy) | progress.drawn.metrics(sampler.probabilities(scores))
+                evaluation = parts.evaluate(model) | progress.drawn.metrics(sampler.probabilities(scores))
             row: Mapping[str, float] = {}
             if evaluation or (is_boundary and progress.logged_at != step):
                 row = progress.row(evaluation, batch_size=trainer.batch_size)
@@ -123,10 +123,10 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             progress.learning_rate = trainer.learning_rate_at(step, num_steps=num_steps)
             # Dropout and the like draw from torch's own generator: it stands where the step says.
             torch.manual_seed(parts.noise.integer(step))
-            answer = policy(batch)
+            answer = model(batch)
             losses_B = finite_losses(answer, draw, parts.reader, step)
             (answer.loss_B * torch.from_numpy(draw.weights).to(device)).mean().backward()
-            progress.grad_norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), trainer.clip_grad_norm))
+            progress.grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.clip_grad_norm))
             if not math.isfinite(progress.grad_norm):
                 raise NonFiniteLossError(f"step {step}: the loss is finite, its gradient is not. {_advice(draw)}")
             for group in optimizer.param_groups:

@@ -1,16 +1,17 @@
-"""Paired statistics agree with scipy's paired t test and know what they do not know."""
+"""Paired statistics agree with scipy's paired t and sign tests and know what they do not know."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
-from mobile_vla.compare.statistics import mean, paired_difference, standard_deviation
+from mobile_vla.compare.statistics import mean, paired_difference, sign_flip_p_value, standard_deviation
 
 VALUES = st.floats(min_value=1e-3, max_value=1e3)
 
@@ -65,3 +66,46 @@ def test_false_wins_without_an_effect_are_five_percent() -> None:
     draws = rng.normal(size=(trials, 2, 5))
     wins = sum(paired_difference(dict(enumerate(a)), dict(enumerate(b))).excludes_zero for a, b in draws)
     assert abs(wins / trials - 0.05) < 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+SUMS = st.lists(st.integers(-5, 5), max_size=8)
+
+
+@given(sums=SUMS)
+def test_sign_flip_is_the_share_of_all_flips_that_go_as_far(sums: list[int]) -> None:
+    flips = [abs(sum(sign * size for sign, size in zip(signs, sums, strict=True))) for signs in _signs(len(sums))]
+    assert sign_flip_p_value(sums) == pytest.approx(np.mean([flip >= abs(sum(sums)) for flip in flips]))
+
+
+@given(wins=st.integers(0, 60), losses=st.integers(0, 60), ties=st.integers(0, 5))
+def test_sign_flip_of_single_drives_is_the_exact_mcnemar_test(wins: int, losses: int, ties: int) -> None:
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert sign_flip_p_value([1] * wins + [-1] * losses + [0] * ties) == pytest.approx(expected)
+
+
+@given(sums=SUMS, order=st.randoms())
+def test_sign_flip_sees_neither_order_nor_sign_nor_scale(sums: list[int], order) -> None:
+    shuffled = list(sums)
+    order.shuffle(shuffled)
+    assert sign_flip_p_value(shuffled) == pytest.approx(sign_flip_p_value(sums))
+    assert sign_flip_p_value([-3 * size for size in sums]) == pytest.approx(sign_flip_p_value(sums))
+
+
+def test_seeds_of_one_state_are_not_taken_for_independent() -> None:
+    """40 states, in each of which five seeds do the same: five times the drives prove no more."""
+    one_seed = [1] * 24 + [-1] * 16
+    assert sign_flip_p_value([5 * size for size in one_seed]) == pytest.approx(sign_flip_p_value(one_seed))
+    assert sign_flip_p_value(one_seed * 5) < 0.01 < 0.2 < sign_flip_p_value(one_seed)
+
+
+def test_false_wins_over_states_are_at_most_five_percent() -> None:
+    rng, trials = np.random.default_rng(0), 1000
+    hardness = rng.normal(size=(trials, 60, 1))
+    drives = rng.normal(size=(2, trials, 60, 5)) + hardness + rng.normal(size=(2, trials, 60, 1)) > 0
+    sums = drives[0].sum(-1, dtype=int) - drives[1].sum(-1, dtype=int)
+    wins = sum(sign_flip_p_value(row.tolist()) < 0.05 for row in sums)
+    assert wins / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def _signs(num: int):
+    return product((-1, 1), repeat=num)

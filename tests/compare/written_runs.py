@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,15 @@ def write_run(
     choices: Mapping[str, str] | None = None,
     overrides: Iterable[str] = (),
     log: Iterable[Mapping[str, float | None]] = (),
+    drives: Mapping[str, Sequence[bool]] | None = None,
+    states: Mapping[str, str] | None = None,
     **summary: Any,
 ) -> Path:
-    """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary."""
+    """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary.
+
+    ``drives`` says by suite which initial states (0, 1, ...) the closed loop succeeded from, ``states`` what
+    the suite's states are called (one name for all runs by default).
+    """
     folder = root / f"{len(list(root.glob('*')))}-anything"
     folder.mkdir(parents=True)
     manifest = {
@@ -37,11 +43,14 @@ def write_run(
         "wall_s": 95.0,
         **SHARED,
         **(metrics or {}),
+        **_closed_loop(drives or {}, states or {}),
         **summary,
     }
     write_json(folder / "manifest.json", manifest)
     write_json(folder / "summary.json", {key: value for key, value in content.items() if value is not None})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
+    if drives is not None:
+        (folder / "episode_results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in _results(drives)))
     return folder
 
 
@@ -62,3 +71,25 @@ def write_study(root: Path, rmse: Mapping[str, Iterable[float]], **summary: Any)
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one JSON object; NaN is written as Python does, as a careless writer would."""
     path.write_text(json.dumps(content))
+
+
+def _closed_loop(drives: Mapping[str, Sequence[bool]], states: Mapping[str, str]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for suite, successes in drives.items():
+        summary |= {
+            f"closed_loop/{suite}/success_rate": sum(successes) / len(successes),
+            f"closed_loop/{suite}/collision_rate": 1 - sum(successes) / len(successes),
+            f"closed_loop/{suite}/scenario_1box_vert_left/success_rate": 0.5,
+            f"closed_loop/{suite}/scenario_mean": sum(successes) / len(successes),
+            f"closed_loop/{suite}/failure/late_turn": 0.25,
+            f"closed_loop/{suite}/episodes": len(successes),
+            f"closed_loop/{suite}/states": states.get(suite, f"states of {suite}"),
+        }
+    return summary
+
+
+def _results(drives: Mapping[str, Sequence[bool]]) -> Iterable[Mapping[str, Any]]:
+    for suite, successes in drives.items():
+        for index, success in enumerate(successes):
+            outcome = "success" if success else "collision"
+            yield {"suite": suite, "index": index, "side": "left", "outcome": outcome, "success": bool(success)}

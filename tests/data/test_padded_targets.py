@@ -12,15 +12,15 @@ from made_episodes import made_episode, made_reader
 
 from mobile_vla.policy.backbones.compact import CompactBackbone
 from mobile_vla.policy.heads.lstm import LstmHead
+from mobile_vla.policy.model import Model
 from mobile_vla.policy.normalizer import Normalizer
-from mobile_vla.policy.policy import Policy
 from mobile_vla.schema import Batch
 
 
-def small_policy(loss: str) -> Policy:
+def small_model(loss: str) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Policy(
+        return Model(
             backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=8, vocabulary_size=16),
             head=partial(LstmHead, hidden_dim=8, num_layers=1),
             loss=loss,
@@ -40,29 +40,29 @@ def padded_batch() -> Batch:
     return replace(batch, images_BTCYX=pixels.contiguous())
 
 
-def loss_and_gradient(policy: Policy, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    policy.zero_grad()
-    loss_B = policy(batch).loss_B
+def loss_and_gradient(model: Model, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    model.zero_grad()
+    loss_B = model(batch).loss_B
     loss_B.sum().backward()
-    return loss_B.detach(), [p.grad.clone() for p in policy.parameters()]
+    return loss_B.detach(), [p.grad.clone() for p in model.parameters()]
 
 
 @pytest.mark.parametrize("loss", ["mse", "huber"])
 @pytest.mark.parametrize("value", [1.0, 1e15, np.nan, np.inf])
 def test_padded_targets_change_neither_loss_nor_gradient(loss: str, value: float) -> None:
-    policy, batch = small_policy(loss), padded_batch()
+    model, batch = small_model(loss), padded_batch()
     assert not batch.mask_BTK.all()
-    expected_loss, expected_gradient = loss_and_gradient(policy, batch)
+    expected_loss, expected_gradient = loss_and_gradient(model, batch)
     changed = torch.where(batch.mask_BTK[..., None], batch.actions_BTKA, value)
-    found_loss, found_gradient = loss_and_gradient(policy, replace(batch, actions_BTKA=changed))
+    found_loss, found_gradient = loss_and_gradient(model, replace(batch, actions_BTKA=changed))
     assert torch.equal(found_loss, expected_loss)
     assert all(torch.equal(a, b) for a, b in zip(found_gradient, expected_gradient, strict=True))
 
 
 def test_each_existing_target_changes_the_loss_of_its_window_alone() -> None:
-    policy, batch = small_policy("mse"), padded_batch()
+    model, batch = small_model("mse"), padded_batch()
     actions = batch.actions_BTKA.clone().requires_grad_()
-    policy(replace(batch, actions_BTKA=actions)).loss_B[2].backward()
+    model(replace(batch, actions_BTKA=actions)).loss_B[2].backward()
     reaches_BTK = (actions.grad != 0).all(-1)
     assert torch.equal(reaches_BTK[2], batch.mask_BTK[2])
     assert not reaches_BTK[[b for b in range(len(batch)) if b != 2]].any()

@@ -1,201 +1,293 @@
-"""A policy sees what exists and the instruction, nothing else, and answers in physical units."""
+"""Inference is the training path: equal frames give equal actions, and a checkpoint can do nothing but predict."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from made_batches import NUM_HISTORY, NUM_PREDICTED, make_batch, make_policy, select
+from numpy.typing import NDArray
+from tiny_runs import run_in
+from torch import nn
 
+import mobile_vla
+from mobile_vla.build import build_run, compose_config
+from mobile_vla.data.episodes import read_images
+from mobile_vla.errors import UserError
+from mobile_vla.policy.backbones.compact import CompactBackbone
 from mobile_vla.policy.policy import Policy
-from mobile_vla.schema import Batch
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "both": ("dataset.padding=both",),
+    "end": ("dataset.padding=end",),
+    "none": ("dataset.padding=none",),
+    "another size": ("dataset.image_size=[12,20]", "dataset.resize=letterbox"),
+    "bgr, three actions": ("dataset.channel_order=bgr", "dataset.actions=[linear_x,linear_y,angular_z]"),
+}
 
 
-def gradients(policy: Policy, batch: Batch) -> list[torch.Tensor]:
-    policy.zero_grad()
-    policy(batch).loss_B.mean().backward()
-    return [parameter.grad.clone() for parameter in policy.parameters() if parameter.grad is not None]
+@pytest.fixture(scope="module", params=WAYS)
+def trained(
+    request: pytest.FixtureRequest, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, tuple[str, ...]]:
+    """A run folder and the overrides of its run."""
+    overrides = (*tiny, *WAYS[request.param], "evaluation.shortcuts=false")
+    ran = run_in(tmp_path_factory.mktemp("policy") / "run", *overrides, "trainer.learning_rate=0.02")
+    assert ran.exit_code == 0, ran.message
+    return ran.folder, overrides
 
 
-@given(seed=st.integers(0, 2**31), garbage=st.sampled_from([float("nan"), float("inf"), -7.0, 1e30]))
-@settings(max_examples=15, deadline=None)
-def test_a_masked_target_reaches_neither_the_loss_nor_the_gradient(seed: int, garbage: float) -> None:
-    policy, batch = make_policy(), make_batch()
-    mask_BTK = torch.rand(batch.mask_BTK.shape, generator=torch.Generator().manual_seed(seed)) < 0.7
-    clean = replace(batch, mask_BTK=mask_BTK)
-    dirty = replace(clean, actions_BTKA=torch.where(mask_BTK[..., None], batch.actions_BTKA, garbage))
-
-    assert torch.equal(policy(dirty).loss_B, policy(clean).loss_B)
-    for of_dirty, of_clean in zip(gradients(policy, dirty), gradients(policy, clean), strict=True):
-        assert torch.equal(of_dirty, of_clean)
+@pytest.fixture(scope="module")
+def run_folder(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the default padding."""
+    return run_in(tmp_path_factory.mktemp("policy") / "run", *tiny).folder
 
 
-@given(seed=st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
-def test_an_absent_frame_never_matters(seed: int) -> None:
-    policy, batch = make_policy(), make_batch()
-    random = torch.Generator().manual_seed(seed)
-    num_absent = torch.randint(0, NUM_HISTORY, (len(batch), 1), generator=random)
-    history_BT = torch.arange(NUM_HISTORY) >= num_absent
-    clean = replace(batch, history_BT=history_BT, mask_BTK=batch.mask_BTK & history_BT[..., None])
-    other = torch.randint(0, 256, batch.images_BTCYX.shape, generator=random, dtype=torch.uint8)
-    exists = history_BT[:, :, None, None, None]
-    dirty = replace(clean, images_BTCYX=torch.where(exists, batch.images_BTCYX, other))
-
-    assert torch.equal(policy.predict(dirty), policy.predict(clean))
-    assert torch.equal(policy(dirty).loss_B, policy(clean).loss_B)
+def images_like(policy: Policy, count: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
-def test_a_frame_that_exists_does_matter() -> None:
-    policy, batch = make_policy(), make_batch()
-    for frame in range(NUM_HISTORY):
-        images = batch.images_BTCYX.clone()
-        images[:, frame] = 255 - images[:, frame]
-        assert not torch.allclose(policy.predict(replace(batch, images_BTCYX=images)), policy.predict(batch))
+def test_recorded_episodes_give_what_training_predicts_for_the_same_windows(
+    trained: tuple[Path, tuple[str, ...]],
+) -> None:
+    folder, overrides = trained
+    run = build_run(compose_config(overrides))
+    policy = mobile_vla.Policy.load(folder)
+    run.model.load_state_dict(policy._model.state_dict())
+    run.model.eval()
+    num_compared = 0
+    for reader in run.data.readers.values():
+        windows = reader.windows
+        batch = reader.gather(np.arange(len(windows)))
+        with torch.no_grad():
+            features = run.model.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
+            predicted_BTKA = run.model.normalizer.denormalize(run.model.head(features)).numpy()
+        for number, name in enumerate(windows.episode_names):
+            episode = run.data.episodes[name]
+            policy.reset()
+            said = [policy.act(image, episode.instruction) for image in read_images(episode.path)]
+            for row in np.flatnonzero(windows.episode == number):
+                start = int(windows.start[row])
+                # Where windows begin with the episode, its first frames are predicted from inside the first window.
+                first = 0 if start == 0 and run.dataset.padding != "both" else policy.window_size - 1
+                for position in range(first, policy.window_size):
+                    np.testing.assert_allclose(said[start + position], predicted_BTKA[row, position], atol=1e-5)
+                    num_compared += 1
+    assert num_compared > 90
 
 
-def test_the_loss_is_the_mean_over_the_targets_that_exist() -> None:
-    policy, batch = make_policy(), make_batch(num_windows=1)
-    features = policy.backbone(batch.images_BTCYX, batch.instruction)
-    error = (policy.head(features) - policy.normalizer.normalize(batch.actions_BTKA)).square()
-    mask_BTK = torch.zeros_like(batch.mask_BTK)
-    mask_BTK[0, 1, 2] = mask_BTK[0, 2, 0] = True
-
-    loss_B = policy(replace(batch, mask_BTK=mask_BTK)).loss_B
-
-    torch.testing.assert_close(loss_B[0], (error[0, 1, 2].mean() + error[0, 2, 0].mean()) / 2)
-
-
-def test_a_window_without_any_target_has_no_loss() -> None:
-    policy, batch = make_policy(), make_batch()
-
-    assert policy(replace(batch, mask_BTK=torch.zeros_like(batch.mask_BTK))).loss_B.tolist() == [0.0] * len(batch)
+def test_robots_driven_together_answer_as_each_alone(run_folder: Path) -> None:
+    together, alone = Policy.load(run_folder), Policy.load(run_folder)
+    texts = ["go left", "go right", "stop"]
+    images = images_like(together, 15).reshape(5, 3, 16, 16, 3)
+    said = [together.act(step, texts, robots=["a", "b", "c"]) for step in images]
+    for number, text in enumerate(texts):
+        alone.reset()
+        for step in range(5):
+            np.testing.assert_allclose(alone.act(images[step, number], text), said[step][number], atol=1e-5)
 
 
-@pytest.mark.parametrize("row", range(4))
-def test_a_window_is_answered_alike_alone_and_in_a_batch(row: int) -> None:
-    policy, batch = make_policy(), make_batch()
+def test_robots_may_leave_and_come_in_any_order(run_folder: Path) -> None:
+    policy, other = Policy.load(run_folder), Policy.load(run_folder)
+    images = images_like(policy, 6)
+    policy.act(images[:2], ["x", "x"], robots=["a", "b"])
+    policy.act(images[2:3], ["x"], robots=["b"])
+    answer = policy.act(images[3:5], ["x", "x"], robots=["b", "a"])
 
-    together, alone = policy(batch), policy(select(batch, [row]))
-
-    torch.testing.assert_close(together.actions_BKA[row], alone.actions_BKA[0])
-    torch.testing.assert_close(together.loss_B[row], alone.loss_B[0])
-
-
-def test_the_instruction_changes_the_answer() -> None:
-    policy, batch = make_policy(), select(make_batch(), [0, 0])
-
-    left, right = policy.predict(replace(batch, instruction=("go to the left bottle", "go to the right bottle")))
-
-    assert not torch.allclose(left, right)
+    for robot, seen in (("b", (1, 2, 3)), ("a", (0, 4))):
+        other.reset()
+        chunks = [other.act(images[i], "x") for i in seen]
+        np.testing.assert_allclose(answer[["b", "a"].index(robot)], chunks[-1], atol=1e-5)
 
 
-@given(words=st.lists(st.text(max_size=12), min_size=2, max_size=2))
-@settings(max_examples=25, deadline=None)
-def test_any_text_is_an_instruction(words: list[str]) -> None:
-    policy, batch = make_policy(), select(make_batch(), [0, 1])
+def test_reset_forgets_and_forgets_only_whom_it_names(run_folder: Path) -> None:
+    policy = Policy.load(run_folder)
+    first, second = images_like(policy, 2)
+    fresh = policy.act(first, "x")
+    later = policy.act(first, "x")
+    assert not np.allclose(fresh, later, atol=1e-6)
 
-    assert torch.isfinite(policy.predict(replace(batch, instruction=tuple(words)))).all()
+    policy.reset()
+    assert np.array_equal(policy.act(first, "x"), fresh)
 
-
-def test_an_instruction_is_read_alike_whatever_its_case_and_its_neighbours() -> None:
-    policy, batch = make_policy(), make_batch()
-
-    shouted = replace(batch, instruction=tuple(text.upper() + "!" for text in batch.instruction))
-    reversed_order = select(batch, [3, 2, 1, 0])
-
-    torch.testing.assert_close(policy.predict(shouted), policy.predict(batch))
-    torch.testing.assert_close(policy.predict(reversed_order), policy.predict(batch).flip(0))
-
-
-def test_bytes_and_their_shares_of_255_are_the_same_image() -> None:
-    policy, batch = make_policy(), make_batch()
-
-    floats = replace(batch, images_BTCYX=batch.images_BTCYX.float() / 255)
-
-    torch.testing.assert_close(policy.predict(floats), policy.predict(batch))
+    policy.reset()
+    policy.act(np.stack([first, first]), ["x", "x"], robots=["a", "b"])
+    policy.reset(["a"])
+    kept = policy.act(np.stack([second, second]), ["x", "x"], robots=["a", "b"])
+    assert not np.allclose(kept[0], kept[1], atol=1e-6)
 
 
-def test_predictions_are_in_physical_units() -> None:
-    policy, batch = make_policy(), make_batch()
-    for parameter in policy.get_submodule("head").parameters():
-        torch.nn.init.zeros_(parameter)
-
-    # A head that says 0 says the mean.
-    assert torch.equal(policy.predict(batch), torch.tensor([1.0, 2.0]).expand(len(batch), NUM_PREDICTED, 2))
-
-
-def test_predicting_leaves_no_gradient() -> None:
-    assert not make_policy().predict(make_batch()).requires_grad
+def test_a_camera_may_use_its_buffer_again(run_folder: Path) -> None:
+    policy, other = Policy.load(run_folder), Policy.load(run_folder)
+    first, second = images_like(policy, 2)
+    buffer = first.copy()
+    policy.act(buffer, "x")
+    buffer[:] = second
+    other.act(first, "x")
+    assert np.array_equal(policy.act(buffer, "x"), other.act(second, "x"))
 
 
-@pytest.mark.parametrize("num_actions", [1, 2, 3])
-@pytest.mark.parametrize("size", [(16, 16), (33, 20), (64, 64)])
-def test_shapes_follow_the_actions_whatever_the_image(num_actions: int, size: tuple[int, int]) -> None:
-    batch = make_batch(num_actions=num_actions)
-    images = torch.zeros(len(batch), NUM_HISTORY, 3, *size, dtype=torch.uint8)
-
-    answer = make_policy(num_actions=num_actions)(replace(batch, images_BTCYX=images))
-
-    assert answer.actions_BKA.shape == (len(batch), NUM_PREDICTED, num_actions)
-    assert answer.loss_B.shape == (len(batch),)
+def test_answers_are_physical_and_shaped_as_training_has_them(run_folder: Path) -> None:
+    policy = Policy.load(run_folder)
+    chunk = policy.act(images_like(policy, 1)[0], "go")
+    assert chunk.shape == (policy.fwd_pred_next_n, len(policy.action_names)) == (4, 2)
+    assert chunk.dtype == np.float32
+    assert policy.action_names == ("linear_x", "linear_y")
 
 
-def test_huber_is_half_the_square_of_a_small_error_and_linear_in_a_large_one() -> None:
-    squared, robust, batch = make_policy(loss="mse"), make_policy(loss="huber"), make_batch()
-    at = squared(batch).actions_BKA.detach()
-    small = replace(batch, actions_BTKA=(at + 0.01)[:, None].expand_as(batch.actions_BTKA))
-    only_current = batch.mask_BTK.clone()
-    only_current[:, :-1] = False
-    small = replace(small, mask_BTK=only_current)
-    large = replace(small, actions_BTKA=small.actions_BTKA + 1e4)
-    larger = replace(small, actions_BTKA=small.actions_BTKA + 2e4)
-
-    torch.testing.assert_close(robust(small).loss_B, squared(small).loss_B / 2)
-    torch.testing.assert_close(
-        robust(larger).loss_B / robust(large).loss_B, torch.full((len(batch),), 2.0), rtol=1e-3, atol=0
-    )
+@pytest.mark.parametrize("checkpoint", ["last", "best"])
+def test_a_checkpoint_is_found_through_its_run_or_alone(checkpoint: str, run_folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "copied"
+    shutil.copytree(run_folder / "checkpoints" / checkpoint, alone)
+    for name in ("optimizer.safetensors", "arrays.safetensors", "training.json"):
+        (alone / name).unlink()  # inference needs none of them
+    one, two = Policy.load(run_folder, checkpoint=checkpoint), Policy.load(alone)
+    image = images_like(one, 1)[0]
+    assert np.array_equal(one.act(image, "x"), two.act(image, "x"))
 
 
-@pytest.mark.parametrize("loss", ["mse", "huber"])
-def test_it_can_learn_one_batch_by_heart(loss: str) -> None:
-    policy, batch = make_policy(num_actions=3, loss=loss, width=32), make_batch(num_actions=3)
-    # One action a window: what differs between windows must come from image and instruction.
-    held = replace(batch, actions_BTKA=batch.actions_BTKA[:, :1, :1].expand_as(batch.actions_BTKA))
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-2)
-
-    losses = []
-    for _ in range(150):
-        losses.append(policy(held).loss_B.mean())
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-
-    assert losses[-1] < losses[0] / 10
-    near = (policy.predict(held) - held.actions_BTKA[:, -1]).square().mean()
-    assert near < held.actions_BTKA[:, -1].sub(torch.tensor([1.0, 2.0, 3.0])).square().mean() / 10
+BAD_INPUT: dict[str, tuple[Any, Any, str]] = {
+    "floats": (np.zeros((8, 8, 3)), "x", r"image: float64 \[1, 8, 8, 3\]; expected a uint8 array"),
+    "grey": (np.zeros((8, 8), np.uint8), "x", r"image: uint8 \[1, 8, 8\]; expected"),
+    "no pixels": (np.zeros((0, 8, 3), np.uint8), "x", "no pixels"),
+    "no text": (np.zeros((1, 8, 8, 3), np.uint8), [3], "instruction: 3; expected a text"),
+    "one text for two": (np.zeros((2, 8, 8, 3), np.uint8), ["x"], "2 images, 1 instructions"),
+}
 
 
-def test_the_parameters_are_counted() -> None:
-    policy = make_policy()
-    for parameter in policy.get_submodule("backbone.words").parameters():
-        parameter.requires_grad_(False)
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_in_words_and_not_remembered(case: str, run_folder: Path) -> None:
+    policy, other = Policy.load(run_folder), Policy.load(run_folder)
+    image, instruction, message = BAD_INPUT[case]
+    with pytest.raises(UserError, match=message):
+        policy.act(image, instruction)
+    good = images_like(policy, 1)[0]
+    assert np.array_equal(policy.act(good, "x"), other.act(good, "x"))
 
-    trainable, total = policy.num_parameters()
 
-    assert total == sum(parameter.numel() for parameter in policy.parameters())
-    assert total - trainable == 64 * 8
+def test_one_robot_cannot_show_two_images_at_once(run_folder: Path) -> None:
+    policy = Policy.load(run_folder)
+    with pytest.raises(UserError, match="no robot twice"):
+        policy.act(images_like(policy, 2), ["x", "x"], robots=["a", "a"])
 
 
-def test_the_normaliser_travels_with_the_weights() -> None:
-    policy, other = make_policy(seed=0), make_policy(seed=1)
-    other.normalizer.mean_A += 5
+class OwnBackbone(CompactBackbone):
+    """A backbone that is not part of the package."""
 
-    other.load_state_dict(policy.state_dict())
 
-    assert torch.equal(other.predict(make_batch()), policy.predict(make_batch()))
-    assert np.allclose(other.normalizer.mean_A, [1, 2])
+def edited(run_folder: Path, folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
+    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    description = json.loads((folder / "policy.json").read_text())
+    edit(description)
+    (folder / "policy.json").write_text(json.dumps(description))
+    return folder
+
+
+ATTACKS = (
+    "os.system",
+    "builtins.eval",
+    "subprocess.Popen",
+    "hydra.utils.instantiate",
+    "torch.load",
+    "mobile_vla.policy.model.torch.hub.load",
+    "mobile_vla.policy.backbones.compact.re.compile",
+    "mobile_vla.policy.backbones.compact.lru_cache",
+    "mobile_vla.policy.backbones.compact.hashed_words",
+    "mobile_vla.policy.model.functional",
+    "mobile_vla.policy.model.nn",
+    "mobile_vla.policy.backbones.nowhere.Backbone",
+    "mobile_vla.policy.stored_model.importlib",
+    "mobile_vla.cli.main",
+    "test_policy.OwnBackbone",
+    "",
+    7,
+    None,
+)
+
+
+@pytest.mark.parametrize("where", ["model", "backbone", "head", "deep"])
+@pytest.mark.parametrize("target", ATTACKS)
+def test_a_checkpoint_cannot_name_what_is_called(target: object, where: str, run_folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "was_here"
+
+    def edit(description: dict[str, Any]) -> None:
+        attack = {"_target_": target, "command": f"touch {mark}", "_args_": [f"touch {mark}"]}
+        if where == "model":
+            description["model"] = attack
+        elif where == "deep":
+            description["model"]["head"]["hidden_dim"] = attack
+        else:
+            description["model"][where] = attack
+
+    folder = edited(run_folder, tmp_path / "checkpoint", edit)
+    with pytest.raises(UserError, match=str(folder)):
+        Policy.load(folder)
+    assert not mark.exists()
+
+
+def test_interpolations_of_a_checkpoint_are_not_resolved(run_folder: Path, tmp_path: Path) -> None:
+    def edit(description: dict[str, Any]) -> None:
+        description["model"]["head"]["hidden_dim"] = "${oc.env:HOME}"
+
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Policy.load(edited(run_folder, tmp_path / "checkpoint", edit))
+
+
+def test_a_class_of_ones_own_is_built_where_it_is_trusted(run_folder: Path, tmp_path: Path) -> None:
+    name = f"{OwnBackbone.__module__}.{OwnBackbone.__qualname__}"
+
+    def edit(description: dict[str, Any]) -> None:
+        description["model"]["backbone"]["_target_"] = name
+
+    folder = edited(run_folder, tmp_path / "checkpoint", edit)
+    with pytest.raises(UserError, match="trust=") as refused:
+        Policy.load(folder)
+    assert name in str(refused.value)
+    assert isinstance(Policy.load(folder, trust=[name])._model.backbone, OwnBackbone)
+
+
+def test_trust_in_a_function_is_not_enough(run_folder: Path, tmp_path: Path) -> None:
+    def edit(description: dict[str, Any]) -> None:
+        description["model"]["backbone"]["_target_"] = "os.system"
+
+    with pytest.raises(UserError, match=r"not a torch\.nn\.Module"):
+        Policy.load(edited(run_folder, tmp_path / "checkpoint", edit), trust=["os.system"])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "weights cut": lambda folder: cut(folder / "model.safetensors"),
+    "weights missing": lambda folder: (folder / "model.safetensors").unlink(),
+    "weights pickled": lambda folder: torch.save(nn.Linear(2, 2), folder / "model.safetensors"),
+    "description cut": lambda folder: cut(folder / "policy.json"),
+    "description of nothing": lambda folder: (folder / "policy.json").write_text("{}") and None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named(damage: str, run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    DAMAGES[damage](folder)
+    with pytest.raises(UserError, match="cannot be loaded") as refused:
+        Policy.load(folder)
+    assert str(folder) in str(refused.value)
+
+
+def test_a_folder_without_a_policy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no policy"):
+        Policy.load(tmp_path)
+
+
+def test_the_package_gives_the_policy_and_nothing_that_is_not_there() -> None:
+    assert mobile_vla.Policy is Policy
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = mobile_vla.Nothing

@@ -19,7 +19,7 @@ def far_scene(position: int = 0, **fields: str) -> Scene:
 
 def seen(camera: FrontCamera, body: str, *, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows and columns of the pixels that show a body."""
-    geom = camera.cast(x=x, y=y).geom.reshape(SIZE, SIZE)
+    geom = camera.cast((x, y)).geom.reshape(SIZE, SIZE)
     owner = np.where(geom >= 0, camera.model.geom_bodyid[geom], -1)
     return np.nonzero(owner == camera.model.body(body).id)
 
@@ -56,7 +56,7 @@ def test_things_grow_when_the_robot_comes_closer() -> None:
 def test_depth_meets_the_geometry() -> None:
     scene = far_scene()
     camera = FrontCamera(scene, image_size=SIZE)
-    rays = camera.cast(x=0.1, y=0.2)
+    rays = camera.cast((0.1, 0.2))
     floor = rays.geom == camera.model.geom("floor").id
     assert np.abs(rays.point[floor, 2]).max() < 1e-9
     assert np.all(rays.normal[floor] == [0, 0, 1])
@@ -80,7 +80,7 @@ def test_the_image_never_tells_which_bottle_is_meant(position: int) -> None:
     for side in ("left", "right"):
         scene = far_scene(position, side=side)
         x, y = scene.start
-        images.append(FrontCamera(scene, image_size=SIZE).render(x=x, y=y))
+        images.append(FrontCamera(scene, image_size=SIZE).render((x, y)))
     assert np.array_equal(*images)
 
 
@@ -94,8 +94,8 @@ def test_a_mirrored_world_gives_the_mirrored_image() -> None:
         bottles={"left": _flip(scene.bottles["right"]), "right": _flip(scene.bottles["left"])},
         look=replace(look, light=(x, -y, z)),
     )
-    image = FrontCamera(replace(scene, look=look), image_size=SIZE).render(x=0.0, y=0.13).astype(int)
-    other = FrontCamera(mirrored, image_size=SIZE).render(x=0.0, y=-0.13).astype(int)
+    image = FrontCamera(replace(scene, look=look), image_size=SIZE).render((0.0, 0.13)).astype(int)
+    other = FrontCamera(mirrored, image_size=SIZE).render((0.0, -0.13)).astype(int)
     # Shadow cells are not laid symmetrically, and edges may fall either way: a few pixels differ.
     assert np.mean(np.abs(image - other[:, ::-1]).max(axis=-1) > 8) < 0.02
 
@@ -103,18 +103,18 @@ def test_a_mirrored_world_gives_the_mirrored_image() -> None:
 def test_boxes_darken_the_floor_beside_them_and_nowhere_brighten_it() -> None:
     scene = far_scene()
     cameras = [FrontCamera(world, image_size=SIZE) for world in (scene, replace(scene, boxes=()))]
-    floors = [camera.cast(x=0.0, y=0.0).geom == camera.model.geom("floor").id for camera in cameras]
+    floors = [camera.cast((0.0, 0.0)).geom == camera.model.geom("floor").id for camera in cameras]
     both = (floors[0] & floors[1]).reshape(SIZE, SIZE)
-    with_box, without_box = (camera.render(x=0.0, y=0.0)[both].astype(int) for camera in cameras)
+    with_box, without_box = (camera.render((0.0, 0.0))[both].astype(int) for camera in cameras)
     assert np.all(with_box <= without_box)
     assert np.any(with_box < 0.8 * without_box)
 
 
 def test_rendering_does_not_depend_on_what_was_rendered_before() -> None:
     camera = FrontCamera(far_scene(), image_size=SIZE)
-    first = camera.render(x=0.0, y=0.0)
-    camera.render(x=1.0, y=0.8)
-    assert np.array_equal(first, camera.render(x=0.0, y=0.0))
+    first = camera.render((0.0, 0.0))
+    camera.render((1.0, 0.8))
+    assert np.array_equal(first, camera.render((0.0, 0.0)))
 
 
 def _flip(place: tuple[float, float]) -> tuple[float, float]:

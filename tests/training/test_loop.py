@@ -85,7 +85,7 @@ def train_run(run: Run, folder: Path, **parts: object) -> tuple[Result, list[Map
     """Train ``run`` with some of its parts replaced; return how it ended and what it logged."""
     rows: list[Mapping[str, float]] = []
     defaults = Parts(
-        policy=run.policy,
+        model=run.model,
         sampler=run.sampler,
         reader=run.data.readers["train"],
         augment=run.augment,
@@ -129,9 +129,9 @@ def test_every_step_is_taken_at_the_scheduled_rate(make_run: Callable[..., Run],
 def test_a_window_of_weight_zero_leaves_no_trace_in_the_gradient(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("trainer.steps=1", "trainer.clip_grad_norm=1000")
     reader = run.data.readers["train"]
-    run.policy(reader.gather(np.array([17]))).loss_B.sum().backward()
-    alone = [parameter.grad.clone() for parameter in run.policy.parameters() if parameter.grad is not None]
-    run.policy.zero_grad()
+    run.model(reader.gather(np.array([17]))).loss_B.sum().backward()
+    alone = [parameter.grad.clone() for parameter in run.model.parameters() if parameter.grad is not None]
+    run.model.zero_grad()
 
     weights = (0.0, 0.0, 1.0, 0.0)
     sampler = Weighted(windows=reader.windows, ids=(3, 40, 17, 99), weights=weights)
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(
         train_run(run, tmp_path, augment=augment)
 
     assert len(seen.rates) == 2
-    assert all(torch.isfinite(parameter).all() for parameter in run.policy.parameters())
+    assert all(torch.isfinite(parameter).all() for parameter in run.model.parameters())
     message = str(stopped.value)
     table = run.sampler.windows
     bad = int(draw.ids[5])

@@ -1,0 +1,97 @@
+"""Name how a drive failed, in the words of the people who watch robots fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.closed_loop.rollout import Drive
+from mobile_vla.sim.environment import STANDING_SPEED_M_S
+from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_RADIUS_M, STEP_S, STOP_TOLERANCE_M
+
+_STANDING_STEPS = 10
+_ASIDE_M = 0.15
+_AHEAD_M = 0.4
+_NEARER_M = 0.3
+_NUM_REVERSALS = 4
+_TOUCHING_M = 0.05
+
+
+def failure_of(drive: Drive) -> str | None:
+    """Return the first of FAILURES that holds, in their order; None for a success.
+
+    ``left_right_confusion``: ended at, or past the boxes and 0.3 m nearer to, the place before the other bottle.
+    ``overshoot``: ran into its own bottle, or drove on past its place. ``missed_stop``: came within the tolerance
+    of its place and did not stop. ``false_stop``: stood elsewhere for the last second. ``straight_only``: drove ahead
+    and never 0.15 m aside. ``oscillation``: changed between left and right four times or more. ``late_turn``: turned
+    aside, but ran into the front of a box. ``other``: none of these, for example a corner cut.
+    """
+    if drive.outcome == "success":
+        return None
+    return next((name for name, holds in _CHECKS.items() if holds(drive)), OTHER)
+
+
+def goal_distance_m(drive: Drive, side: str | None = None) -> NDArray[np.float64]:
+    """Return how far the robot is from the place before a bottle, at every position [F+1]; by default its own."""
+    return np.hypot(*(drive.position - drive.state.scene.goal(side)).T)
+
+
+def _is_confused(drive: Drive) -> bool:
+    if drive.outcome == "wrong_target":
+        return True
+    scene = drive.state.scene
+    is_past_boxes = drive.position[-1, 0] > max((box.x + box.half_x for box in scene.boxes), default=-np.inf)
+    other = goal_distance_m(drive, OTHER_SIDE[scene.scenario.side])[-1]
+    return bool(is_past_boxes and other < goal_distance_m(drive)[-1] - _NEARER_M)
+
+
+def _overshoots(drive: Drive) -> bool:
+    scene = drive.state.scene
+    goal_x, goal_y = scene.goal()
+    beside_m = np.abs(drive.position[:, 1] - goal_y)
+    is_past = (drive.position[:, 0] > goal_x + STOP_TOLERANCE_M) & (beside_m < 2 * STOP_TOLERANCE_M)
+    return drive.touched == f"bottle_{scene.scenario.side}" or bool(is_past.any())
+
+
+def _misses_stop(drive: Drive) -> bool:
+    return bool(goal_distance_m(drive).min() <= STOP_TOLERANCE_M)
+
+
+def _stops_falsely(drive: Drive) -> bool:
+    speed_m_s = np.hypot(*np.diff(drive.position, axis=0).T) / STEP_S
+    return len(speed_m_s) >= _STANDING_STEPS and bool((speed_m_s[-_STANDING_STEPS:] < STANDING_SPEED_M_S).all())
+
+
+def _drives_straight(drive: Drive) -> bool:
+    ahead_m, aside_m = np.abs(drive.position - drive.position[0]).max(0)
+    return bool(ahead_m > _AHEAD_M and aside_m < _ASIDE_M)
+
+
+def _oscillates(drive: Drive) -> bool:
+    aside_m_s = drive.command[:, 1]
+    signs = np.sign(aside_m_s[np.abs(aside_m_s) > STANDING_SPEED_M_S])
+    return int((np.diff(signs) != 0).sum()) >= _NUM_REVERSALS
+
+
+def _turns_late(drive: Drive) -> bool:
+    x, y = drive.position[-1]
+    gaps = [float(box.distance(x, y)) - ROBOT_RADIUS_M for box in drive.state.scene.boxes]
+    if drive.outcome != "collision" or min(gaps, default=np.inf) > _TOUCHING_M:
+        return False
+    box = drive.state.scene.boxes[int(np.argmin(gaps))]
+    return bool(x < box.x - box.half_x)
+
+
+_CHECKS: dict[str, Callable[[Drive], bool]] = {
+    "left_right_confusion": _is_confused,
+    "overshoot": _overshoots,
+    "missed_stop": _misses_stop,
+    "false_stop": _stops_falsely,
+    "straight_only": _drives_straight,
+    "oscillation": _oscillates,
+    "late_turn": _turns_late,
+}
+OTHER = "other"
+FAILURES = (*_CHECKS, OTHER)

@@ -1,0 +1,111 @@
+"""Turn drives into one record each, and the records of a suite into rates and means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from mobile_vla.closed_loop.failures import FAILURES, failure_of, goal_distance_m
+from mobile_vla.closed_loop.rollout import Drive
+from mobile_vla.sim.environment import Outcome
+from mobile_vla.sim.scene import STEP_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResult:
+    """One line of ``episode_results.jsonl``: initial state ``index`` of ``suite``, and how it was driven.
+
+    ``final_error_m`` is the distance to the place before the named bottle at the end, ``expert_path_length_m`` the way
+    the expert took from the same state (None where it found none), ``smoothness_m_s`` the mean change of the command
+    from step to step. ``time_to_goal_s`` is None unless the drive succeeded, ``failure`` unless it failed.
+    """
+
+    suite: str
+    index: int
+    scenario: str
+    side: str
+    instruction: str
+    outcome: Outcome
+    success: bool
+    failure: str | None
+    touched: str | None
+    num_steps: int
+    time_to_goal_s: float | None
+    final_error_m: float
+    path_length_m: float
+    expert_path_length_m: float | None
+    smoothness_m_s: float
+
+
+def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray[np.float64] | None) -> EpisodeResult:
+    """Measure ``drive``; ``expert_path`` [M, 2] are the expert's positions from the same start."""
+    is_success = drive.outcome == "success"
+    num_steps = len(drive.command)
+    changes = np.diff(drive.command[:, :2], axis=0)
+    return EpisodeResult(
+        suite=suite,
+        index=index,
+        scenario=drive.state.scene.scenario.name,
+        side=drive.state.scene.scenario.side,
+        instruction=drive.state.instruction,
+        outcome=drive.outcome,
+        success=is_success,
+        failure=failure_of(drive),
+        touched=drive.touched,
+        num_steps=num_steps,
+        time_to_goal_s=num_steps * STEP_S if is_success else None,
+        final_error_m=float(goal_distance_m(drive)[-1]),
+        path_length_m=path_length_m(drive.position),
+        expert_path_length_m=None if expert_path is None else path_length_m(expert_path),
+        smoothness_m_s=float(np.hypot(*changes.T).mean()) if len(changes) else 0.0,
+    )
+
+
+def path_length_m(position: NDArray[np.float64]) -> float:
+    """Return the length of a way through positions [F, 2]."""
+    return float(np.hypot(*np.diff(position, axis=0).T).sum())
+
+
+def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Return rates in [0, 1] and means of one suite's results; a mean over nothing is left out.
+
+    ``success_low`` and ``success_high`` are the Wilson 95 % interval of the success rate: what other episodes would
+    give this one policy. ``path_ratio`` (the way driven to the expert's) and ``time_to_goal_s`` are means over
+    successes, ``failure/*`` shares of all episodes, ``scenario_mean`` the mean of the scenarios' success rates.
+    """
+    count, successes = len(results), [result for result in results if result.success]
+    interval = binomtest(len(successes), count).proportion_ci(method="wilson")
+    outcomes, failures = Counter(r.outcome for r in results), Counter(r.failure for r in results)
+    scenarios = _by_scenario(results)
+    metrics = {
+        "episodes": count,
+        "success_rate": len(successes) / count,
+        "success_low": float(interval.low),
+        "success_high": float(interval.high),
+        **{f"{name}_rate": outcomes[name] / count for name in get_args(Outcome) if name != "success"},
+        "final_error_m": fmean(result.final_error_m for result in results),
+        "smoothness_m_s": fmean(result.smoothness_m_s for result in results),
+        **{f"failure/{name}": failures[name] / count for name in FAILURES},
+        **{f"scenario_{name}/success_rate": rate for name, rate in scenarios.items()},
+        "scenario_mean": fmean(scenarios.values()),
+    }
+    if successes:
+        metrics["time_to_goal_s"] = fmean(r.time_to_goal_s for r in successes if r.time_to_goal_s is not None)
+    if ratios := [r.path_length_m / r.expert_path_length_m for r in successes if r.expert_path_length_m]:
+        metrics["path_ratio"] = fmean(ratios)
+    return metrics
+
+
+def _by_scenario(results: Sequence[EpisodeResult]) -> Mapping[str, float]:
+    """Return success rates by scenario as the file names have it: boxes, layout and side."""
+    drives: dict[str, list[bool]] = {}
+    for result in results:
+        drives.setdefault("_".join(result.scenario.split("_")[:3]), []).append(result.success)
+    return {name: fmean(drives[name]) for name in sorted(drives)}

@@ -1,0 +1,101 @@
+"""Draw the initial states of a suite: scenes that every policy is asked to drive, and none of which was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+
+from pydantic import NonNegativeFloat, NonNegativeInt
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.sim.instructions import instruction
+from mobile_vla.sim.look import RECORDED_LOOKS, LookRanges
+from mobile_vla.sim.mjcf import load_world
+from mobile_vla.sim.scene import BOTTLE_X_M, BOX_HALF_SIZE_M, PLACEMENTS, SIDES, Placement, Scenario, sample_scene
+from mobile_vla.streams import Stream
+
+FIELDS = tuple(field.name for field in fields(Scenario))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Which worlds a suite is made of; see conf/closed_loop/suite/seen.yaml for each option.
+
+    Its scenarios are those of the training episodes, with the fields in ``changed`` replaced by the values listed there
+    (all combinations), and with ``held_out`` also those that the data set kept from training. State i of a suite
+    depends on these options and the scenarios alone, not on how many states are asked for.
+    """
+
+    seed: NonNegativeInt
+    held_out: bool
+    changed: Mapping[str, Sequence[str | int]]
+    distances_m: Mapping[str, float]
+    placements: Mapping[str, Placement]
+    looks: LookRanges | None
+    camera_shake_rad: NonNegativeFloat
+    mjcf: str | None
+
+    def __post_init__(self) -> None:
+        known = {
+            "num_boxes": None,
+            "layout": BOX_HALF_SIZE_M.keys(),
+            "side": set(SIDES),
+            "placement": PLACEMENTS.keys() | self.placements.keys(),
+            "distance": BOTTLE_X_M.keys() | self.distances_m.keys(),
+        }
+        for field, values in self.changed.items():
+            if field not in known:
+                raise ConfigError(f"suite: changed.{field}: no such field; expected one of {', '.join(FIELDS)}")
+            allowed = known[field]
+            for value in values:
+                if allowed is not None and value not in allowed:
+                    raise ConfigError(
+                        f"suite: changed.{field}: {value!r}; expected one of {', '.join(sorted(allowed))}, or one "
+                        "that placements or distances_m add"
+                    )
+
+    def states(self, count: int, *, trained: Sequence[Scenario], held_out: Sequence[Scenario]) -> list[InitialState]:
+        """Return the first ``count`` initial states, every scenario in turn as often as any other."""
+        scenarios = self._scenarios(trained, held_out)
+        stream = Stream(self.seed, "suite")
+        world = None if self.mjcf is None else load_world(self.mjcf)
+        states = []
+        for index in range(count):
+            turn, place = divmod(index, len(scenarios))
+            scenario = scenarios[stream.child("order").at(turn).permutation(len(scenarios))[place]]
+            scene = sample_scene(
+                scenario,
+                stream.child("scene"),
+                position=index,
+                placements={**PLACEMENTS, **self.placements},
+                distances_m={**BOTTLE_X_M, **self.distances_m},
+                looks=self.looks or RECORDED_LOOKS,
+            )
+            phrase_rng = stream.child("instruction").at(index)
+            states.append(
+                InitialState(
+                    scene=scene if world is None else world.scene(side=scenario.side, like=scene),
+                    instruction=instruction(side=scenario.side, num_boxes=scenario.num_boxes, rng=phrase_rng),
+                    camera_shake_rad=self.camera_shake_rad,
+                    shake=stream.child(f"shake/{index}"),
+                )
+            )
+        return states
+
+    def _scenarios(self, trained: Sequence[Scenario], held_out: Sequence[Scenario]) -> list[Scenario]:
+        combinations = [
+            dict(zip(self.changed, values, strict=True)) for values in itertools.product(*self.changed.values())
+        ]
+        found = {replace(scenario, **changes) for scenario in trained for changes in combinations}
+        found |= set(held_out) if self.held_out else set()
+        return sorted(found, key=lambda scenario: scenario.name)
+
+
+def digest(states: Sequence[InitialState]) -> str:
+    """Return a hash of initial states: policies that share it were asked to drive the same episodes."""
+    content = json.dumps([asdict(state) for state in states], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,78 @@
+"""Say what a policy's training episodes show of the embedded world: where it was taught to drive, and where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.schema import Episode
+from mobile_vla.sim.scene import Scenario
+
+_FIELDS = ("boxes", "layout", "side", "placement", "distance")
+"""Of the file names, in the order of a scenario's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The part ``world`` of a checkpoint's ``policy.json``.
+
+    ``image_size`` is that of the recorded images in pixels, rows and columns alike; ``trained`` and ``held_out`` are
+    the scenarios of the training episodes and of those that were kept from training.
+    """
+
+    image_size: int
+    trained: tuple[Scenario, ...]
+    held_out: tuple[Scenario, ...]
+
+    @classmethod
+    def of(cls, data: OpenDataset) -> World:
+        """Read it from a data set; ``ConfigError`` where its files are not those of the embedded world."""
+        parts = [[data.episodes[name] for name in names] for names in (data.split.train, data.split.unseen)]
+        trained, held_out = (tuple(sorted({_scenario(e) for e in part}, key=lambda s: s.name)) for part in parts)
+        shapes = {episode.image_shape for part in parts for episode in part}
+        if len(shapes) > 1 or any(rows != columns for rows, columns, _ in shapes):
+            raise ConfigError(
+                f"dataset.world=sim: the images are {', '.join(map(str, sorted(shapes)))}; the embedded world's are "
+                "square and of one size. Set dataset.world=null if the episodes come from elsewhere."
+            )
+        return cls(image_size=shapes.pop()[0], trained=trained, held_out=held_out)
+
+    def described(self) -> dict[str, Any]:
+        """Return it as JSON has it; ``from_description`` reads it back."""
+        return {
+            "image_size": self.image_size,
+            "trained": [scenario.name for scenario in self.trained],
+            "held_out": [scenario.name for scenario in self.held_out],
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> World:
+        """Read it from a checkpoint's ``policy.json``; ``UserError`` where the policy has none."""
+        world = description.get("world")
+        if world is None:
+            raise UserError(
+                "this policy was not trained on recordings of the embedded world (dataset.world=null), so there is no "
+                "world to drive it in. If they are, train with dataset.world=sim."
+            )
+        return cls(
+            image_size=world["image_size"],
+            trained=_parse(world["trained"]),
+            held_out=_parse(world["held_out"]),
+        )
+
+
+def _parse(names: Sequence[str]) -> tuple[Scenario, ...]:
+    return tuple(Scenario.parse(name) for name in names)
+
+
+def _scenario(episode: Episode) -> Scenario:
+    try:
+        return Scenario.parse("_".join(episode.fields[name] for name in _FIELDS))
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"dataset.world=sim: {episode.path} does not name a scenario of the embedded world, such as "
+            "1box_hori_left_core_medium. Set dataset.world=null if the episodes come from elsewhere."
+        ) from error

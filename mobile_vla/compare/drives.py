@@ -1,0 +1,121 @@
+"""Pair the closed-loop drives of two samplers: same seed, same suite, same initial state."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobile_vla.compare.closed_loop import comparable_seeds, states_key, success_key, suites_of
+from mobile_vla.compare.runs import Run
+from mobile_vla.compare.statistics import sign_flip_p_value
+from mobile_vla.errors import UserError
+
+RESULTS = "episode_results.jsonl"
+
+RATE_TOLERANCE = 1e-6
+"""Between the success rate of ``summary.json`` and that of the drives; more means that they are of two rollouts."""
+
+_REMEDY = "train the run again or leave it out."
+
+Outcomes = Mapping[str, Mapping[int, bool]]
+"""Of one run: by suite and number of the initial state, whether the drive reached its goal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDrives:
+    """Drives of one suite that a sampler and the baseline began with the same seed in the same initial state.
+
+    ``only_treatment`` and ``only_baseline`` count the pairs in which one of the two alone succeeded. ``p_value`` is
+    None where nothing is paired, else that of ``sign_flip_p_value`` over the ``num_states`` initial states: the drives
+    of all seeds from one state are one observation, because a hard state is hard for every seed. It asks whether *these
+    trained policies* differ on new states of the suite. Whether newly trained ones would is what the t interval over
+    seeds asks, which in turn takes the states as given. Neither covers both at once, nor another suite.
+    """
+
+    num_pairs: int
+    num_states: int
+    only_treatment: int
+    only_baseline: int
+    p_value: float | None
+
+
+def load_outcomes(run: Run) -> Outcomes:
+    """Read which drives of ``run`` succeeded, by suite and initial state; nothing of a run without a closed loop.
+
+    Raises UserError, naming file and line, where the log is missing, damaged, holds a drive twice, or does not give the
+    success rate of the run's summary.
+    """
+    suites = suites_of([run])
+    if not suites:
+        return {}
+    path = run.folder / RESULTS
+    outcomes = _read_outcomes(path)
+    for suite in suites:
+        drives, expected = outcomes.get(suite, {}), run.numbers[success_key(suite)]
+        rate = sum(drives.values()) / len(drives) if drives else math.nan
+        if not abs(rate - expected) <= RATE_TOLERANCE:
+            raise UserError(
+                f"{path}: {len(drives)} drives of suite '{suite}' with success rate {rate:.6g}; expected "
+                f"{expected:.6g} as in summary.json. The two are of different rollouts: {_REMEDY}"
+            )
+    return outcomes
+
+
+def paired_drives(
+    treatment: Mapping[int, Run], baseline: Mapping[int, Run], suite: str, outcomes: Mapping[Path, Outcomes]
+) -> PairedDrives:
+    """Pair the drives of two samplers' runs (by seed) in ``suite``; ``outcomes`` are those of each run's folder.
+
+    Seeds whose runs met different initial states are left out, and so are drives that only one of the two runs has.
+    """
+    sums: dict[tuple[str, int], int] = {}
+    differences: list[int] = []
+    for seed in comparable_seeds(treatment, baseline, success_key(suite)):
+        one, other = (outcomes[side[seed].folder].get(suite, {}) for side in (treatment, baseline))
+        states = str(treatment[seed].summary.get(states_key(suite)))
+        for index in one.keys() & other.keys():
+            difference = int(one[index]) - int(other[index])
+            differences.append(difference)
+            sums[states, index] = sums.get((states, index), 0) + difference
+    return PairedDrives(
+        num_pairs=len(differences),
+        num_states=len(sums),
+        only_treatment=differences.count(1),
+        only_baseline=differences.count(-1),
+        p_value=sign_flip_p_value(sums.values()) if sums else None,
+    )
+
+
+def _read_outcomes(path: Path) -> dict[str, dict[int, bool]]:
+    if not path.exists():
+        raise UserError(f"{path}: missing; expected one line for each drive of the closed loop: {_REMEDY}")
+    outcomes: dict[str, dict[int, bool]] = {}
+    # Lines are split before they are decoded: text may hold characters that str.splitlines takes for line ends.
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"{path}: line {number}"
+        suite, index, success = _parse(line, where=where)
+        drives = outcomes.setdefault(suite, {})
+        if index in drives:
+            raise UserError(f"{where} is a second drive of suite '{suite}', index {index}; expected one: {_REMEDY}")
+        drives[index] = success
+    return outcomes
+
+
+def _parse(line: bytes, *, where: str) -> tuple[str, int, bool]:
+    try:
+        drive = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}); {_REMEDY}") from error
+    if not isinstance(drive, dict):
+        raise UserError(f"{where} holds a {type(drive).__name__}, not an object; {_REMEDY}")
+    suite, index, success = (drive.get(key) for key in ("suite", "index", "success"))
+    # type() and not isinstance(): True is an int.
+    if type(suite) is not str or type(index) is not int or type(success) is not bool:
+        raise UserError(
+            f"{where} has suite {suite!r}, index {index!r}, success {success!r}; expected text, a whole number and "
+            f"true or false; {_REMEDY}"
+        )
+    return suite, index, success

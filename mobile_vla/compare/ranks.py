@@ -1,0 +1,79 @@
+"""Say where the error on held-out episodes and the success of the drives rank samplers differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+from mobile_vla.compare.closed_loop import success_key
+from mobile_vla.compare.comparison import Comparison, Row, metric_difference
+from mobile_vla.compare.direction import best_first, is_better
+from mobile_vla.compare.number_format import ShareFormat, listed
+
+
+def rank_sentences(comparison: Comparison) -> str:
+    """Compare the order by the primary metric with that by success in seen, or in the first suite there is.
+
+    Empty where fewer than two samplers drove, or all equally well. A suite whose runs met different initial states has
+    no order. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
+    """
+    suite = next((suite for suite in comparison.suites if suite not in comparison.different_states), None)
+    if suite is None:
+        return ""
+    success = success_key(suite)
+    rows = [row for row in comparison.ranked if row.metrics[success].values]
+    if not any(_leads(one, other, success) for one, other in permutations(rows, 2)):
+        return ""
+    contradicted = {
+        one.label: [other for other in rows if _contradict(one, other, comparison.primary, success)] for one in rows
+    }
+    if not any(contradicted.values()):
+        return f"{comparison.primary} and success in {suite} agree on the order of the samplers."
+    sure = {
+        label: [other.label for other in others if _are_sure(one, other, (comparison.primary, success))]
+        for one, (label, others) in zip(rows, contradicted.items(), strict=True)
+    }
+    is_about_the_first = bool(contradicted[rows[0].label])
+    parts = [
+        _first_falls(rows, comparison.primary, suite)
+        if is_about_the_first
+        else f"{comparison.primary} and success in {suite} agree that {rows[0].label} is first, and order the others "
+        "differently."
+    ]
+    named = [f"{label} against {listed(others)}" for label, others in sure.items() if others]
+    if named:
+        parts.append(
+            f"Better by {comparison.primary} and worse by success, both surely (95 % t intervals paired by seed that "
+            f"exclude 0, each for one comparison alone): {'; '.join(named)}."
+        )
+    else:
+        parts.append("For no two samplers are both differences sure, so the contradiction may be chance.")
+    return " ".join(parts)
+
+
+def _first_falls(rows: Sequence[Row], primary: str, suite: str) -> str:
+    success, first = success_key(suite), rows[0]
+    best = min(rows, key=lambda row: best_first(success, row.metrics[success].mean))
+    place = 1 + sum(_leads(other, first, success) for other in rows)
+    is_last = not any(_leads(first, other, success) for other in rows)
+    position = "last" if is_last else f"number {place}"
+    shares = ShareFormat()
+    return (
+        f"By {primary} {first.label} is first of {len(rows)}; by success in {suite} it is {position} "
+        f"({shares.text(first.metrics[success].mean)}; {best.label} is first with "
+        f"{shares.text(best.metrics[success].mean)})."
+    )
+
+
+def _leads(one: Row, other: Row, name: str) -> bool:
+    centre, reference = one.metrics[name].mean, other.metrics[name].mean
+    return centre is not None and reference is not None and is_better(name, centre - reference)
+
+
+def _contradict(one: Row, other: Row, primary: str, success: str) -> bool:
+    """Whether ``one`` leads by the primary metric and ``other`` by success."""
+    return _leads(one, other, primary) and _leads(other, one, success)
+
+
+def _are_sure(one: Row, other: Row, names: Sequence[str]) -> bool:
+    return all(metric_difference(one.finished, other.finished, name).excludes_zero for name in names)

@@ -1,0 +1,199 @@
+"""Show a policy the same windows with one thing taken away or changed at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mobile_vla.augmentation.mirror import mirror_words
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.policy.model import Model
+from mobile_vla.schema import Batch
+from mobile_vla.streams import Stream
+
+PROBES = (
+    "instruction_swapped",
+    "instruction_other",
+    "images_time_shuffled",
+    "images_mean",
+    "images_mirrored",
+    "history_cut",
+    "position_shifted",
+)
+
+UNCHANGED = "unchanged"
+
+_WORDS = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a policy predicts under a probe, in physical units, and which windows the probe changed."""
+
+    actions_NKA: NDArray[np.float32]
+    is_changed_N: NDArray[np.bool_]
+
+
+Probed = tuple[Batch, NDArray[np.bool_]]
+"""What a probe makes of a batch, and which of its windows it changed."""
+
+
+def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: Stream) -> dict[str, Outcome]:
+    """Return the outcome of UNCHANGED and of every probe on all windows of ``reader``, at their current frames.
+
+    - ``instruction_swapped``: left and right exchanged in the words of the instruction.
+    - ``instruction_other``: what is asked in a random episode of another task: one whose scenario (or else whose
+      instruction) names another side; where there is none, any with a different instruction. One draw an episode.
+    - ``images_time_shuffled``: every frame replaced by a random one of another window of the same episode, or of the
+      same window where the episode has one only.
+    - ``images_mean``: every frame replaced by the mean frame of the split.
+    - ``images_mirrored``: left and right exchanged in the images, and in nothing else.
+    - ``history_cut``: nothing but the current frame left of the history.
+    - ``position_shifted``: the window starts T // 2 frames later, so that the same current frame stands T // 2
+      positions earlier and nothing follows it. Only windows with a whole history.
+
+    The model is left as it was.
+    """
+    split = _survey(reader, batch_size, stream)
+    actions: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (UNCHANGED, *PROBES)}
+    is_changed: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in actions}
+    device, was_training = model.normalizer.mean_A.device, model.training
+    model.eval()
+    for ids in _batches(reader, batch_size):
+        for name, (batch, is_changed_B) in _probe(reader, ids, split).items():
+            actions[name].append(model.predict(batch.to(device)).float().cpu().numpy())
+            is_changed[name].append(is_changed_B)
+    model.train(was_training)
+    return {
+        name: Outcome(actions_NKA=np.concatenate(parts), is_changed_N=np.concatenate(is_changed[name]))
+        for name, parts in actions.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """What the probes need to know of the other windows.
+
+    ``mean_CYX``: the mean frame; ``other_E``: what is asked in another task, by episode; ``partner_N``: for each window
+    another of its episode; ``draws_NT``: where in [0, 1) to look in it.
+    """
+
+    mean_CYX: torch.Tensor
+    other_E: Mapping[int, str]
+    partner_N: NDArray[np.int64]
+    draws_NT: NDArray[np.float64]
+
+
+def _probe(reader: WindowReader, ids: NDArray[np.int64], split: _Split) -> dict[str, Probed]:
+    batch = reader.gather(ids)
+    episodes = reader.windows.episode[ids].tolist()
+    every_B = np.ones(len(ids), np.bool_)
+    images = batch.images_BTCYX
+    return {
+        UNCHANGED: (batch, ~every_B),
+        "instruction_swapped": _say(batch, [mirror_words(text) for text in batch.instruction]),
+        "instruction_other": _say(batch, [split.other_E[episode] for episode in episodes]),
+        "images_time_shuffled": _shuffle_times(batch, reader, split),
+        "images_mean": (_with_images(batch, split.mean_CYX.expand_as(images)), every_B),
+        "images_mirrored": (_with_images(batch, images.flip(-1)), every_B),
+        "history_cut": _cut_history(batch),
+        "position_shifted": _shift_position(batch),
+    }
+
+
+def _say(batch: Batch, texts: Sequence[str]) -> Probed:
+    is_changed_B = np.array([new != old for new, old in zip(texts, batch.instruction, strict=True)])
+    return replace(batch, instruction=tuple(texts)), is_changed_B
+
+
+def _with_images(batch: Batch, images_BTCYX: torch.Tensor) -> Batch:
+    """Show other images where there are any: what does not exist stays zero."""
+    return replace(batch, images_BTCYX=images_BTCYX * batch.history_BT[:, :, None, None, None])
+
+
+def _shuffle_times(batch: Batch, reader: WindowReader, split: _Split) -> Probed:
+    ids = batch.window_ids
+    partner = reader.gather(split.partner_N[ids])
+    num_seen_B = partner.history_BT.sum(1).numpy()  # they stand at the end
+    back_BT = 1 + (split.draws_NT[ids] * num_seen_B[:, None]).astype(np.int64)
+    rows = torch.arange(len(ids))[:, None]
+    shown = _with_images(batch, partner.images_BTCYX[rows, torch.from_numpy(-back_BT)])
+    is_same_BT = (shown.images_BTCYX == batch.images_BTCYX).flatten(2).all(2)
+    return shown, ~is_same_BT.all(1).numpy()
+
+
+def _cut_history(batch: Batch) -> Probed:
+    history_BT = torch.zeros_like(batch.history_BT)
+    history_BT[:, -1] = True
+    cut = replace(batch, history_BT=history_BT)
+    return _with_images(cut, batch.images_BTCYX), (batch.history_BT.sum(1) > 1).numpy()
+
+
+def _shift_position(batch: Batch) -> Probed:
+    num_history = batch.history_BT.shape[1]
+    shift = num_history // 2
+    is_whole_B = batch.history_BT.all(1) & (shift > 0)
+    is_shown_T = torch.arange(num_history) < num_history - shift
+    history_BT = torch.where(is_whole_B[:, None], is_shown_T, batch.history_BT)
+    images = torch.where(is_whole_B[:, None, None, None, None], batch.images_BTCYX.roll(-shift, 1), batch.images_BTCYX)
+    return _with_images(replace(batch, history_BT=history_BT), images), is_whole_B.numpy()
+
+
+def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
+    instruction_E: dict[int, str] = {}
+    side_E: dict[int, str] = {}
+    total, num_frames, num_history = np.zeros(1, np.int64), 0, 0
+    for ids in _batches(reader, batch_size):
+        batch = reader.gather(ids)
+        num_history = batch.history_BT.shape[1]
+        total = total + batch.images_BTCYX.numpy().sum((0, 1), dtype=np.int64)  # absent frames are zero
+        num_frames += int(batch.history_BT.sum())
+        episodes = reader.windows.episode[ids].tolist()
+        instruction_E |= zip(episodes, batch.instruction, strict=True)
+        side_E |= (
+            (episode, _side_word(scenario) or _side_word(text))
+            for episode, scenario, text in zip(episodes, batch.scenario, batch.instruction, strict=True)
+        )
+    rng = stream.child("images_time_shuffled").at(0)
+    return _Split(
+        mean_CYX=torch.from_numpy(np.round(total / num_frames).astype(np.uint8)),
+        other_E=_other_instructions(instruction_E, side_E, stream.child("instruction_other").at(0)),
+        partner_N=_partners(reader.windows.episode, rng),
+        draws_NT=rng.random((len(reader.windows), num_history)),
+    )
+
+
+def _partners(episode_N: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return for each window another one of its episode, uniformly; itself where it is alone. Episodes are in order."""
+    first_N = np.searchsorted(episode_N, episode_N, side="left")
+    count_N = np.searchsorted(episode_N, episode_N, side="right") - first_N
+    ahead_N = 1 + (rng.random(len(episode_N)) * (count_N - 1)).astype(np.int64)
+    return first_N + (np.arange(len(episode_N)) - first_N + ahead_N) % count_N
+
+
+def _side_word(text: str) -> str:
+    """Return the first word of ``text``, in lower case, that ``mirror_words`` changes; empty where it changes none."""
+    words, mirrored = _WORDS.findall(text.lower()), _WORDS.findall(mirror_words(text).lower())
+    return next((word for word, other in zip(words, mirrored, strict=True) if word != other), "")
+
+
+def _other_instructions(
+    instruction_E: Mapping[int, str], side_E: Mapping[int, str], rng: np.random.Generator
+) -> dict[int, str]:
+    """Return for each episode the instruction of another task; its own where there is no other."""
+    result = {}
+    for (episode, text), draw in zip(instruction_E.items(), rng.random(len(instruction_E)), strict=True):
+        different = [other for other in instruction_E if instruction_E[other] != text]
+        candidates = [other for other in different if side_E[other] != side_E[episode]] or different or [episode]
+        result[episode] = instruction_E[candidates[int(draw * len(candidates))]]
+    return result
+
+
+def _batches(reader: WindowReader, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    ids = np.arange(len(reader.windows))
+    return (ids[first : first + batch_size] for first in range(0, len(ids), batch_size))

@@ -1,0 +1,142 @@
+"""Tell by probes what a policy acts on: the instruction, the images, or no more than a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from mobile_vla.augmentation.mirror import MIRRORED_ACTIONS
+from mobile_vla.data.batches import Targets, WindowReader
+from mobile_vla.evaluation.rmse import masked_rmse
+from mobile_vla.evaluation.shortcut_probes import PROBES, UNCHANGED, run_probes
+from mobile_vla.policy.model import Model
+from mobile_vla.streams import Stream
+
+DEAD_BAND = 0.1
+"""Standard deviations of the train actions below which a sideways or turning command is straight ahead."""
+
+MATTERS = 0.1
+"""What a policy does not use costs it less RMSE than this share of the mean predictor's RMSE.
+
+Measured on trained policies, as such shares: without images 0.41 to 0.61 on ``sim`` (0.25 after a tenth of the budget)
+and 0.32 to 0.46 on real driving, 0.01 to 0.32 on ``sim_scripted``; with the instruction swapped 0.84 or more, with
+another one 0.03 where none names a side; with the position shifted 0.01 or less, 1.1 and more on ``sim_scripted``.
+"""
+
+SIDE_MATTERS = 0.5
+"""Share of windows whose side must change more often than not for use that RMSE does not show: a policy can be wrong
+with and without. Measured: 0.16 with another instruction where none names a side, 0.56 or more with it swapped."""
+
+CLOCK_TOLERANCE = 0.05
+"""Share of its own RMSE that a policy must be ahead of the (scenario, time step) lookup; 0.13 to 0.30 on ``sim``."""
+
+
+def measure_shortcuts(
+    model: Model,
+    *,
+    reader: WindowReader,
+    action_names: Sequence[str],
+    batch_size: int,
+    stream: Stream,
+    references: Mapping[str, float],
+) -> dict[str, float | str]:
+    """Return what each probe of ``run_probes`` costs on the windows of ``reader``, and the verdict of ``judge``.
+
+    Keys: ``shortcut/unchanged/rmse``, the policy's own over all windows; by probe, over the windows that it changes,
+    ``shortcut/<probe>/rmse``, ``/rmse_change`` (with the probe minus without, physical units, at the current frame) and
+    ``/side_change`` (share of windows, 0..1, whose predicted side changes). The side is left, straight or right: the
+    sign of the mean linear_y over the existing chunk, or of angular_z where linear_y is not predicted; no key where
+    neither is. A probe that changes no window is left out.
+
+    ``references`` are ``baseline/<name>/rmse`` over the same windows. Pure, and the model is left as it was.
+    """
+    targets = reader.current_targets()
+    outcomes = run_probes(model, reader, batch_size=batch_size, stream=stream)
+    sideways = next((list(action_names).index(name) for name in MIRRORED_ACTIONS if name in action_names), None)
+    dead_band_A = DEAD_BAND * model.normalizer.std_A.cpu().numpy()
+
+    def sides(actions_NKA: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+        mean_N = actions_NKA[..., axis].mean(1, where=targets.mask_NK)
+        return np.where(np.abs(mean_N) > dead_band_A[axis], np.sign(mean_N), 0)
+
+    unchanged = outcomes[UNCHANGED].actions_NKA
+    result = {f"shortcut/{UNCHANGED}/rmse": _rmse(unchanged, targets, np.ones(len(unchanged), np.bool_))}
+    for probe in PROBES:
+        probed, rows = outcomes[probe].actions_NKA, outcomes[probe].is_changed_N
+        if not rows.any():
+            continue
+        rmse = _rmse(probed, targets, rows)
+        result[f"shortcut/{probe}/rmse"] = rmse
+        result[f"shortcut/{probe}/rmse_change"] = rmse - _rmse(unchanged, targets, rows)
+        if sideways is not None:
+            has_new_side = sides(probed, sideways) != sides(unchanged, sideways)
+            result[f"shortcut/{probe}/side_change"] = float(has_new_side[rows].mean())
+    return {**result, **judge(result, references)}
+
+
+def _rmse(actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.bool_]) -> float:
+    rmse = masked_rmse(np.square(actions_NKA - targets.actions_NKA)[rows], targets.mask_NK[rows])
+    assert rmse is not None  # every window has its current frame's own action
+    return rmse
+
+
+def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict[str, float | str]:
+    """Return ``shortcut/verdict`` in words, and what it says as numbers, 1 or 0, for machines.
+
+    ``shortcut/uses_instruction`` (left out where all instructions are the same), ``/uses_images``, ``/uses_position``
+    (takes the place in the window for the time; left out where no window can be shifted) say whether a probe costs more
+    than MATTERS or changes more sides than SIDE_MATTERS. ``/clock_suffices``: the (scenario, time step) lookup is as
+    good, within CLOCK_TOLERANCE, or the policy uses the position and not the images.
+    """
+    limit = MATTERS * references["baseline/mean/rmse"]
+
+    def uses(name: str, *probes: str) -> dict[str, bool]:
+        measured = [f"shortcut/{probe}" for probe in probes if f"shortcut/{probe}/rmse_change" in figures]
+        is_used = any(
+            figures[f"{probe}/rmse_change"] > limit or figures.get(f"{probe}/side_change", 0) > SIDE_MATTERS
+            for probe in measured
+        )
+        return {name: is_used} if measured else {}
+
+    found = {
+        **uses("uses_instruction", "instruction_swapped", "instruction_other"),
+        **uses("uses_images", "images_mean"),
+        **uses("uses_position", "position_shifted"),
+    }
+    reach = (1 + CLOCK_TOLERANCE) * figures[f"shortcut/{UNCHANGED}/rmse"]
+    found["clock_suffices"] = references["baseline/scenario_time_lookup/rmse"] <= reach or (
+        found.get("uses_position", False) and not found["uses_images"]
+    )
+    words = [
+        {True: "uses the instruction", False: "ignores the instruction", None: "was given one instruction only"}[
+            found.get("uses_instruction")
+        ],
+        "uses the images" if found["uses_images"] else "hardly uses the images",
+        *(["takes the place in the window for the time"] if found.get("uses_position") else []),
+        *(["a clock would do as well"] if found["clock_suffices"] else []),
+    ]
+    flags = {f"shortcut/{name}": float(is_true) for name, is_true in found.items()}
+    return {**flags, "shortcut/verdict": ", ".join(words)}
+
+
+def print_shortcuts(result: Mapping[str, float | str], console: Console) -> None:
+    """Show what ``measure_shortcuts`` returned as a small table, and the verdict below it."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("probe")
+    for heading in ("RMSE", "change", "side changed"):
+        table.add_column(heading, justify="right")
+    for probe in (UNCHANGED, *PROBES):
+        figures = [result.get(f"shortcut/{probe}/{name}") for name in ("rmse", "rmse_change", "side_change")]
+        if figures[0] is not None:
+            forms = ("{:.4f}", "{:+.4f}", "{:.0%}")
+            cells = ["" if value is None else form.format(value) for form, value in zip(forms, figures, strict=True)]
+            table.add_row(probe.replace("_", " "), *cells)
+    title = Text("What the policy acts on", style="bold underline")
+    scope = Text("each over the windows that the probe changes", style="dim")
+    verdict = Text(f"verdict: the policy {result['shortcut/verdict']}", style="bold")
+    console.print(Group(title, table, scope, verdict))

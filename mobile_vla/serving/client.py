@@ -1,0 +1,151 @@
+"""Ask a policy server for actions. Needs numpy, msgpack and websockets, no torch: it runs on the robot."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import ExitStack
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from mobile_vla.errors import UserError
+from mobile_vla.serving.messages import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, SERVER_NAME, pack, summarise_ms, unpack
+
+_NUM_LATENCIES = 1000
+_CLOSE_TIMEOUT_S = 1.0
+_WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
+
+
+class RemoteError(UserError):
+    """The server refused a request or failed at it, in its own words; the connection and the history live on."""
+
+
+class PolicyClient:
+    """One robot's line to a policy server; use it in a ``with`` block and from one thread.
+
+    ``metadata`` holds the server's ``action_names``, ``action_units``, ``window_size``, ``fwd_pred_next_n``, ``image``
+    (size, resize and channel order of the training images) and ``max_message_bytes``. ``server_timing`` is what the
+    newest answer took on the server, in ms. ``timeout_s`` bounds connecting and each answer. Raises ``UserError``
+    where no policy server of this protocol answers at ``url``.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        self.url = url
+        self.server_timing: dict[str, float] = {}
+        self._timeout_s = timeout_s
+        self._begins_episode = False
+        self._latencies_ms: deque[float] = deque(maxlen=_NUM_LATENCIES)
+        self._line = ExitStack()
+        self._connection = _connect(self._line, url, timeout_s)
+        try:
+            self.metadata = _receive_metadata(self._connection, url, timeout_s)
+        except UserError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the server forgets this robot's frames."""
+        self._line.close()
+
+    def reset(self) -> None:
+        """Begin an episode: the next ``act`` starts a new history of frames."""
+        self._begins_episode = True
+
+    def act(self, image: NDArray[np.uint8], instruction: str, *, reset: bool = False) -> NDArray[np.float32]:
+        """Show the server the newest ``image`` [Y, X, 3] uint8 and return the next actions, float32 [K, A].
+
+        ``image`` has the channel order of the training files and any size; ``reset`` begins an episode with it. Raises
+        ``RemoteError`` where the server refuses, and ``UserError`` where no answer comes: then open a new client.
+        """
+        begins = reset or self._begins_episode
+        message = pack({"image": image, "instruction": instruction, "reset": begins})
+        limit = self.metadata["max_message_bytes"]
+        if len(message) > limit:
+            size = self.metadata["image"]["size"]
+            raise UserError(
+                f"image: makes a message of {len(message)} bytes; the server takes {limit}, enough for 1920 x 1080 "
+                f"pixels. Send a smaller image: the policy sees {size[0]} rows of {size[1]} anyway."
+            )
+        sent = perf_counter()
+        answer = self._exchange(message)
+        if "error" in answer:
+            raise RemoteError(answer["error"])
+        self._latencies_ms.append(1000 * (perf_counter() - sent))
+        self._begins_episode = False
+        self.server_timing = answer["server_timing"]
+        return answer["actions"].copy()
+
+    @property
+    def latency_ms(self) -> dict[str, float] | None:
+        """Round trips of the newest answers: ``median``, ``p95`` and ``max`` in ms, None before the first answer."""
+        return summarise_ms(self._latencies_ms)
+
+    def _exchange(self, message: bytes) -> dict[str, Any]:
+        try:
+            self._connection.send(message)
+            return unpack(self._connection.recv(self._timeout_s))
+        except TimeoutError as error:
+            self.close()  # or the late answer would pass for that to the next image
+            raise UserError(
+                f"{self.url}: no answer within {self._timeout_s:g} s, so the connection was closed. Stop the robot and "
+                "open a new PolicyClient, with a larger timeout_s if the policy is slow."
+            ) from error
+        except ConnectionClosed as error:
+            raise UserError(
+                f"{self.url}: the connection is closed ({error}). Stop the robot and open a new PolicyClient."
+            ) from error
+
+
+def _connect(line: ExitStack, url: str, timeout_s: float) -> ClientConnection:
+    try:
+        return line.enter_context(
+            connect(
+                url,
+                open_timeout=timeout_s,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                compression=None,  # as the server
+                max_size=MAX_MESSAGE_BYTES,
+                proxy=None,  # a robot's server is on its own network
+            )
+        )
+    except (InvalidURI, ValueError) as error:
+        raise UserError(f"{url}: is no address of a websocket. {_WHAT_TO_DO}") from error
+    except InvalidStatus as error:
+        status, body = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
+        raise UserError(
+            f"{url}: answers, but not as a policy server does (HTTP {status}: {body[:200]}). {_WHAT_TO_DO}"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise UserError(f"{url}: nothing listens there. {_WHAT_TO_DO}") from error
+    except TimeoutError as error:
+        raise UserError(f"{url}: no answer within {timeout_s:g} s. {_WHAT_TO_DO}") from error
+    except (OSError, WebSocketException) as error:
+        raise UserError(f"{url}: no policy server answers there ({error}). {_WHAT_TO_DO}") from error
+
+
+def _receive_metadata(connection: ClientConnection, url: str, timeout_s: float) -> dict[str, Any]:
+    try:
+        metadata = unpack(connection.recv(timeout_s))
+    except (TimeoutError, ConnectionClosed, UserError) as error:
+        raise UserError(f"{url}: a websocket, but no policy server of mobile_vla ({error}). {_WHAT_TO_DO}") from error
+    if not isinstance(metadata, dict) or metadata.get("server") != SERVER_NAME:
+        raise UserError(f"{url}: a websocket, but no policy server of mobile_vla. {_WHAT_TO_DO}")
+    if metadata.get("protocol") != PROTOCOL_VERSION:
+        raise UserError(
+            f"{url}: speaks protocol {metadata.get('protocol')!r}, this client {PROTOCOL_VERSION}. Install the same "
+            "version of mobile_vla on both sides."
+        )
+    return metadata

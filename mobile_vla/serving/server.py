@@ -1,0 +1,268 @@
+"""Answer robots over websockets: an observation in, a chunk of actions out. Every connection is a robot of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from http import HTTPStatus
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection
+from websockets.sync.server import serve as listen
+
+from mobile_vla.errors import UserError
+from mobile_vla.schema import ACTION_UNITS
+from mobile_vla.serving.messages import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL_VERSION,
+    SERVER_NAME,
+    Observation,
+    pack,
+    read_observation,
+    summarise_ms,
+)
+
+HEALTH_PATH = "/healthz"
+
+NUM_LATENCIES = 1000
+"""Latency figures are those of the newest so many answers."""
+
+_CLOSE_TIMEOUT_S = 2.0
+
+_LOG = logging.getLogger(__name__)
+_TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
+_TRANSPORT_LOG.setLevel(logging.WARNING)  # it would tell of every health probe
+
+
+class ServedPolicy(Protocol):
+    """What the server needs of ``mobile_vla.Policy``; see there."""
+
+    @property
+    def description(self) -> Mapping[str, Any]: ...
+
+    def act(self, image: NDArray[np.uint8], instruction: str, *, robots: Sequence[Hashable]) -> NDArray[np.float32]: ...
+
+    def reset(self, robots: Sequence[Hashable]) -> None: ...
+
+
+def serve(policy: ServedPolicy, *, host: str, port: int) -> None:
+    """Answer robots until SIGINT or SIGTERM, then print the latency figures. Call it from the main thread.
+
+    Raises ``UserError`` where ``host`` and ``port`` cannot be listened at.
+    """
+    # Shells start background jobs with SIGINT ignored, and SIGTERM would skip the farewell to the robots.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = PolicyServer(policy, host=host, port=port)
+    try:
+        with server:
+            print(f"serving at {server.url}, health at {server.health_url}; Ctrl-C stops it", flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print(f"stopped: {server.in_words()}", flush=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class PolicyServer:
+    """Serve a policy from threads of its own while a ``with`` block runs.
+
+    A robot is sent the metadata when it connects. Each of its messages (``messages.Observation``) is then answered by
+    ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
+    robots and in the policy), or by ``error``, a text; a refused message leaves the history as it was. A connection's
+    history of frames begins and ends with it. ``port`` 0 takes any free one.
+    """
+
+    def __init__(self, policy: ServedPolicy, *, host: str, port: int) -> None:
+        self._policy = policy
+        self._policy_lock = threading.Lock()
+        self._host, self._port = host, port
+        self._action_names = list(policy.description["action_names"])
+        self._metadata = pack(_public_facts(policy.description))
+        self._numbers = itertools.count()
+        self._figures = _Figures()
+
+    def __enter__(self) -> Self:
+        self._server = _listen(self._serve_robot, self._answer_http, host=self._host, port=self._port)
+        self._port = self._server.socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="policy-server")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown(reason="the policy server was stopped")
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Where robots connect."""
+        return f"ws://{self._host}:{self._port}"
+
+    @property
+    def health_url(self) -> str:
+        """Where a GET is answered with ``health()`` as JSON."""
+        return f"http://{self._host}:{self._port}{HEALTH_PATH}"
+
+    def health(self) -> dict[str, Any]:
+        """Return ``status``, ``robots`` connected now, ``requests`` and ``errors`` so far, and ``latency_ms``.
+
+        The latency (``median``, ``p95``, ``max`` of the newest ``NUM_LATENCIES`` answers, None before the first) runs
+        from a message being here in full to its answer being ready: the network is not in it, other robots are.
+        """
+        return {"status": "ok", **self._figures.as_dict()}
+
+    def in_words(self) -> str:
+        """Say ``health()`` in one line."""
+        health = self.health()
+        said = f"{health['requests']} requests, {health['errors']} of them refused or failed"
+        if latency := health["latency_ms"]:
+            said += "; latency " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items())
+        return said
+
+    def _serve_robot(self, connection: ServerConnection) -> None:
+        robot = next(self._numbers)
+        _LOG.info("robot %d connected from %s", robot, connection.remote_address[0])
+        self._figures.robot_came()
+        try:
+            self._forget(robot)
+            connection.send(self._metadata)
+            for frame in connection:
+                connection.send(self._answer(robot, frame))
+            _LOG.info("robot %d left", robot)
+        except ConnectionClosed as error:
+            _LOG.warning("robot %d was cut off: %s", robot, error)
+        finally:
+            self._figures.robot_went()
+            self._forget(robot)
+
+    def _answer(self, robot: int, frame: bytes | str) -> bytes:
+        begun = perf_counter()
+        try:
+            answer = pack(self._act(robot, read_observation(frame)))
+        except UserError as error:
+            _LOG.warning("robot %d was refused: %s", robot, error)
+            problem = str(error)
+        except Exception as error:  # what one robot's message sets off must not end the service of the others
+            _LOG.exception("robot %d got no answer", robot)
+            problem = f"the policy failed ({type(error).__name__}: {error}); the server's log has the details"
+        else:
+            self._figures.answered(latency_ms=1000 * (perf_counter() - begun))
+            return answer
+        self._figures.refused()
+        return pack({"error": problem})
+
+    def _act(self, robot: int, observation: Observation) -> dict[str, Any]:
+        waiting = perf_counter()
+        with self._policy_lock:
+            begun = perf_counter()
+            if observation.reset:
+                self._policy.reset([robot])
+            actions_KA = self._policy.act(observation.image, observation.instruction, robots=[robot])
+            done = perf_counter()
+        timing = {"queue_ms": 1000 * (begun - waiting), "infer_ms": 1000 * (done - begun)}
+        return {"actions": actions_KA, "action_names": self._action_names, "server_timing": timing}
+
+    def _forget(self, robot: int) -> None:
+        with self._policy_lock:
+            self._policy.reset([robot])
+
+    def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer a health probe and refuse unknown paths; None lets the websocket's handshake go on."""
+        path = request.path.partition("?")[0]
+        if path == "/":
+            return None
+        if path == HEALTH_PATH:
+            response = connection.respond(HTTPStatus.OK, json.dumps(self.health()) + "\n")
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+            return response
+        return connection.respond(
+            HTTPStatus.NOT_FOUND, f"no such path; robots connect to {self.url}, health is at {HEALTH_PATH}\n"
+        )
+
+
+class _Figures:
+    """Count what the threads of the robots do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_robots = self._num_answered = self._num_refused = 0
+        self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
+
+    def robot_came(self) -> None:
+        with self._lock:
+            self._num_robots += 1
+
+    def robot_went(self) -> None:
+        with self._lock:
+            self._num_robots -= 1
+
+    def answered(self, *, latency_ms: float) -> None:
+        with self._lock:
+            self._num_answered += 1
+            self._latencies_ms.append(latency_ms)
+
+    def refused(self) -> None:
+        with self._lock:
+            self._num_refused += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        with self._lock:
+            return {
+                "robots": self._num_robots,
+                "requests": self._num_answered + self._num_refused,
+                "errors": self._num_refused,
+                "latency_ms": summarise_ms(self._latencies_ms),
+            }
+
+
+def _public_facts(description: Mapping[str, Any]) -> dict[str, Any]:
+    names = list(description["action_names"])
+    return {
+        "server": SERVER_NAME,
+        "protocol": PROTOCOL_VERSION,
+        "action_names": names,
+        "action_units": [ACTION_UNITS[name] for name in names],
+        "window_size": description["window_size"],
+        "fwd_pred_next_n": description["fwd_pred_next_n"],
+        "image": dict(description["image"]),
+        "max_message_bytes": MAX_MESSAGE_BYTES,
+    }
+
+
+def _listen(
+    serve_robot: Callable[[ServerConnection], None],
+    answer_http: Callable[[ServerConnection, Request], Response | None],
+    *,
+    host: str,
+    port: int,
+) -> Server:
+    try:
+        return listen(
+            serve_robot,
+            host,
+            port,
+            process_request=answer_http,
+            compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
+            max_size=MAX_MESSAGE_BYTES,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            logger=_TRANSPORT_LOG,
+        )
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"host={host}, port={port}: cannot be listened at ({error}). Expected an address of this machine (0.0.0.0 "
+            "for all of them) and a free port, 1 to 65535; choose others with --host and --port."
+        ) from error

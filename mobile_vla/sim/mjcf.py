@@ -1,0 +1,121 @@
+"""Read the user's own world from an MJCF file: what must be in it, and what the planner and the camera need of it."""
+
+# pyright: reportAttributeAccessIssue=false
+# mujoco's names come from compiled modules without stubs.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.errors import UserError
+from mobile_vla.sim.scene import SIDES, Box, Room, Scene
+from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, ROBOT_JOINTS
+
+_NEEDED = {
+    mujoco.mjtObj.mjOBJ_BODY: (ROBOT_BODY, *(f"bottle_{side}" for side in SIDES)),
+    mujoco.mjtObj.mjOBJ_JOINT: ROBOT_JOINTS[:2],
+    mujoco.mjtObj.mjOBJ_SITE: (CAMERA_SITE,),
+}
+_KINDS = {
+    mujoco.mjtObj.mjOBJ_BODY: "body",
+    mujoco.mjtObj.mjOBJ_JOINT: "joint",
+    mujoco.mjtObj.mjOBJ_SITE: "site",
+}
+_OPEN_SPACE_M = 1.0
+"""How far the robot may drive beyond the outermost thing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnWorld:
+    """A compiled MJCF world: bodies ``robot``, ``bottle_left``, ``bottle_right``, site ``front_camera`` on the robot.
+
+    The robot slides on joints ``robot_x`` and ``robot_y`` along the world's axes and turns on ``robot_yaw`` where it
+    has one. Every other geom that is no plane is an obstacle. A geom named ``floor`` gets the look's pattern.
+    """
+
+    path: Path
+    model: mujoco.MjModel
+
+    @property
+    def can_turn(self) -> bool:
+        """Whether the robot takes angular_z."""
+        return mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, ROBOT_JOINTS[2]) >= 0
+
+    def scene(self, *, side: str, like: Scene) -> Scene:
+        """Return the world as a scene: upright boxes around every obstacle, the bottles, the room around all.
+
+        The look is that of ``like``, and so is where the robot starts: its offset from the origin there is its offset
+        from where the file puts it here.
+        """
+        model, data = self.model, mujoco.MjData(self.model)
+        mujoco.mj_forward(model, data)
+        robot = model.body(ROBOT_BODY).id
+        bottles = {name: model.body(f"bottle_{name}").id for name in SIDES}
+        own = model.body_rootid[model.geom_bodyid]
+        is_solid = (model.geom_contype | model.geom_conaffinity) != 0
+        is_thing = is_solid & (own != robot) & (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
+        is_bottle = np.isin(model.geom_bodyid, list(bottles.values()))
+        low, high = _extents(model, data)
+        boxes = tuple(
+            Box(
+                x=(low[geom, 0] + high[geom, 0]) / 2,
+                y=(low[geom, 1] + high[geom, 1]) / 2,
+                half_x=(high[geom, 0] - low[geom, 0]) / 2,
+                half_y=(high[geom, 1] - low[geom, 1]) / 2,
+                height=high[geom, 2],
+            )
+            for geom in np.flatnonzero(is_thing & ~is_bottle)
+        )
+        x, y, _ = data.xpos[robot]
+        solid_low, solid_high = low[is_thing], high[is_thing]
+        return replace(
+            like,
+            scenario=replace(like.scenario, side=side),
+            start=(x + like.start[0], y + like.start[1]),
+            boxes=boxes,
+            bottles={name: (float(data.xpos[body, 0]), float(data.xpos[body, 1])) for name, body in bottles.items()},
+            room=Room(
+                front_x=max(solid_high[:, 0].max(), x) + _OPEN_SPACE_M,
+                back_x=min(solid_low[:, 0].min(), x) - _OPEN_SPACE_M,
+                half_width=max(np.abs([solid_low[:, 1], solid_high[:, 1]]).max(), abs(y)) + _OPEN_SPACE_M,
+                wall_height=0.0,
+            ),
+        )
+
+
+def load_world(path: str | Path) -> OwnWorld:
+    """Compile an MJCF file. Raises ``UserError`` where it cannot be compiled, or with every name that it lacks."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"mjcf={path}: no such file; expected a MuJoCo XML file")
+    try:
+        model = mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise UserError(f"mjcf={path}: MuJoCo cannot compile it: {error}") from error
+    lacking = [
+        f"{_KINDS[kind]} {name!r}"
+        for kind, names in _NEEDED.items()
+        for name in names
+        if mujoco.mj_name2id(model, kind, name) < 0
+    ]
+    if lacking:
+        raise UserError(
+            f"mjcf={path}: lacks {', '.join(lacking)}. Expected bodies robot, bottle_left and bottle_right, slide "
+            "joints robot_x and robot_y on the robot (and a hinge robot_yaw if it can turn), and a site front_camera "
+            "whose x axis looks ahead. Name them so in the file."
+        )
+    return OwnWorld(path=path, model=model)
+
+
+def _extents(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest and highest corner [geoms, 3] of the upright box around each geom, in the world frame."""
+    centre, half = model.geom_aabb[:, :3], model.geom_aabb[:, 3:]
+    turn = data.geom_xmat.reshape(-1, 3, 3)
+    middle = data.geom_xpos + np.einsum("gij,gj->gi", turn, centre)
+    reach = np.einsum("gij,gj->gi", np.abs(turn), half)
+    return middle - reach, middle + reach

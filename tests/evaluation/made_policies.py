@@ -1,0 +1,77 @@
+"""Make policies that act on one thing alone, and a reader of recorded noise to show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from made_episodes import h5_dataset
+from torch import nn
+
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.policy.model import Model
+from mobile_vla.policy.normalizer import Normalizer
+
+K = 4
+"""Predicted actions of the policies and the reader."""
+
+
+def noise_reader(episodes: Path, padding: str) -> WindowReader:
+    """Return the eleven train episodes of noise at 16 px among ``episodes``, in windows of 3 + K frames."""
+    dataset = h5_dataset(
+        episodes, "dataset.window_size=3", f"dataset.fwd_pred_next_n={K}", f"dataset.padding={padding}"
+    )
+    return dataset.open().readers["train"]
+
+
+class Eye(nn.Module):
+    """A backbone of one function of (images [B, T, C, Y, X], texts)."""
+
+    def __init__(self, see: Callable[[torch.Tensor, Sequence[str]], torch.Tensor], feature_dim: int) -> None:
+        super().__init__()
+        self.see, self.feature_dim = see, feature_dim
+
+    def forward(self, images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+        return self.see(images_BTCYX, instruction)
+
+
+class Hand(nn.Module):
+    """A head of one function of features [B, T, D]."""
+
+    def __init__(self, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, features_BTD: torch.Tensor) -> torch.Tensor:
+        return self.act(features_BTD)
+
+
+def made_policy(
+    see: Callable[[torch.Tensor, Sequence[str]], torch.Tensor],
+    act: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    feature_dim: int = 1,
+    num_actions: int = 2,
+) -> Model:
+    """Return a policy of a backbone and a head that are plain functions; actions are not normalised."""
+    return Model(
+        backbone=lambda: Eye(see, feature_dim),
+        head=lambda *, feature_dim, fwd_pred_next_n, num_actions: Hand(act),
+        loss="mse",
+        normalizer=Normalizer(mean_A=np.zeros(num_actions), std_A=np.ones(num_actions)),
+        fwd_pred_next_n=K,
+        num_actions=num_actions,
+    )
+
+
+def sees_nothing(images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+    """Return the same features [B, T, 1] whatever there is."""
+    return torch.ones(*images_BTCYX.shape[:2], 1)
+
+
+def reads_side(images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+    """Return 1 for left and -1 for right at every frame [B, T, 1]."""
+    side_B = torch.tensor([1.0 if "left" in text else -1.0 for text in instruction])
+    return side_B[:, None, None].expand(-1, images_BTCYX.shape[1], 1)
