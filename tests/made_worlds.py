@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from made_drives import commands, made_scene
+
+from mobile_vla.sim.environment import BottleEnv
+from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.sim.mjcf import load_world
+from mobile_vla.sim.scene import Scene
 
 SLIDES = '<joint name="robot_x" type="slide" axis="1 0 0"/><joint name="robot_y" type="slide" axis="0 1 0"/>'
 YAW = '<joint name="robot_yaw" type="hinge" axis="0 0 1"/>'
@@ -37,3 +46,26 @@ def write_world(folder: Path, *changes: tuple[str, str]) -> str:
     path = folder / "world.xml"
     path.write_text(text)
     return str(path)
+
+
+def own_scene(path: str, *, side: str = "left", start: tuple[float, float] = (0, 0)) -> Scene:
+    """Return the world of a file as a scene; the robot starts at the offset ``start`` from where the file puts it."""
+    return load_world(path).scene(side=side, like=replace(made_scene(), start=start))
+
+
+def begin(path: str, *, side: str = "left", start: tuple[float, float] = (0, 0), image_size: int = 4) -> BottleEnv:
+    """Return the environment of a file, an episode begun in it."""
+    env = BottleEnv(image_size=image_size, mjcf=path)
+    scene = own_scene(path, side=side, start=start)
+    env.reset(options={"initial_state": InitialState(scene=scene, instruction=f"Go to the {side} bottle")})
+    return env
+
+
+def play(env: BottleEnv, keys: str) -> dict[str, Any]:
+    """Hold ``keys`` until the episode ends; return the last info."""
+    info: dict[str, Any] = {}
+    for command in commands(keys)[:, : len(env.action_names)]:
+        *_, info = env.step(command)
+        if info["outcome"] is not None:
+            break
+    return info

@@ -68,7 +68,7 @@ class ClosedLoop:
                     for index, (drive, path) in enumerate(zip(drives, paths, strict=True))
                 ]
                 file.writelines(f"{json.dumps(asdict(result))}\n" for result in results)
-                metrics = {**suite_metrics(results), "states": digest(states)}
+                metrics = {**suite_metrics(results), "states": digest(states, suite, max_steps=self.max_steps)}
                 driven.metrics.update({f"closed_loop/{name}/{key}": value for key, value in metrics.items()})
                 for index in pick_videos(results, count=self.videos):
                     title = f"{name}-{index}-{results[index].failure or 'success'}"

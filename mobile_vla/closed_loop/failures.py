@@ -23,10 +23,10 @@ def failure_of(drive: Drive) -> str | None:
     """Return the first of FAILURES that holds, in their order; None for a success.
 
     ``left_right_confusion``: ended at, or past the boxes and 0.3 m nearer to, the place before the other bottle.
-    ``overshoot``: ran into its own bottle, or drove on past its place. ``missed_stop``: came within the tolerance
-    of its place and did not stop. ``false_stop``: stood elsewhere for the last second. ``straight_only``: drove ahead
-    and never 0.15 m aside. ``oscillation``: changed between left and right four times or more. ``late_turn``: turned
-    aside, but ran into the front of a box. ``other``: none of these, for example a corner cut.
+    ``overshoot``: ran into its own bottle, or drove past its place, ahead or aside. ``missed_stop``: came within the
+    tolerance of its place and did not stop. ``false_stop``: stood elsewhere for the last second. ``oscillation``:
+    changed between left and right four times or more. ``straight_only``: drove ahead and never 0.15 m aside.
+    ``late_turn``: turned aside, but ran into the front of a box. ``other``: none of these, for example a corner cut.
     """
     if drive.outcome == "success":
         return None
@@ -50,9 +50,12 @@ def _is_confused(drive: Drive) -> bool:
 def _overshoots(drive: Drive) -> bool:
     scene = drive.state.scene
     goal_x, goal_y = scene.goal()
-    beside_m = np.abs(drive.position[:, 1] - goal_y)
-    is_past = (drive.position[:, 0] > goal_x + STOP_TOLERANCE_M) & (beside_m < 2 * STOP_TOLERANCE_M)
-    return drive.touched == f"bottle_{scene.scenario.side}" or bool(is_past.any())
+    x, y = drive.position.T
+    is_past_ahead = (x > goal_x + STOP_TOLERANCE_M) & (np.abs(y - goal_y) < 2 * STOP_TOLERANCE_M)
+    is_past_aside = (x > x[0] + _AHEAD_M) & (np.sign(goal_y - y[0]) * (y - goal_y) > 2 * STOP_TOLERANCE_M)
+    return drive.touched == f"bottle_{scene.scenario.side}" or (
+        not _drives_straight(drive) and bool((is_past_ahead | is_past_aside).any())
+    )
 
 
 def _misses_stop(drive: Drive) -> bool:
@@ -65,8 +68,8 @@ def _stops_falsely(drive: Drive) -> bool:
 
 
 def _drives_straight(drive: Drive) -> bool:
-    ahead_m, aside_m = np.abs(drive.position - drive.position[0]).max(0)
-    return bool(ahead_m > _AHEAD_M and aside_m < _ASIDE_M)
+    ahead_m, aside_m = (drive.position - drive.position[0]).T
+    return bool(ahead_m.max() > _AHEAD_M and np.abs(aside_m).max() < _ASIDE_M)
 
 
 def _oscillates(drive: Drive) -> bool:
@@ -89,8 +92,8 @@ _CHECKS: dict[str, Callable[[Drive], bool]] = {
     "overshoot": _overshoots,
     "missed_stop": _misses_stop,
     "false_stop": _stops_falsely,
-    "straight_only": _drives_straight,
     "oscillation": _oscillates,
+    "straight_only": _drives_straight,
     "late_turn": _turns_late,
 }
 OTHER = "other"

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
@@ -40,6 +41,8 @@ class Suite:
     mjcf: str | None
 
     def __post_init__(self) -> None:
+        if self.mjcf is not None:
+            load_world(self.mjcf)  # what is wrong with it is to be known before anything is trained
         known = {
             "num_boxes": None,
             "layout": BOX_HALF_SIZE_M.keys(),
@@ -50,9 +53,14 @@ class Suite:
         for field, values in self.changed.items():
             if field not in known:
                 raise ConfigError(f"suite: changed.{field}: no such field; expected one of {', '.join(FIELDS)}")
+            if not values:
+                raise ConfigError(f"suite: changed.{field}: no value; expected one or more")
             allowed = known[field]
             for value in values:
-                if allowed is not None and value not in allowed:
+                if allowed is None:
+                    if not isinstance(value, int) or value < 1:
+                        raise ConfigError(f"suite: changed.{field}: {value!r}; expected an integer of 1 or more")
+                elif value not in allowed:
                     raise ConfigError(
                         f"suite: changed.{field}: {value!r}; expected one of {', '.join(sorted(allowed))}, or one "
                         "that placements or distances_m add"
@@ -95,7 +103,8 @@ class Suite:
         return sorted(found, key=lambda scenario: scenario.name)
 
 
-def digest(states: Sequence[InitialState]) -> str:
-    """Return a hash of initial states: policies that share it were asked to drive the same episodes."""
-    content = json.dumps([asdict(state) for state in states], sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+def digest(states: Sequence[InitialState], suite: Suite, *, max_steps: int) -> str:
+    """Return a hash of what is asked: drivers that share it were to drive the same episodes in the same time."""
+    content = json.dumps([max_steps, *map(asdict, states)], sort_keys=True).encode()
+    world = b"" if suite.mjcf is None else Path(suite.mjcf).expanduser().read_bytes()
+    return hashlib.blake2b(content + world, digest_size=8).hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.schema import Episode
+from mobile_vla.sim.collect import ALL_SCENARIOS
 from mobile_vla.sim.scene import Scenario
 
 _FIELDS = ("boxes", "layout", "side", "placement", "distance")
@@ -70,9 +71,12 @@ def _parse(names: Sequence[str]) -> tuple[Scenario, ...]:
 
 def _scenario(episode: Episode) -> Scenario:
     try:
-        return Scenario.parse("_".join(episode.fields[name] for name in _FIELDS))
-    except (KeyError, ValueError) as error:
+        scenario = Scenario.parse("_".join(episode.fields[name] for name in _FIELDS))
+    except (KeyError, ValueError):
+        scenario = None
+    if scenario not in ALL_SCENARIOS:
         raise ConfigError(
             f"dataset.world=sim: {episode.path} does not name a scenario of the embedded world, such as "
             "1box_hori_left_core_medium. Set dataset.world=null if the episodes come from elsewhere."
-        ) from error
+        )
+    return scenario

@@ -85,8 +85,7 @@ class Model(nn.Module):
         The loss of a window is the mean over its existing targets (all T frames, K actions, A dimensions) in normalised
         units, and 0 for a window without any. Absent history frames reach the head as zero features.
         """
-        features_BTD = self.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
-        predicted_BTKA = self.head(features_BTD)
+        predicted_BTKA = self._run_head(self.encode(batch.images_BTCYX, batch.instruction), batch.history_BT)
         mask_BTK1 = batch.mask_BTK[..., None]
         # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
         target_BTKA = torch.where(mask_BTK1, self.normalizer.normalize(batch.actions_BTKA), 0.0)
@@ -97,10 +96,22 @@ class Model(nn.Module):
             actions_BKA=self.normalizer.denormalize(_at_last_frame(predicted_BTKA, batch.history_BT)),
         )
 
+    def encode(self, images_BTCYX: torch.Tensor, instruction: tuple[str, ...]) -> torch.Tensor:
+        """Return the features [B, T, D] of images (uint8, or float in [0, 1]) that B instructions go with."""
+        return self.backbone(images_BTCYX, instruction)
+
+    def decode(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
+        """Return the actions [B, K, A] from the current frames on, in physical units."""
+        predicted_BTKA = self._run_head(features_BTD, history_BT)
+        return self.normalizer.denormalize(_at_last_frame(predicted_BTKA, history_BT))
+
     @torch.no_grad()
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Return the actions [B, K, A] from the current frame on, in physical units."""
-        return self(batch).actions_BKA
+        """Return the actions [B, K, A] from the current frames on, in physical units."""
+        return self.decode(self.encode(batch.images_BTCYX, batch.instruction), batch.history_BT)
+
+    def _run_head(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
+        return self.head(features_BTD * history_BT[:, :, None])
 
     def num_parameters(self) -> tuple[int, int]:
         """Return (trainable, total) numbers of parameters."""

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,17 @@ from mobile_vla.data.frames import ImageOptions, prepare_image
 from mobile_vla.errors import UserError
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.stored_model import build_stored_model
-from mobile_vla.schema import Batch
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "policy.json"
+
+
+class _Frame(NamedTuple):
+    """What a robot saw at one step, encoded once with the instruction it had."""
+
+    image: NDArray[np.uint8]
+    instruction: str
+    feature_D: torch.Tensor
 
 
 class Policy:
@@ -37,7 +44,8 @@ class Policy:
         self.image = ImageOptions(**{**description["image"], "size": tuple(description["image"]["size"])})
         self._model = model.eval()
         self._starts_before_episode = description["padding"] == "both"
-        self._frames: dict[Hashable, deque[NDArray[np.uint8]]] = defaultdict(lambda: deque(maxlen=self.window_size))
+        self._device = model.normalizer.mean_A.device
+        self._seen: dict[Hashable, deque[_Frame]] = defaultdict(lambda: deque(maxlen=self.window_size))
 
     @classmethod
     def load(
@@ -65,9 +73,10 @@ class Policy:
 
     def reset(self, robots: Sequence[Hashable] | None = None) -> None:
         """Begin an episode: forget what ``robots`` have seen, by default all of them."""
-        for robot in list(self._frames) if robots is None else robots:
-            self._frames.pop(robot, None)
+        for robot in list(self._seen) if robots is None else robots:
+            self._seen.pop(robot, None)
 
+    @torch.no_grad()
     def act(
         self,
         image: NDArray[np.uint8],
@@ -86,33 +95,38 @@ class Policy:
             return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
         robots = range(len(instruction)) if robots is None else robots
         _check_input(image, instruction, robots)
-        for robot, view in zip(robots, image, strict=True):
-            # A copy: a camera's buffer is often used again for its next image.
-            self._frames[robot].append(np.array(prepare_image(view, self.image)))
-        batch = self._window(robots, tuple(instruction))
-        return self._model.predict(batch.to(self._model.normalizer.mean_A.device)).float().cpu().numpy()
+        # A copy: a camera's buffer is often used again for its next image.
+        views = [np.array(prepare_image(view, self.image)) for view in image]
+        features_BD = self._encode(views, instruction)
+        for robot, view, text, feature_D in zip(robots, views, instruction, features_BD, strict=True):
+            seen = self._seen[robot]
+            if seen and seen[-1].instruction != text:
+                # A window has one instruction: what was seen so far is looked at again with the new one.
+                images = [frame.image for frame in seen]
+                again_TD = self._encode(images, [text] * len(images))
+                seen.extend([_Frame(i, text, f) for i, f in zip(images, again_TD, strict=True)])
+            seen.append(_Frame(view, text, feature_D))
+        return self._model.decode(*self._history(robots)).float().cpu().numpy()
 
-    def _window(self, robots: Sequence[Hashable], instruction: tuple[str, ...]) -> Batch:
-        """Lay each robot's frames out as training did: missing ones before the first, or none before and some after."""
-        num_robots, num_actions = len(robots), len(self.action_names)
-        shape = (num_robots, self.window_size)
-        images_BTYXC = np.zeros((*shape, *self.image.size, 3), np.uint8)
-        history_BT = np.zeros(shape, np.bool_)
+    def _encode(self, images: Sequence[NDArray[np.uint8]], instruction: Sequence[str]) -> torch.Tensor:
+        """Return the features [B, D] of B images, each with its text."""
+        images_BTYXC = torch.from_numpy(np.stack(images)[:, None]).to(self._device)
+        return self._model.encode(images_BTYXC.permute(0, 1, 4, 2, 3), tuple(instruction))[:, 0]
+
+    def _history(self, robots: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features [B, T, D] and which exist [B, T], laid out as in training.
+
+        Missing frames stand before the first where windows were padded there, else after the last.
+        """
+        history_BT = torch.zeros(len(robots), self.window_size, dtype=torch.bool)
+        rows = []
         for row, robot in enumerate(robots):
-            frames = self._frames[robot]
-            first = self.window_size - len(frames) if self._starts_before_episode else 0
-            places = slice(first, first + len(frames))
-            images_BTYXC[row, places] = frames
-            history_BT[row, places] = True
-        return Batch(
-            images_BTCYX=torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3),
-            history_BT=torch.from_numpy(history_BT),
-            actions_BTKA=torch.zeros(*shape, self.fwd_pred_next_n, num_actions),
-            mask_BTK=torch.zeros(*shape, self.fwd_pred_next_n, dtype=torch.bool),
-            instruction=instruction,
-            scenario=("",) * num_robots,
-            window_ids=np.arange(num_robots),
-        )
+            features = [frame.feature_D for frame in self._seen[robot]]
+            missing = [torch.zeros_like(features[0])] * (self.window_size - len(features))
+            first = len(missing) if self._starts_before_episode else 0
+            history_BT[row, first : first + len(features)] = True
+            rows.append(torch.stack([*missing, *features] if self._starts_before_episode else [*features, *missing]))
+        return torch.stack(rows), history_BT.to(self._device)
 
 
 def _find_checkpoint(folder: Path, checkpoint: str) -> Path:

@@ -25,7 +25,7 @@ from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, build_model
 FIELD_OF_VIEW_RAD = math.radians(110)
 ASPECT = 16 / 9
 
-_SHADOW_CELL_M = 0.04
+_SHADOW_CELL_M = 0.06
 _LAMP_HALF_SIZE_M = 0.2
 _FAR_M = 100.0
 _NO_GEOM = -2  # -1 is what a ray meets that meets nothing

@@ -20,7 +20,7 @@ from mobile_vla.sim.recording import Recording, episode_names, write_recordings
 from mobile_vla.sim.scene import Scenario, Scene, sample_scene
 from mobile_vla.streams import Stream
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raise it whenever the same settings give other bytes: it is part of every data set's folder name."""
 
 SCENARIO_SHARES: Mapping[str, Mapping[str, float]] = {
@@ -106,14 +106,18 @@ def spread_scenarios(num_episodes: int) -> list[Scenario]:
     return [scenario for scenario, count in zip(scenarios, counts, strict=True) for _ in range(count)]
 
 
+def _scenario(num_boxes: str, layout: str, side: str, placement: str, distance: str) -> Scenario:
+    return Scenario(num_boxes=int(num_boxes), layout=layout, side=side, placement=placement, distance=distance)
+
+
+ALL_SCENARIOS = frozenset(_scenario(*fields) for fields in itertools.product(*SCENARIO_SHARES.values()))
+"""Every cell of the collection."""
+
+
 def sample_scenario(rng: np.random.Generator) -> Scenario:
     """Draw one scenario with the frequencies of SCENARIO_SHARES."""
     fields = (str(rng.choice(list(shares), p=list(shares.values()))) for shares in SCENARIO_SHARES.values())
     return _scenario(*fields)
-
-
-def _scenario(num_boxes: str, layout: str, side: str, placement: str, distance: str) -> Scenario:
-    return Scenario(num_boxes=int(num_boxes), layout=layout, side=side, placement=placement, distance=distance)
 
 
 def _drive_anew(scene: Scene, stream: Stream, position: int, driven: set[bytes]) -> NDArray[np.float32]:

@@ -42,10 +42,6 @@ _CHARACTERS = frozenset(string.printable)
 _BAD_NUMBERS = [int(mujoco.mjtWarning.__members__[f"mjWARN_BAD{what}"]) for what in ("QPOS", "QVEL", "QACC")]
 
 
-# A number that breaks is raised as an error here; MuJoCo would also write a log file into the working folder.
-mujoco.set_mju_user_warning(lambda _: None)
-
-
 class BrokenWorldError(UserError):
     """The physics of a world has become meaningless: a position or a speed is not a finite number."""
 
@@ -99,6 +95,8 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode; see the class. The same seed gives the same one."""
         super().reset(seed=seed)
+        if unknown := set(options or {}) - {"initial_state"}:
+            raise UserError(f"reset options {', '.join(sorted(unknown))}: unknown; expected initial_state alone")
         given = (options or {}).get("initial_state")
         self.state = self._draw_state() if given is None else given
         scene = self.state.scene
@@ -108,11 +106,12 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._robot = self._model.body(ROBOT_BODY).id
         joints = [self._model.joint(name) for name in ROBOT_JOINTS[: len(self.action_names)]]
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
+        self._places = np.array([joint.qposadr[0] for joint in joints])
         mujoco.mj_kinematics(self._model, self._data)
         start = np.array(scene.start) - self.position
-        self._data.qpos[[joint.qposadr[0] for joint in joints[:2]]] += start
+        self._data.qpos[self._places[:2]] += start
         mujoco.mj_forward(self._model, self._data)
-        self._num_substeps = max(round(STEP_S / self._model.opt.timestep), 1)
+        self._num_substeps = round(STEP_S / self._model.opt.timestep)
         self.num_steps = 0
         self._num_standing = 0
         return self._observe(), self._info(None, None)
@@ -157,7 +156,9 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             heading = self._data.xmat[self._robot].reshape(3, 3)[:2, 0]
             forward, left = command[:2]
             command = np.array([*(forward * heading + left * np.array([-heading[1], heading[0]])), command[2]])
+        touched = None
         for _ in range(self._num_substeps):
+            place = self._data.qpos[self._places] + command * self._model.opt.timestep
             self._data.qvel[self._dofs] = command
             mujoco.mj_step(self._model, self._data)
             if self._data.warning.number[_BAD_NUMBERS].any() or not np.isfinite(self._data.qpos).all():
@@ -167,9 +168,11 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                     "the MJCF file."
                 )
             if (touched := self._touched()) is not None:
-                return touched
+                break
+            # Neither damping nor friction with the ground slows wheels that follow a command.
+            self._data.qpos[self._places] = place
         mujoco.mj_kinematics(self._model, self._data)
-        return None
+        return touched
 
     def _touched(self) -> str | None:
         """Return the name of a body in contact with the robot; the ground is none."""
@@ -179,7 +182,8 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             is_robot = model.body_rootid[bodies] == self._robot
             is_ground = model.geom_type[pair] == mujoco.mjtGeom.mjGEOM_PLANE
             if is_robot.sum() == 1 and distance <= 0 and not is_ground.any():
-                body = int(bodies[~is_robot][0])
+                # The outermost one: a bottle may be made of several bodies.
+                body = int(model.body_rootid[bodies[~is_robot][0]])
                 return model.body(body).name or f"body {body}"
         return None
 
@@ -198,8 +202,9 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _observe(self) -> dict[str, Any]:
         state = self.state
-        rng = state.shake.at(self.num_steps)
-        shake_rad = rng.normal(0, state.camera_shake_rad, 3) if state.camera_shake_rad else (0, 0, 0)
+        shake_rad = np.zeros(3)
+        if state.camera_shake_rad:
+            shake_rad = state.shake.at(self.num_steps).normal(0, state.camera_shake_rad, 3)
         image = self._camera.render(self._data.qpos, shake_rad=shake_rad)
         return {"image": image, "instruction": state.instruction}
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.errors import UserError
-from mobile_vla.sim.scene import SIDES, Box, Room, Scene
+from mobile_vla.sim.scene import SIDES, STEP_S, Box, Room, Scene
 from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, ROBOT_JOINTS
 
 _NEEDED = {
@@ -28,6 +28,9 @@ _KINDS = {
 }
 _OPEN_SPACE_M = 1.0
 """How far the robot may drive beyond the outermost thing."""
+
+_FARTHEST_M = 30.0
+"""From the origin to any obstacle: shadows and plans are laid out over all of the room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class OwnWorld:
         own = model.body_rootid[model.geom_bodyid]
         is_solid = (model.geom_contype | model.geom_conaffinity) != 0
         is_thing = is_solid & (own != robot) & (model.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
-        is_bottle = np.isin(model.geom_bodyid, list(bottles.values()))
+        is_bottle = np.isin(own, list(bottles.values()))
         low, high = _extents(model, data)
         boxes = tuple(
             Box(
@@ -72,7 +75,7 @@ class OwnWorld:
             for geom in np.flatnonzero(is_thing & ~is_bottle)
         )
         x, y, _ = data.xpos[robot]
-        solid_low, solid_high = low[is_thing], high[is_thing]
+        places = np.vstack([low[is_thing, :2], high[is_thing, :2], data.xpos[[robot, *bottles.values()], :2]])
         return replace(
             like,
             scenario=replace(like.scenario, side=side),
@@ -80,9 +83,9 @@ class OwnWorld:
             boxes=boxes,
             bottles={name: (float(data.xpos[body, 0]), float(data.xpos[body, 1])) for name, body in bottles.items()},
             room=Room(
-                front_x=max(solid_high[:, 0].max(), x) + _OPEN_SPACE_M,
-                back_x=min(solid_low[:, 0].min(), x) - _OPEN_SPACE_M,
-                half_width=max(np.abs([solid_low[:, 1], solid_high[:, 1]]).max(), abs(y)) + _OPEN_SPACE_M,
+                front_x=places[:, 0].max() + _OPEN_SPACE_M,
+                back_x=places[:, 0].min() - _OPEN_SPACE_M,
+                half_width=np.abs(places[:, 1]).max() + _OPEN_SPACE_M,
                 wall_height=0.0,
             ),
         )
@@ -109,7 +112,48 @@ def load_world(path: str | Path) -> OwnWorld:
             "joints robot_x and robot_y on the robot (and a hinge robot_yaw if it can turn), and a site front_camera "
             "whose x axis looks ahead. Name them so in the file."
         )
+    if problems := _problems(model):
+        raise UserError(f"mjcf={path}: the world cannot be driven in: {'; '.join(problems)}")
     return OwnWorld(path=path, model=model)
+
+
+def _problems(model: mujoco.MjModel) -> list[str]:
+    """Say what would keep the robot from obeying, its contacts from being seen and the world from being laid out."""
+    robot, num_substeps = model.body(ROBOT_BODY).id, STEP_S / model.opt.timestep
+    problems = _joint_problems(model)
+    if model.body_parentid[robot] != 0:
+        problems.append(f"body {ROBOT_BODY!r} must be a child of worldbody")
+    if model.body_rootid[model.site(CAMERA_SITE).bodyid[0]] != robot:
+        problems.append(f"site {CAMERA_SITE!r} must be on the robot")
+    if num_substeps < 1 or abs(num_substeps - round(num_substeps)) > 1e-6:
+        problems.append(f"option timestep={model.opt.timestep:g} must divide {STEP_S} s")
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    # Not "beyond": what is no number is neither within nor beyond.
+    is_within = (np.abs(data.geom_xpos) + model.geom_rbound[:, None] <= _FARTHEST_M).all(axis=1)
+    if outside := [model.body(model.geom_bodyid[geom]).name for geom in np.flatnonzero(~is_within)]:
+        problems.append(f"a geom of {', '.join(map(repr, outside))} must lie within {_FARTHEST_M:g} m of the origin")
+    return problems
+
+
+def _joint_problems(model: mujoco.MjModel) -> list[str]:
+    data = mujoco.MjData(model)
+    turned = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, ROBOT_JOINTS[2])
+    if turned >= 0:
+        data.qpos[model.jnt_qposadr[turned]] = 1.0  # a slide below the hinge would turn with it
+    mujoco.mj_kinematics(model, data)
+    problems, slide, hinge = [], mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
+    for name, kind, axis in zip(ROBOT_JOINTS, (slide, slide, hinge), np.eye(3), strict=True):
+        joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
+        is_right = (
+            model.jnt_bodyid[joint] == model.body(ROBOT_BODY).id
+            and model.jnt_type[joint] == kind
+            and np.allclose(data.xaxis[joint], axis)
+        )
+        if joint >= 0 and not is_right:
+            what = f"{'slide' if kind == slide else 'hinge'} of the robot with the world's axis {axis.astype(int)}"
+            problems.append(f"joint {name!r} must be a {what}, robot_yaw the last of its joints")
+    return problems
 
 
 def _extents(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -20,6 +20,10 @@ ROBOT_BODY = "robot"
 ROBOT_JOINTS = ("robot_x", "robot_y", "robot_yaw")
 """One for each action: metres along the world's axes, and the turn in radians, which only a user's world may have."""
 
+# A number that breaks is raised as an error by the environment; MuJoCo would also write a log file into the working
+# folder.
+mujoco.set_mju_user_warning(lambda _: None)
+
 _TIME_STEP_S = 0.02
 
 _WALL_HALF_THICKNESS_M = 0.05

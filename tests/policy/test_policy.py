@@ -291,3 +291,13 @@ def test_the_package_gives_the_policy_and_nothing_that_is_not_there() -> None:
     assert mobile_vla.Policy is Policy
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = mobile_vla.Nothing
+
+
+def test_a_new_instruction_is_read_with_the_whole_history(run_folder: Path) -> None:
+    policy, other = Policy.load(run_folder), Policy.load(run_folder)
+    images = images_like(policy, 3)
+    for image, text in zip(images, ("go left", "go left", "go right"), strict=True):
+        changed = policy.act(image, text)
+    for image in images:
+        expected = other.act(image, "go right")
+    np.testing.assert_allclose(changed, expected, atol=1e-5)
