@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -29,7 +30,7 @@ VIDEO_FOLDER = "videos"
 
 @dataclass(frozen=True, kw_only=True)
 class Driven:
-    """What was measured: flat ``metrics`` under ``closed_loop/<suite>/...``, and the videos by suite and outcome."""
+    """What was measured: flat ``metrics`` under ``closed_loop/<suite>/...``, ``videos`` as ``<suite>/success_1``."""
 
     metrics: dict[str, float | str] = field(default_factory=dict)
     videos: dict[str, Path] = field(default_factory=dict)
@@ -70,11 +71,14 @@ class ClosedLoop:
                 file.writelines(f"{json.dumps(asdict(result))}\n" for result in results)
                 metrics = {**suite_metrics(results), "states": digest(states, suite, max_steps=self.max_steps)}
                 driven.metrics.update({f"closed_loop/{name}/{key}": value for key, value in metrics.items()})
+                kinds: Counter[str] = Counter()
                 for index in pick_videos(results, count=self.videos):
-                    title = f"{name}-{index}-{results[index].failure or 'success'}"
-                    driven.videos[title] = folder / VIDEO_FOLDER / f"{title}.gif"
+                    kind = "success" if results[index].success else "failure"
+                    kinds[kind] += 1
+                    path = folder / VIDEO_FOLDER / f"{name}-{index}-{results[index].failure or kind}.gif"
+                    driven.videos[f"{name}/{kind}_{kinds[kind]}"] = path
                     write_video(
-                        driven.videos[title],
+                        path,
                         drives[index],
                         expert_path=paths[index],
                         make_env=make_env,

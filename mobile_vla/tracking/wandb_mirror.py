@@ -238,7 +238,9 @@ class _WandbMirror:
 
         if videos:
             self._attempt(
-                lambda: self._run.log({f"videos/{name}": wandb.Video(str(path)) for name, path in videos.items()})
+                lambda: self._run.log(
+                    {f"videos/{name}": wandb.Video(str(path), caption=path.stem) for name, path in videos.items()}
+                )
             )
 
     def finish(self, summary: Mapping[str, object]) -> None:
