@@ -21,6 +21,7 @@ from pydantic_core import SchemaError
 
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.closed_loop.evaluation import ClosedLoop
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.data.dataset import Dataset, OpenDataset
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.offline import Evaluation
@@ -207,9 +208,11 @@ def build_run(cfg: DictConfig) -> Run:
     # Where a GPU has no deterministic kernel it warns and goes on.
     torch.use_deterministic_algorithms(True, warn_only=True)
     closed_loop = build_closed_loop(cfg.closed_loop)
-    if dataset.world is not None:
-        closed_loop.check(action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n)
     data = dataset.open()
+    if dataset.world is not None:
+        closed_loop.check(
+            TaughtScenarios.of(data), action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n
+        )
     windows = data.windows["train"]
     return Run(
         config=typing.cast(dict[str, Any], config),

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +15,9 @@ from mobile_vla.compare.runs import DEFAULT_BASELINE
 from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from mobile_vla.policy.policy import Policy
 
 _DRIVERS = ("policy", "no_instruction", "expert", "chance")
 
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     rollout.add_argument("--episodes", type=int, help="initial states of each suite (default: closed_loop.episodes)")
     about = "who drives: the policy, the policy with empty instructions, the data's expert, or chance"
     rollout.add_argument("--driver", choices=_DRIVERS, default=_DRIVERS[0], help=about)
-    about = "folder for episode_results.jsonl, summary.json and videos (default: RUN/rollouts/CHECKPOINT-DRIVER)"
+    about = "new folder for episode_results.jsonl, summary.json and videos (default: one in RUN/rollouts)"
     rollout.add_argument("--out", type=Path, help=about)
     about = "config overrides, such as closed_loop.execution.count=4 or closed_loop/execution=temporal_ensemble"
     rollout.add_argument("overrides", nargs="*", help=about)
@@ -96,6 +100,8 @@ def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", choices=("last", "best"), default="last", help="of a run (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    about = "full name of a backbone or head class of your own that the checkpoint may name; may be given again"
+    parser.add_argument("--trust", action="append", default=[], metavar="CLASS", help=about)
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -157,30 +163,30 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _rollout(args: argparse.Namespace) -> int:
-    import torch
+    from mobile_vla.rollout_command import Rollout
 
-    from mobile_vla.rollouts import roll_out_run
-
-    torch.set_num_threads(1)  # as in training: another number rounds differently, and a drive amplifies it
-    roll_out_run(
-        args.policy,
-        checkpoint=args.checkpoint,
-        device=args.device,
+    Rollout(
+        policy=_load_policy(args),
+        driver=args.driver,
         suites=args.suite,
         episodes=args.episodes,
-        driver_name=args.driver,
-        out=args.out,
         overrides=args.overrides,
-    )
+        out=args.out,
+    ).run()
     return 0
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from mobile_vla.serving.server import serve
+
+    serve(_load_policy(args), host=args.host, port=args.port)
+    return 0
+
+
+def _load_policy(args: argparse.Namespace) -> Policy:
     import torch
 
     from mobile_vla.policy.policy import Policy
-    from mobile_vla.serving.server import serve
 
-    torch.set_num_threads(1)
-    serve(Policy.load(args.policy, checkpoint=args.checkpoint, device=args.device), host=args.host, port=args.port)
-    return 0
+    torch.set_num_threads(1)  # as in training: another number rounds differently, and a drive amplifies it
+    return Policy.load(args.policy, checkpoint=args.checkpoint, device=args.device, trust=args.trust)

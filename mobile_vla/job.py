@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mobile_vla.build import Run, build_run, check_config
-from mobile_vla.closed_loop.evaluation import VIDEO_FOLDER
+from mobile_vla.closed_loop.evaluation import RESULTS_FILE, write_results
 from mobile_vla.closed_loop.suite_table import print_suites
-from mobile_vla.closed_loop.world import World
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
 from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
@@ -193,10 +194,13 @@ def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:
     if run.dataset.world is None or not run.closed_loop.suites:
         return {}
     description = _description(run)
-    policy = Policy(run.model, description)
+    policy = Policy(run.model, description, folder=folder.path)
     console.print("driving ...", style="dim")
-    driven = run.closed_loop.measure(lambda _: policy, World.from_description(description), folder.path)
-    folder.learn({**driven.metrics, "closed_loop/videos": str(folder.path / VIDEO_FOLDER) if driven.videos else None})
+    videos = folder.path / "videos"
+    shutil.rmtree(videos, ignore_errors=True)  # of a run that ended here before it went on
+    driven = run.closed_loop.measure(lambda _: policy, TaughtScenarios.from_description(description), videos)
+    write_results(driven.results, folder.path / RESULTS_FILE)
+    folder.learn({**driven.metrics, "closed_loop/videos": str(videos) if driven.videos else None})
     print_suites(driven.metrics, console)
     return driven.videos
 
@@ -251,7 +255,7 @@ def _description(run: Run) -> dict[str, Any]:
         "fwd_pred_next_n": run.dataset.fwd_pred_next_n,
         "padding": run.dataset.padding,
         "image": asdict(run.data.image),
-        "world": None if run.dataset.world is None else World.of(run.data).described(),
+        "world": None if run.dataset.world is None else TaughtScenarios.of(run.data).described(),
     }
 
 

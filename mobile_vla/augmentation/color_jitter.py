@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ class ColorJitter:
 
     All four are one linear map of RGB a window, except that contrast pivots about each frame's own mean luma.
     """
+
+    takes_bytes: ClassVar[bool] = False
 
     brightness: NonNegativeFloat
     contrast: NonNegativeFloat

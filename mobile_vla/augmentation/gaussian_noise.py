@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from pydantic import NonNegativeFloat
@@ -14,6 +15,8 @@ from mobile_vla.streams import Stream
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise:
     """Standard deviation uniform in [0, ``std_max``], in units of the full range."""
+
+    takes_bytes: ClassVar[bool] = False
 
     std_max: NonNegativeFloat
 

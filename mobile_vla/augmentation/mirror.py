@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ def mirror_words(text: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Mirror:
     """Mirrors a window with probability ``probability``; ``action_names`` say which action columns change sign."""
+
+    takes_bytes: ClassVar[bool] = True
 
     probability: Annotated[float, Field(ge=0, le=1)]
     action_names: Sequence[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,6 +16,8 @@ from mobile_vla.streams import Stream
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
     """The crop's sides are a share of the image's, uniform in [``scale_min``, 1]; its place is uniform inside it."""
+
+    takes_bytes: ClassVar[bool] = False
 
     scale_min: Annotated[float, Field(gt=0, le=1)]
 

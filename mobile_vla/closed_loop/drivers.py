@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.closed_loop.rollout import Driver
 from mobile_vla.schema import ACTION_NAMES
-from mobile_vla.sim.expert import drive
+from mobile_vla.sim.expert import drive, positions
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.planner import NoWayError
 from mobile_vla.sim.scene import ROBOT_SPEED_M_S
@@ -28,6 +28,12 @@ def expert_actions(states: Sequence[InitialState]) -> list[NDArray[np.float32] |
         except NoWayError:
             found.append(None)
     return found
+
+
+def expert_paths(states: Sequence[InitialState]) -> list[NDArray[np.float64] | None]:
+    """Return where that drive leads from each state: positions [F, 2] in metres."""
+    drives = zip(states, expert_actions(states), strict=True)
+    return [None if actions is None else positions(state.scene, actions) for state, actions in drives]
 
 
 class Expert:
@@ -77,7 +83,7 @@ class Chance:
         return _KEYS[rng.integers(len(_KEYS), size=len(robots))][:, None]
 
 
-class Unread:
+class WithoutInstruction:
     """A policy from which the instruction is withheld: every text is empty."""
 
     def __init__(self, driver: Driver) -> None:

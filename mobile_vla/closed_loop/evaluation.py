@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt
 
-from mobile_vla.closed_loop.drivers import expert_actions
+from mobile_vla.closed_loop.drivers import expert_paths
 from mobile_vla.closed_loop.execution import Execution
-from mobile_vla.closed_loop.results import episode_result, suite_metrics
+from mobile_vla.closed_loop.results import EpisodeResult, episode_result, suite_metrics
 from mobile_vla.closed_loop.rollout import Driver, command_columns, roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.closed_loop.video import pick_videos, write_video
-from mobile_vla.closed_loop.world import World
 from mobile_vla.sim.environment import BottleEnv
-from mobile_vla.sim.expert import positions
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.tracking.run_folder import write_atomically
 
 RESULTS_FILE = "episode_results.jsonl"
-VIDEO_FOLDER = "videos"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Driven:
-    """What was measured: flat ``metrics`` under ``closed_loop/<suite>/...``, ``videos`` as ``<suite>/success_1``."""
+    """What was measured: a record of every drive, flat ``metrics`` under ``closed_loop/<suite>/...``, and the videos.
 
-    metrics: dict[str, float | str] = field(default_factory=dict)
-    videos: dict[str, Path] = field(default_factory=dict)
+    Videos are named ``<suite>/success_1``, ``<suite>/failure_1`` and so on.
+    """
+
+    results: list[EpisodeResult]
+    metrics: dict[str, float | str]
+    videos: dict[str, Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,47 +46,40 @@ class ClosedLoop:
     max_steps: PositiveInt
     videos: NonNegativeInt
 
-    def check(self, *, action_names: Sequence[str], fwd_pred_next_n: int) -> None:
+    def check(self, taught: TaughtScenarios, *, action_names: Sequence[str], fwd_pred_next_n: int) -> None:
         """Raise ``UserError`` where policies with these predictions could not be driven in every suite."""
         self.execution.begin(fwd_pred_next_n=fwd_pred_next_n)
         for suite in self.suites.values():
             command_columns(action_names, BottleEnv(mjcf=suite.mjcf))
+            suite.states(self.episodes, taught)
 
-    def measure(self, make_driver: Callable[[Sequence[InitialState]], Driver], world: World, folder: Path) -> Driven:
-        """Roll out every suite; write ``episode_results.jsonl`` and ``videos/`` into ``folder``.
+    def measure(
+        self, make_driver: Callable[[Sequence[InitialState]], Driver], taught: TaughtScenarios, video_folder: Path
+    ) -> Driven:
+        """Roll out every suite, and film some drives into ``video_folder``.
 
-        A pure function of the driver, the options and the scenarios in ``world``: all policies meet the same states.
+        What is measured depends on the driver, the options and the scenarios alone: all policies meet the same states.
         """
-        driven = Driven()
-        with (folder / RESULTS_FILE).open("w") as file:
-            for name, suite in self.suites.items():
-                states = suite.states(self.episodes, trained=world.trained, held_out=world.held_out)
-                make_env = partial(BottleEnv, image_size=world.image_size, max_steps=self.max_steps, mjcf=suite.mjcf)
-                drives = roll_out(make_driver(states), states, execution=self.execution, make_env=make_env)
-                paths = _expert_paths(states)
-                results = [
-                    episode_result(drive, suite=name, index=index, expert_path=path)
-                    for index, (drive, path) in enumerate(zip(drives, paths, strict=True))
-                ]
-                file.writelines(f"{json.dumps(asdict(result))}\n" for result in results)
-                metrics = {**suite_metrics(results), "states": digest(states, suite, max_steps=self.max_steps)}
-                driven.metrics.update({f"closed_loop/{name}/{key}": value for key, value in metrics.items()})
-                kinds: Counter[str] = Counter()
-                for index in pick_videos(results, count=self.videos):
-                    kind = "success" if results[index].success else "failure"
-                    kinds[kind] += 1
-                    path = folder / VIDEO_FOLDER / f"{name}-{index}-{results[index].failure or kind}.gif"
-                    driven.videos[f"{name}/{kind}_{kinds[kind]}"] = path
-                    write_video(
-                        path,
-                        drives[index],
-                        expert_path=paths[index],
-                        make_env=make_env,
-                        title=f"{name} {index}",
-                    )
+        driven = Driven(results=[], metrics={}, videos={})
+        for name, suite in self.suites.items():
+            states = suite.states(self.episodes, taught)
+            make_env = partial(BottleEnv, image_size=taught.image_size, max_steps=self.max_steps, mjcf=suite.mjcf)
+            drives = roll_out(make_driver(states), states, execution=self.execution, make_env=make_env)
+            paths = expert_paths(states)
+            results = [
+                episode_result(drive, suite=name, index=index, expert_path=path)
+                for index, (drive, path) in enumerate(zip(drives, paths, strict=True))
+            ]
+            metrics = {**suite_metrics(results), "states": digest(states, suite, max_steps=self.max_steps)}
+            driven.results.extend(results)
+            driven.metrics.update({f"closed_loop/{name}/{key}": value for key, value in metrics.items()})
+            for kind, index in pick_videos(results, count=self.videos).items():
+                path = video_folder / f"{name}-{index}-{results[index].failure or 'success'}.gif"
+                write_video(path, drives[index], expert_path=paths[index], make_env=make_env, title=f"{name} {index}")
+                driven.videos[f"{name}/{kind}"] = path
         return driven
 
 
-def _expert_paths(states: Sequence[InitialState]) -> list[NDArray[np.float64] | None]:
-    actions = expert_actions(states)
-    return [None if a is None else positions(s.scene, a) for s, a in zip(states, actions, strict=True)]
+def write_results(results: Sequence[EpisodeResult], path: Path) -> None:
+    """Write one JSON object a drive and line."""
+    write_atomically(path, "".join(f"{json.dumps(asdict(result))}\n" for result in results))

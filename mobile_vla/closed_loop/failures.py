@@ -11,7 +11,7 @@ from mobile_vla.closed_loop.rollout import Drive
 from mobile_vla.sim.environment import STANDING_SPEED_M_S
 from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_RADIUS_M, STEP_S, STOP_TOLERANCE_M
 
-_STANDING_STEPS = 10
+_LAST_SECOND_STEPS = 10
 _ASIDE_M = 0.15
 _AHEAD_M = 0.4
 _NEARER_M = 0.3
@@ -64,7 +64,7 @@ def _misses_stop(drive: Drive) -> bool:
 
 def _stops_falsely(drive: Drive) -> bool:
     speed_m_s = np.hypot(*np.diff(drive.position, axis=0).T) / STEP_S
-    return len(speed_m_s) >= _STANDING_STEPS and bool((speed_m_s[-_STANDING_STEPS:] < STANDING_SPEED_M_S).all())
+    return len(speed_m_s) >= _LAST_SECOND_STEPS and bool((speed_m_s[-_LAST_SECOND_STEPS:] < STANDING_SPEED_M_S).all())
 
 
 def _drives_straight(drive: Drive) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
@@ -23,8 +23,9 @@ class EpisodeResult:
     """One line of ``episode_results.jsonl``: initial state ``index`` of ``suite``, and how it was driven.
 
     ``final_error_m`` is the distance to the place before the named bottle at the end, ``expert_path_length_m`` the way
-    the expert took from the same state (None where it found none), ``smoothness_m_s`` the mean change of the command
-    from step to step. ``time_to_goal_s`` is None unless the drive succeeded, ``failure`` unless it failed.
+    the expert took from the same state (None where it found none). ``command_change_m_s`` is how smooth the drive was:
+    the mean change of the command from step to step. ``time_to_goal_s`` is None unless the drive succeeded, ``failure``
+    unless it failed.
     """
 
     suite: str
@@ -41,7 +42,7 @@ class EpisodeResult:
     final_error_m: float
     path_length_m: float
     expert_path_length_m: float | None
-    smoothness_m_s: float
+    command_change_m_s: float
 
 
 def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray[np.float64] | None) -> EpisodeResult:
@@ -64,7 +65,7 @@ def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray
         final_error_m=float(goal_distance_m(drive)[-1]),
         path_length_m=path_length_m(drive.position),
         expert_path_length_m=None if expert_path is None else path_length_m(expert_path),
-        smoothness_m_s=float(np.hypot(*changes.T).mean()) if len(changes) else 0.0,
+        command_change_m_s=float(np.hypot(*changes.T).mean()) if len(changes) else 0.0,
     )
 
 
@@ -78,12 +79,11 @@ def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
 
     ``success_low`` and ``success_high`` are the Wilson 95 % interval of the success rate: what other episodes would
     give this one policy. ``path_ratio`` (the way driven to the expert's) and ``time_to_goal_s`` are means over
-    successes, ``failure/*`` shares of all episodes, ``scenario_mean`` the mean of the scenarios' success rates.
+    successes, ``failure/*`` shares of all episodes, ``success_rate/scenario_mean`` the mean over scenarios.
     """
     count, successes = len(results), [result for result in results if result.success]
     interval = binomtest(len(successes), count).proportion_ci(method="wilson")
     outcomes, failures = Counter(r.outcome for r in results), Counter(r.failure for r in results)
-    scenarios = _by_scenario(results)
     metrics = {
         "episodes": count,
         "success_rate": len(successes) / count,
@@ -91,10 +91,9 @@ def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
         "success_high": float(interval.high),
         **{f"{name}_rate": outcomes[name] / count for name in get_args(Outcome) if name != "success"},
         "final_error_m": fmean(result.final_error_m for result in results),
-        "smoothness_m_s": fmean(result.smoothness_m_s for result in results),
+        "command_change_m_s": fmean(result.command_change_m_s for result in results),
         **{f"failure/{name}": failures[name] / count for name in FAILURES},
-        **{f"scenario_{name}/success_rate": rate for name, rate in scenarios.items()},
-        "scenario_mean": fmean(scenarios.values()),
+        **_success_by_part(results),
     }
     if successes:
         metrics["time_to_goal_s"] = fmean(r.time_to_goal_s for r in successes if r.time_to_goal_s is not None)
@@ -103,9 +102,13 @@ def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
     return metrics
 
 
-def _by_scenario(results: Sequence[EpisodeResult]) -> Mapping[str, float]:
-    """Return success rates by scenario as the file names have it: boxes, layout and side."""
+def _success_by_part(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """Return ``success_rate/<part>``: by scenario as val has it (boxes, layout, side), by placement, by distance."""
     drives: dict[str, list[bool]] = {}
     for result in results:
-        drives.setdefault("_".join(result.scenario.split("_")[:3]), []).append(result.success)
-    return {name: fmean(drives[name]) for name in sorted(drives)}
+        *scenario, placement, distance = result.scenario.split("_")
+        for part in (f"scenario_{'_'.join(scenario)}", f"placement_{placement}", f"distance_{distance}"):
+            drives.setdefault(part, []).append(result.success)
+    rates = {name: fmean(successes) for name, successes in sorted(drives.items())}
+    rates["scenario_mean"] = fmean(rate for name, rate in rates.items() if name.startswith("scenario_"))
+    return {f"success_rate/{name}": rate for name, rate in rates.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import ConfigError
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
@@ -27,12 +28,12 @@ class Suite:
     """Which worlds a suite is made of; see conf/closed_loop/suite/seen.yaml for each option.
 
     Its scenarios are those of the training episodes, with the fields in ``changed`` replaced by the values listed there
-    (all combinations), and with ``held_out`` also those that the data set kept from training. State i of a suite
+    (all combinations), and ``with_held_out`` also those that the data set kept from training. State i of a suite
     depends on these options and the scenarios alone, not on how many states are asked for.
     """
 
     seed: NonNegativeInt
-    held_out: bool
+    with_held_out: bool
     changed: Mapping[str, Sequence[str | int]]
     distances_m: Mapping[str, float]
     placements: Mapping[str, Placement]
@@ -50,6 +51,13 @@ class Suite:
             "placement": PLACEMENTS.keys() | self.placements.keys(),
             "distance": BOTTLE_X_M.keys() | self.distances_m.keys(),
         }
+        if odd := [name for name in (*self.placements, *self.distances_m) if not name.isalnum()]:
+            raise ConfigError(f"suite: {odd[0]!r} names a placement or distance; expected letters and digits alone")
+        if self.mjcf is not None and (self.placements or self.distances_m or set(self.changed) - {"side"}):
+            raise ConfigError(
+                f"suite: mjcf={self.mjcf} says where everything stands, so placements, distances_m and changed fields "
+                "other than side have no effect; leave them out"
+            )
         for field, values in self.changed.items():
             if field not in known:
                 raise ConfigError(f"suite: changed.{field}: no such field; expected one of {', '.join(FIELDS)}")
@@ -66,9 +74,12 @@ class Suite:
                         "that placements or distances_m add"
                     )
 
-    def states(self, count: int, *, trained: Sequence[Scenario], held_out: Sequence[Scenario]) -> list[InitialState]:
-        """Return the first ``count`` initial states, every scenario in turn as often as any other."""
-        scenarios = self._scenarios(trained, held_out)
+    def states(self, count: int, taught: TaughtScenarios) -> list[InitialState]:
+        """Return the first ``count`` initial states, every scenario in turn as often as any other.
+
+        Raises ``UserError`` where the ranges leave no room for a scene.
+        """
+        scenarios = self._scenarios(taught)
         stream = Stream(self.seed, "suite")
         world = None if self.mjcf is None else load_world(self.mjcf)
         states = []
@@ -94,12 +105,12 @@ class Suite:
             )
         return states
 
-    def _scenarios(self, trained: Sequence[Scenario], held_out: Sequence[Scenario]) -> list[Scenario]:
+    def _scenarios(self, taught: TaughtScenarios) -> list[Scenario]:
         combinations = [
             dict(zip(self.changed, values, strict=True)) for values in itertools.product(*self.changed.values())
         ]
-        found = {replace(scenario, **changes) for scenario in trained for changes in combinations}
-        found |= set(held_out) if self.held_out else set()
+        found = {replace(scenario, **changes) for scenario in taught.trained for changes in combinations}
+        found |= set(taught.held_out) if self.with_held_out else set()
         return sorted(found, key=lambda scenario: scenario.name)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mobile_vla.closed_loop.failures import FAILURES
 
-_HEADERS = ("closed loop", "success", "95 %", "hit", "wrong", "left", "late", "error", "path", "time")
+_HEADERS = ("closed loop", "success", "95 %", "hit", "wrong", "out", "time-out", "error", "path", "time")
 
 
 def print_suites(metrics: Mapping[str, float | str], console: Console) -> None:
@@ -35,7 +35,7 @@ def _cells(values: Mapping[str, float | str]) -> list[str]:
     return [
         f"{values['success_rate']:.1%}",
         f"{values['success_low']:.0%} to {values['success_high']:.0%}",
-        *(f"{values[f'{name}_rate']:.0%}" for name in ("collision", "wrong_target", "left", "timeout")),
+        *(f"{values[f'{name}_rate']:.0%}" for name in ("collision", "wrong_target", "left_room", "timeout")),
         f"{values['final_error_m']:.2f} m",
         f"x{values['path_ratio']:.2f}" if "path_ratio" in values else "",
         f"{values['time_to_goal_s']:.1f} s" if "time_to_goal_s" in values else "",

@@ -79,8 +79,8 @@ class TopView:
         return np.array(TOP_VIEW_SIZE) / 2 - offset[..., ::-1] * self.px_per_m
 
 
-def pick_videos(results: Sequence[EpisodeResult], *, count: int) -> list[int]:
-    """Return positions in ``results`` of up to ``count`` successes, then of up to ``count`` failures.
+def pick_videos(results: Sequence[EpisodeResult], *, count: int) -> dict[str, int]:
+    """Return positions in ``results`` of up to ``count`` successes and failures, named success_1.. and failure_1..
 
     The earliest come first; of failures, the earliest of each type before the second of any.
     """
@@ -89,7 +89,11 @@ def pick_videos(results: Sequence[EpisodeResult], *, count: int) -> list[int]:
     for position, result in enumerate(results):
         ranked[result.success].append((num_before[result.failure], position))
         num_before[result.failure] += 1
-    return [position for group in ranked.values() for _, position in sorted(group)[:count]]
+    return {
+        f"{'success' if is_success else 'failure'}_{number}": position
+        for is_success, group in ranked.items()
+        for number, (_, position) in enumerate(sorted(group)[:count], start=1)
+    }
 
 
 def write_video(

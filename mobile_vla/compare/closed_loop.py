@@ -11,7 +11,7 @@ FIRST_SUITES = ("seen", "unseen")
 """They lead wherever suites are listed; the others follow by name."""
 
 _KEY = re.compile(r"closed_loop/(?P<suite>[^/]+)/(?P<figure>.+)")
-_DETAIL = re.compile(r"(scenario_.+/.+|failure/.+)")
+_DETAIL = re.compile(r"(success_rate/(?!scenario_mean$).+|failure/.+)")
 
 
 def success_key(suite: str) -> str:
@@ -31,7 +31,7 @@ def suite_of(key: str) -> str | None:
 
 
 def is_detail(key: str) -> bool:
-    """Whether ``key`` splits a suite's drives further: by scenario, or by type of failure."""
+    """Whether ``key`` splits a suite's drives further: by scenario, placement, distance or type of failure."""
     match = _KEY.fullmatch(key)
     return match is not None and _DETAIL.fullmatch(match["figure"]) is not None
 

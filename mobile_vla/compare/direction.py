@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-_HIGHER_IS_BETTER = re.compile(r"closed_loop/[^/]+/(scenario_.+/)?(success_rate|scenario_mean)")
-"""Errors are the rule: ``val/rmse/scenario_mean`` is better lower, ``closed_loop/seen/scenario_mean`` higher."""
+_HIGHER_IS_BETTER = re.compile(r"closed_loop/[^/]+/success_(rate|low|high)(/.+)?")
+"""Errors are the rule: ``val/rmse/scenario_mean`` is better lower, ``closed_loop/seen/success_rate`` higher."""
 
 
 def is_higher_better(metric: str) -> bool:

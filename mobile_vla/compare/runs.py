@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ NOT_A_TREATMENT = frozenset(
     {"sampler", "seed", "study", "resume", "logger", "trainer.steps", "trainer.batch_size", "trainer.epochs"}
 )
 """Choices and overrides that make no two treatments of two runs; a budget that differs is refused, not labelled."""
+
+MEASURED_ONLY = re.compile(r"closed_loop(?!.*execution).*|evaluation\..*|logger\..*")
+"""Keys that say how a trained policy is measured, and not what it became."""
 
 LEFT_UNSAID = ("none", "null", "None")
 """Options that mean *off*: a label says ``augmentation=mirror`` and stays silent about ``augmentation=none``."""
@@ -172,7 +176,7 @@ def _label(run: Run, differing: Iterable[str]) -> str:
     own, other = "", ""
     for key in differing:
         value = run.settings.get(key)
-        if value is None or key in NOT_A_TREATMENT or key.startswith("logger."):
+        if value is None or key in NOT_A_TREATMENT or MEASURED_ONLY.fullmatch(key):
             continue
         if key.startswith("sampler."):
             own += f" {key.removeprefix('sampler.')}={value}"

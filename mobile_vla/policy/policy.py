@@ -33,10 +33,12 @@ class _Frame(NamedTuple):
 class Policy:
     """A model, how it looks at the world, and what each robot has seen since its last ``reset``.
 
-    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights.
+    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights; ``folder`` is what
+    it was loaded from. One thread at a time may use it.
     """
 
-    def __init__(self, model: Model, description: Mapping[str, Any]) -> None:
+    def __init__(self, model: Model, description: Mapping[str, Any], *, folder: Path) -> None:
+        self.folder = folder
         self.description = dict(description)
         self.action_names: tuple[str, ...] = tuple(description["action_names"])
         self.window_size: int = description["window_size"]
@@ -59,16 +61,20 @@ class Policy:
         """
         found = _find_checkpoint(Path(folder), checkpoint)
         try:
+            where = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device={device}: not usable here; expected cpu, or cuda where there is one") from error
+        try:
             description = json.loads((found / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             model = build_stored_model(description, trust=trust)
             model.load_state_dict(load_file(found / WEIGHTS_FILE))
-            return cls(model.to(device), description)
+            return cls(model.to(where), description, folder=Path(folder))
         except UserError as error:
             raise UserError(f"{found}: {error}") from error
         except Exception as error:  # whatever torch, safetensors and JSON make of a damaged file
             raise UserError(
-                f"{found}: cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}). "
-                f"Expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
+                f"{found}: cannot be loaded ({type(error).__name__}: {error}). Expected {DESCRIPTION_FILE} and "
+                f"{WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
             ) from error
 
     def reset(self, robots: Sequence[Hashable] | None = None) -> None:
@@ -104,7 +110,8 @@ class Policy:
                 # A window has one instruction: what was seen so far is looked at again with the new one.
                 images = [frame.image for frame in seen]
                 again_TD = self._encode(images, [text] * len(images))
-                seen.extend([_Frame(i, text, f) for i, f in zip(images, again_TD, strict=True)])
+                seen.clear()
+                seen.extend(_Frame(i, text, f) for i, f in zip(images, again_TD, strict=True))
             seen.append(_Frame(view, text, feature_D))
         return self._model.decode(*self._history(robots)).float().cpu().numpy()
 

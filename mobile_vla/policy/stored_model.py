@@ -52,7 +52,7 @@ def _known_class(name: object, trust: Sequence[str]) -> type[nn.Module]:
     if not isinstance(name, str) or not (_OWN_CLASS.fullmatch(name) or name in trust):
         raise UserError(
             f"names the class {name!r}, which is no backbone or head of mobile_vla, so it is not loaded. If it is "
-            "yours and you trust it, name it: Policy.load(..., trust=['package.module.Class'])."
+            "yours and you trust it, say so: Policy.load(..., trust=['package.module.Class']), or --trust."
         )
     module_name, class_name = name.rsplit(".", 1)
     found = vars(importlib.import_module(module_name)).get(class_name)

@@ -25,7 +25,7 @@ from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, build_model
 FIELD_OF_VIEW_RAD = math.radians(110)
 ASPECT = 16 / 9
 
-_SHADOW_CELL_M = 0.06
+_SHADOW_CELL_M = 0.08
 _LAMP_HALF_SIZE_M = 0.2
 _FAR_M = 100.0
 _NO_GEOM = -2  # -1 is what a ray meets that meets nothing
@@ -40,9 +40,9 @@ class CastRays:
     """
 
     geom: NDArray[np.int32]
-    depth_m: NDArray[np.float64]
-    point: NDArray[np.float64]
-    normal: NDArray[np.float64]
+    depth_m: NDArray[np.float32]
+    point: NDArray[np.float32]
+    normal: NDArray[np.float32]
 
 
 def lens_directions(image_size: int) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ class FrontCamera:
         floor = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
         self._floor = floor if floor >= 0 else _NO_GEOM
         # The row after the last geom is the sky: rays that hit nothing carry the id -1.
-        self._albedo = np.vstack([_geom_colours(self.model), scene.look.sky_rgb])
+        self._albedo = np.vstack([_geom_colours(self.model), scene.look.sky_rgb]).astype(np.float32)
         mujoco.mj_kinematics(self.model, self._data)
         self._shadow_XY = self._cast_shadows()
 
@@ -112,8 +112,12 @@ class FrontCamera:
             num_rays,
             _FAR_M,
         )
+        point = origin + directions * depth[:, None]
         return CastRays(
-            geom=geom, depth_m=depth, point=origin + directions * depth[:, None], normal=normal.reshape(num_rays, 3)
+            geom=geom,
+            depth_m=depth.astype(np.float32),
+            point=point.astype(np.float32),
+            normal=normal.astype(np.float32).reshape(num_rays, 3),
         )
 
     def _cast_shadows(self) -> NDArray[np.float32]:
@@ -135,7 +139,7 @@ class FrontCamera:
         colour = self._albedo[rays.geom]
         colour[is_floor] = floor_colour(look, rays.point[is_floor], rays.depth_m[is_floor])
 
-        to_lamp = np.array(look.light) - rays.point
+        to_lamp = np.array(look.light, np.float32) - rays.point
         lamp_distance = np.linalg.norm(to_lamp, axis=1)
         facing = np.maximum(np.einsum("pi,pi->p", rays.normal, to_lamp) / lamp_distance, 0)
         lamp_share = facing * np.minimum(look.light[2] / lamp_distance, 1)
@@ -145,9 +149,9 @@ class FrontCamera:
 
         is_sky = rays.geom < 0
         light = np.where(is_sky, 1.0, ambient + look.diffuse * lamp_share)
-        return np.clip(colour * light[:, None] * look.tint, 0, 1).astype(np.float32)
+        return np.clip(colour * light[:, None] * np.array(look.tint, np.float32), 0, 1)
 
-    def _shadow_at(self, point: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _shadow_at(self, point: NDArray[np.float32]) -> NDArray[np.float32]:
         low = np.array([self._room.back_x, -self._room.half_width])
         cell = ((point[:, :2] - low) / _SHADOW_CELL_M).astype(int)
         row, column = (np.clip(cell[:, axis], 0, self._shadow_XY.shape[axis] - 1) for axis in (0, 1))
@@ -162,21 +166,21 @@ def _geom_colours(model: mujoco.MjModel) -> NDArray[np.float32]:
     return colours
 
 
-def floor_colour(look: Look, point: NDArray[np.float64], depth_m: NDArray[np.float64]) -> NDArray[np.float64]:
+def floor_colour(look: Look, point: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the floor's colour [P, C] at world points [P, 3] seen from ``depth_m`` [P] away.
 
     The pattern fades with distance, as a lens would blur it: one ray a pixel would turn far tiles into noise.
     """
     tile = np.floor(point[:, :2] / look.floor_tile_m).astype(np.int64)
     if look.floor_pattern == "checker":
-        tone = (tile.sum(axis=1) % 2).astype(float)
+        tone = (tile.sum(axis=1) % 2).astype(np.float32)
     elif look.floor_pattern == "planks":
-        tone = (tile[:, 1] * 7919 % 97) / 96
+        tone = (tile[:, 1] * 7919 % 97).astype(np.float32) / 96
     elif look.floor_pattern == "carpet":
         thread = np.floor(point[:, :2] / 0.03).astype(np.int64)
-        tone = ((thread[:, 0] * 7919 + thread[:, 1] * 104729) % 97) / 96
+        tone = ((thread[:, 0] * 7919 + thread[:, 1] * 104729) % 97).astype(np.float32) / 96
     else:
-        tone = np.zeros(len(point))
+        tone = np.zeros(len(point), np.float32)
     mix = 0.5 + (tone - 0.5) * np.exp(-depth_m / 2.5)
-    light, dark = np.array(look.floor_rgb)
+    light, dark = np.array(look.floor_rgb, np.float32)
     return light + mix[:, None] * (dark - light)

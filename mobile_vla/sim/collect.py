@@ -20,7 +20,7 @@ from mobile_vla.sim.recording import Recording, episode_names, write_recordings
 from mobile_vla.sim.scene import Scenario, Scene, sample_scene
 from mobile_vla.streams import Stream
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raise it whenever the same settings give other bytes: it is part of every data set's folder name."""
 
 SCENARIO_SHARES: Mapping[str, Mapping[str, float]] = {

@@ -36,7 +36,7 @@ STANDING_STEPS = 2
 
 TURN_SPEED_RAD_S = 1.15
 
-Outcome = Literal["success", "collision", "wrong_target", "left", "timeout"]
+Outcome = Literal["success", "collision", "wrong_target", "left_room", "timeout"]
 
 _CHARACTERS = frozenset(string.printable)
 _BAD_NUMBERS = [int(mujoco.mjtWarning.__members__[f"mjWARN_BAD{what}"]) for what in ("QPOS", "QVEL", "QACC")]
@@ -53,7 +53,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     0.1 s, (linear_x, linear_y) in m/s, and angular_z in rad/s where the world's robot can turn, cut off at its top
     speed. Reward 1 for success, else 0. The episode ends with ``info["outcome"]``: ``success`` or ``wrong_target`` when
     the robot has stopped within 0.25 m of the place before a bottle, ``collision`` on any contact (``wrong_target`` on
-    one with the other bottle), ``left`` outside the room, ``timeout`` after ``max_steps``.
+    one with the other bottle), ``left_room`` outside it, ``timeout`` after ``max_steps``.
 
     ``reset(seed=...)`` draws a scene as the recorded episodes have them; ``reset(options={"initial_state": ...})``
     begins where an ``InitialState`` says. Registered as ``mobile_vla/Bottle-v0`` once this module is imported, which
@@ -192,7 +192,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if touched is not None:
             return "wrong_target" if touched == f"bottle_{OTHER_SIDE[scene.scenario.side]}" else "collision"
         if not (scene.room.back_x <= x <= scene.room.front_x and abs(y) <= scene.room.half_width):
-            return "left"
+            return "left_room"
         if self._num_standing >= STANDING_STEPS:
             if np.hypot(*(self.position - scene.goal())) <= STOP_TOLERANCE_M:
                 return "success"

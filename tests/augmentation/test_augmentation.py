@@ -85,7 +85,7 @@ def test_images_stay_in_range_and_absent_frames_zero(pipelines: dict[str, Pipeli
     batch = batch_of(is_float=False)
     images = pipelines[option](batch, step=step).images_BTCYX
     assert images.shape == batch.images_BTCYX.shape
-    if option != "none":
+    if option not in ("none", "mirror"):  # these move pixels at most: bytes stay bytes
         assert images.dtype == torch.float32
         assert images.min() >= 0
         assert images.max() <= 1

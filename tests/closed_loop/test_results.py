@@ -20,7 +20,7 @@ from mobile_vla.sim.expert import positions
 from mobile_vla.streams import Stream
 
 TO_GOAL = "aaaaaa" + "w" * 18
-OUTCOMES = ("success", "collision", "wrong_target", "left", "timeout")
+OUTCOMES = ("success", "collision", "wrong_target", "left_room", "timeout")
 SCENARIOS = ("1box_hori_left_core_close", "1box_hori_left_variant_far", "2box_vert_right_core_far")
 
 
@@ -41,7 +41,7 @@ def made_result(outcome: str, *, failure: str = "other", scenario: str = SCENARI
         final_error_m=0.5,
         path_length_m=3.0,
         expert_path_length_m=2.0,
-        smoothness_m_s=0.1,
+        command_change_m_s=0.1,
     )
 
 
@@ -84,12 +84,12 @@ def test_the_mean_over_scenarios_weighs_each_alike(results: list[EpisodeResult])
     metrics = suite_metrics(results)
     cells = {result.scenario.rsplit("_", 2)[0] for result in results}
     rates = {cell: fmean(r.success for r in results if r.scenario.startswith(cell)) for cell in cells}
-    assert {key for key in metrics if key.startswith(("scenario_1", "scenario_2"))} == {
-        f"scenario_{cell}/success_rate" for cell in cells
+    assert {key for key in metrics if key.startswith(("success_rate/scenario_1", "success_rate/scenario_2"))} == {
+        f"success_rate/scenario_{cell}" for cell in cells
     }
     for cell, rate in rates.items():
-        assert metrics[f"scenario_{cell}/success_rate"] == pytest.approx(rate)
-    assert metrics["scenario_mean"] == pytest.approx(fmean(rates.values()))
+        assert metrics[f"success_rate/scenario_{cell}"] == pytest.approx(rate)
+    assert metrics["success_rate/scenario_mean"] == pytest.approx(fmean(rates.values()))
 
 
 @given(results=results)
@@ -100,7 +100,7 @@ def test_the_order_of_drives_does_not_matter(results: list[EpisodeResult]) -> No
 def test_means_over_nothing_are_left_out() -> None:
     failed = suite_metrics([made_result("timeout")] * 3)
     assert not {"time_to_goal_s", "path_ratio"} & set(failed)
-    assert (failed["success_rate"], failed["success_low"], failed["scenario_mean"]) == (0, 0, 0)
+    assert (failed["success_rate"], failed["success_low"], failed["success_rate/scenario_mean"]) == (0, 0, 0)
     no_expert = suite_metrics([replace(made_result("success"), expert_path_length_m=None)])
     assert no_expert["time_to_goal_s"] == 2
     assert "path_ratio" not in no_expert
@@ -129,7 +129,7 @@ def test_a_success_is_measured() -> None:
     assert result.expert_path_length_m == pytest.approx(6)
     assert result.final_error_m == pytest.approx(np.hypot(2.1 - 18 * 0.115, 0.7 - 6 * 0.115), abs=1e-6)
     # From left to ahead it changes by sqrt(2) times the speed, to a stand by the speed, in 25 changes.
-    assert result.smoothness_m_s == pytest.approx(1.15 * (math.sqrt(2) + 1) / 25)
+    assert result.command_change_m_s == pytest.approx(1.15 * (math.sqrt(2) + 1) / 25)
 
 
 def test_a_failure_is_measured() -> None:
@@ -140,7 +140,7 @@ def test_a_failure_is_measured() -> None:
         "straight_only",
         "box_0",
     )
-    assert (result.time_to_goal_s, result.expert_path_length_m, result.smoothness_m_s) == (None, None, 0)
+    assert (result.time_to_goal_s, result.expert_path_length_m, result.command_change_m_s) == (None, None, 0)
     assert result.num_steps == 6
 
 

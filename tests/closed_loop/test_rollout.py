@@ -11,9 +11,10 @@ from made_worlds import SLIDES, YAW, write_world
 from tiny_runs import compose_config
 
 from mobile_vla.build import build_closed_loop
-from mobile_vla.closed_loop.drivers import Chance, Expert, Unread, expert_actions
+from mobile_vla.closed_loop.drivers import Chance, Expert, WithoutInstruction, expert_actions
 from mobile_vla.closed_loop.execution import Execution, FirstActions, TemporalEnsemble
 from mobile_vla.closed_loop.rollout import Drive, roll_out
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import ConfigError
 from mobile_vla.sim.collect import spread_scenarios
 from mobile_vla.sim.environment import BottleEnv
@@ -27,7 +28,8 @@ NUM_STATES = 8
 @pytest.fixture(scope="module")
 def states() -> list[InitialState]:
     suite = build_closed_loop(compose_config().closed_loop).suites["looks"]
-    return suite.states(NUM_STATES, trained=sorted(set(spread_scenarios(250)), key=str), held_out=())
+    trained = tuple(sorted(set(spread_scenarios(250)), key=str))
+    return suite.states(NUM_STATES, TaughtScenarios(image_size=16, trained=trained, held_out=()))
 
 
 class Watcher:
@@ -94,7 +96,7 @@ def test_a_drive_begins_at_the_start_and_holds_every_command(states: list[Initia
         moved = np.diff(drive.position, axis=0)
         last = -1 if drive.touched else None
         assert moved[:last] == pytest.approx(0.1 * drive.command[:last].astype(float), abs=1e-6)
-        assert drive.outcome in ("success", "collision", "wrong_target", "left", "timeout")
+        assert drive.outcome in ("success", "collision", "wrong_target", "left_room", "timeout")
 
 
 @pytest.mark.parametrize("names", [("linear_x",), ("linear_x", "angular_z")])
@@ -168,7 +170,7 @@ def test_an_unread_policy_is_told_nothing_and_shown_everything() -> None:
             return super().act(image, instruction, robots=robots)
 
     sides = [state_of(made_scene(side=side)) for side in ("left", "right")]
-    left, right = roll_out(Unread(Listener()), sides, execution=AT_ONCE, make_env=make_small_env)
+    left, right = roll_out(WithoutInstruction(Listener()), sides, execution=AT_ONCE, make_env=make_small_env)
     assert set(texts) == {""}
     num_steps = min(len(left.command), len(right.command))
     assert np.array_equal(left.position[:num_steps], right.position[:num_steps])

@@ -236,7 +236,7 @@ def test_files_hold_the_pairs_and_a_readable_number_of_columns(tmp_path: Path) -
     assert content["different_states"] == {}
     with (tmp_path / "comparison.csv").open(newline="") as file:
         names = set(next(csv.reader(file)))
-    assert {SEEN, "closed_loop/seen/scenario_mean", "closed_loop/seen/collision_rate"} <= names
+    assert {SEEN, "closed_loop/seen/success_rate/scenario_mean", "closed_loop/seen/collision_rate"} <= names
     assert not any("late_turn" in name or "1box" in name for name in names)
 
 
@@ -244,8 +244,8 @@ def test_files_hold_the_pairs_and_a_readable_number_of_columns(tmp_path: Path) -
     ("metric", "higher"),
     [
         ("closed_loop/seen/success_rate", True),
-        ("closed_loop/seen/scenario_mean", True),
-        ("closed_loop/seen/scenario_1box/success_rate", True),
+        ("closed_loop/seen/success_rate/scenario_mean", True),
+        ("closed_loop/seen/success_rate/scenario_1box", True),
         ("closed_loop/seen/collision_rate", False),
         ("closed_loop/seen/final_error_m", False),
         ("val/rmse", False),

@@ -79,8 +79,8 @@ def _closed_loop(drives: Mapping[str, Sequence[bool]], states: Mapping[str, str]
         summary |= {
             f"closed_loop/{suite}/success_rate": sum(successes) / len(successes),
             f"closed_loop/{suite}/collision_rate": 1 - sum(successes) / len(successes),
-            f"closed_loop/{suite}/scenario_1box_vert_left/success_rate": 0.5,
-            f"closed_loop/{suite}/scenario_mean": sum(successes) / len(successes),
+            f"closed_loop/{suite}/success_rate/scenario_1box_vert_left": 0.5,
+            f"closed_loop/{suite}/success_rate/scenario_mean": sum(successes) / len(successes),
             f"closed_loop/{suite}/failure/late_turn": 0.25,
             f"closed_loop/{suite}/episodes": len(successes),
             f"closed_loop/{suite}/states": states.get(suite, f"states of {suite}"),

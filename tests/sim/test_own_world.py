@@ -91,9 +91,9 @@ def test_a_robot_that_turns_needs_the_third_number_and_others_refuse_it(tmp_path
         ("a" * 5 + "w" * 20, "collision", "bottle_left"),
         ("d" * 8 + "w" * 20, "collision", "body 3"),
         ("a" * 6 + "w" * 17 + "..", "success", None),
-        ("s" * 20, "left", None),
-        ("a" * 30, "left", None),
-        ("d" * 30, "left", None),
+        ("s" * 20, "left_room", None),
+        ("a" * 30, "left_room", None),
+        ("d" * 30, "left_room", None),
         ("." * 60, "timeout", None),
     ],
 )

@@ -17,7 +17,7 @@ _FIELDS = ("boxes", "layout", "side", "placement", "distance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class TaughtScenarios:
     """The part ``world`` of a checkpoint's ``policy.json``.
 
     ``image_size`` is that of the recorded images in pixels, rows and columns alike; ``trained`` and ``held_out`` are
@@ -29,7 +29,7 @@ class World:
     held_out: tuple[Scenario, ...]
 
     @classmethod
-    def of(cls, data: OpenDataset) -> World:
+    def of(cls, data: OpenDataset) -> TaughtScenarios:
         """Read it from a data set; ``ConfigError`` where its files are not those of the embedded world."""
         parts = [[data.episodes[name] for name in names] for names in (data.split.train, data.split.unseen)]
         trained, held_out = (tuple(sorted({_scenario(e) for e in part}, key=lambda s: s.name)) for part in parts)
@@ -50,7 +50,7 @@ class World:
         }
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> World:
+    def from_description(cls, description: Mapping[str, Any]) -> TaughtScenarios:
         """Read it from a checkpoint's ``policy.json``; ``UserError`` where the policy has none."""
         world = description.get("world")
         if world is None:

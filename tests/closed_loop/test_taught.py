@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import compose_config
 
 from mobile_vla.build import build_dataset
-from mobile_vla.closed_loop.world import World
+from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.errors import ConfigError, UserError
@@ -23,7 +23,7 @@ def opened(tiny: tuple[str, ...], *overrides: str) -> OpenDataset:
 
 
 def test_scenarios_and_image_size_come_from_the_episodes(tiny: tuple[str, ...]) -> None:
-    world = World.of(opened(tiny, "dataset.unseen=[2box_vert_left]"))
+    world = TaughtScenarios.of(opened(tiny, "dataset.unseen=[2box_vert_left]"))
     assert world.image_size == 16
     assert {scenario.name for scenario in world.trained} == {"1box_hori_left_core_close", "1box_hori_right_core_medium"}
     assert [scenario.name for scenario in world.held_out] == [HELD_OUT]
@@ -31,20 +31,20 @@ def test_scenarios_and_image_size_come_from_the_episodes(tiny: tuple[str, ...]) 
 
 
 def test_nothing_held_out_is_an_empty_list(tiny: tuple[str, ...]) -> None:
-    world = World.of(opened(tiny))
+    world = TaughtScenarios.of(opened(tiny))
     assert world.held_out == ()
     assert HELD_OUT in {scenario.name for scenario in world.trained}
 
 
 def test_it_comes_back_from_json_as_it_was(tiny: tuple[str, ...]) -> None:
-    world = World.of(opened(tiny, "dataset.unseen=[2box_vert_left]"))
-    assert World.from_description({"world": json.loads(json.dumps(world.described()))}) == world
+    world = TaughtScenarios.of(opened(tiny, "dataset.unseen=[2box_vert_left]"))
+    assert TaughtScenarios.from_description({"world": json.loads(json.dumps(world.described()))}) == world
 
 
 @pytest.mark.parametrize("description", [{}, {"world": None}])
 def test_a_policy_of_another_world_is_refused(description: dict) -> None:
     with pytest.raises(UserError, match=r"not trained on recordings of the embedded world.*dataset\.world=sim"):
-        World.from_description(description)
+        TaughtScenarios.from_description(description)
 
 
 @pytest.mark.parametrize("scenario", ["1box_diagonal_left_core_close", "walk"])
@@ -57,7 +57,7 @@ def test_names_that_are_no_scenarios_of_it_are_refused(
     first.rename(folder / f"episode_20251204_101000_{scenario}.h5")
     data = opened(tiny, f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}")
     with pytest.raises(ConfigError, match=rf"{scenario}.*does not name a scenario.*dataset\.world=null"):
-        World.of(data)
+        TaughtScenarios.of(data)
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path, episodes: Path, tiny: tuple[str, ...]) -> None:
@@ -71,7 +71,7 @@ def test_images_that_are_not_square_are_refused(tmp_path: Path, episodes: Path, 
     )
     data = opened(tiny, f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}")
     with pytest.raises(ConfigError, match=r"\(16, 16, 3\), \(16, 20, 3\).*square and of one size"):
-        World.of(data)
+        TaughtScenarios.of(data)
 
 
 @pytest.mark.parametrize("name", ["", "walk", "box_hori_left_core_close", "1box_hori_left_core", "1_2_3_4_5_6"])
