@@ -44,6 +44,8 @@ class Weighted:
 class Spoiled:
     """A transform that makes the target of one row of the batch too large to square."""
 
+    takes_bytes: ClassVar[bool] = False
+
     row: int
     at_step: int
 
