@@ -170,7 +170,10 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything a run works with, built and checked; ``config`` is the resolved config as plain containers."""
+    """Everything a run works with, built and checked.
+
+    ``config`` is the resolved config as plain containers; ``closed_loop`` is None where nothing is driven.
+    """
 
     config: dict[str, Any]
     dataset: Dataset
@@ -182,7 +185,7 @@ class Run:
     model: Model
     noise: Stream
     evaluation: Evaluation
-    closed_loop: ClosedLoop
+    closed_loop: ClosedLoop | None
     logger: Logger
 
 
@@ -209,7 +212,9 @@ def build_run(cfg: DictConfig) -> Run:
     torch.use_deterministic_algorithms(True, warn_only=True)
     closed_loop = build_closed_loop(cfg.closed_loop)
     data = dataset.open()
-    if dataset.world is not None:
+    if dataset.world is None:
+        closed_loop = None
+    if closed_loop is not None:
         closed_loop.check(
             TaughtScenarios.of(data), action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n
         )
@@ -230,9 +235,10 @@ def build_run(cfg: DictConfig) -> Run:
     )
 
 
-def build_closed_loop(node: DictConfig) -> ClosedLoop:
-    """Return what is driven, and how, of one option of the group."""
-    return _instantiate(node)
+def build_closed_loop(node: DictConfig) -> ClosedLoop | None:
+    """Return what is driven, and how, of one option of the group; None for the one that drives nowhere."""
+    found = _instantiate(node)
+    return found if isinstance(found, ClosedLoop) else None
 
 
 def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, stream: Stream) -> Sampler:

@@ -19,7 +19,7 @@ from mobile_vla.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from mobile_vla.policy.policy import Policy
 
-_DRIVERS = ("policy", "no_instruction", "expert", "chance")
+_DRIVERS = ("policy", "no_instruction", "expert", "chance")  # of rollout_command, which imports torch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

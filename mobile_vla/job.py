@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
 from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
+from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.streams import Stream
@@ -136,8 +137,12 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
         result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
         folder.learn(_results(run, result, folder, mirror.url))
         if result.status == "done":
-            _probe_shortcuts(run, evidence, folder, console)
-            mirror.log_videos(_drive(run, folder, console))
+            try:
+                _probe_shortcuts(run, evidence, folder, console)
+                mirror.log_videos(_drive(run, folder, console))
+            except BaseException:
+                _log.error("training is done and kept; python run.py resume=%s measures it again", folder.path)
+                raise
         folder.write_summary(result.status)
         mirror.finish(folder.known)
     _print_end(result.status, folder.known, console)
@@ -168,7 +173,7 @@ def _train(
         show=live.show,
         noise=run.noise,
         checkpoints=folder.checkpoints,
-        description=_description(run),
+        description=_description(run).to_json(),
     )
     return train(parts, run.trainer, num_steps=run.num_steps, resume_from=resume_from)
 
@@ -191,14 +196,13 @@ def _probe_shortcuts(run: Run, evidence: Evidence, folder: RunFolder, console: C
 
 def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:
     """Let the trained policy drive where its data come from the embedded world; return the videos by name."""
-    if run.dataset.world is None or not run.closed_loop.suites:
+    if run.closed_loop is None:
         return {}
-    description = _description(run)
-    policy = Policy(run.model, description, folder=folder.path)
+    policy = Policy(run.model, _description(run), folder=folder.path)
     console.print("driving ...", style="dim")
     videos = folder.path / "videos"
     shutil.rmtree(videos, ignore_errors=True)  # of a run that ended here before it went on
-    driven = run.closed_loop.measure(lambda _: policy, TaughtScenarios.from_description(description), videos)
+    driven = run.closed_loop.measure(lambda _: policy, TaughtScenarios.of(run.data), videos)
     write_results(driven.results, folder.path / RESULTS_FILE)
     folder.learn({**driven.metrics, "closed_loop/videos": str(videos) if driven.videos else None})
     print_suites(driven.metrics, console)
@@ -246,17 +250,18 @@ def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _description(run: Run) -> dict[str, Any]:
-    """Return what inference needs beside the weights."""
-    return {
-        "model": run.config["model"],
-        "action_names": list(run.data.action_names),
-        "window_size": run.dataset.window_size,
-        "fwd_pred_next_n": run.dataset.fwd_pred_next_n,
-        "padding": run.dataset.padding,
-        "image": asdict(run.data.image),
-        "world": None if run.dataset.world is None else TaughtScenarios.of(run.data).described(),
-    }
+def _description(run: Run) -> PolicyDescription:
+    train = [run.data.episodes[name] for name in run.data.split.train]
+    return PolicyDescription(
+        model=run.config["model"],
+        action_names=run.data.action_names,
+        window_size=run.dataset.window_size,
+        fwd_pred_next_n=run.dataset.fwd_pred_next_n,
+        padding=run.dataset.padding,
+        image=run.data.image,
+        instructions=tuple(sorted({episode.instruction for episode in train})[:MAX_INSTRUCTIONS]),
+        world=None if run.dataset.world is None else TaughtScenarios.of(run.data).described(),
+    )
 
 
 def _announce(
@@ -270,13 +275,10 @@ def _announce(
         f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights",
         soft_wrap=True,
     )
-    suites = ", ".join(run.closed_loop.suites) if run.dataset.world else ""
-    console.print(
-        f"closed loop: {run.closed_loop.episodes} drives in each of {suites}"
-        if suites
-        else "closed loop: nothing is driven (dataset.world names no world, or closed_loop no suite)",
-        soft_wrap=True,
-    )
+    drives = "nothing is driven (dataset.world is null, or closed_loop=none)"
+    if run.closed_loop is not None:
+        drives = f"{run.closed_loop.episodes} drives in each of {', '.join(run.closed_loop.suites)}"
+    console.print(f"closed loop: {drives}", soft_wrap=True)
     warnings = [*run.data.warnings, *evidence.warnings()]
     if reason := run.sampler.no_effect_reason():
         warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")

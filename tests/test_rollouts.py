@@ -125,6 +125,27 @@ def test_a_stopped_run_is_not_driven_and_drives_when_it_is_done(ran: Ran, stores
     assert results_of(resumed.folder) == results_of(ran.folder)
 
 
+def test_driving_may_change_where_a_run_goes_on(stores: Path, tmp_path: Path) -> None:
+    done = run_in(tmp_path / "run", *sim_overrides(stores), "closed_loop.videos=0")
+    again = run_in(done.folder, f"resume={done.folder}", "closed_loop.episodes=2", "closed_loop.videos=0")
+    assert again.exit_code == 0, again.message
+    assert len(results_of(again.folder)) == 4 * 2
+    assert again.summary["val/rmse"] == done.summary["val/rmse"]
+
+
+def test_a_suite_without_room_is_refused_before_training(stores: Path, tmp_path: Path) -> None:
+    narrow = "{_target_: mobile_vla.sim.scene.Placement, box_x_m: [0.2, 0.2], box_shift_m: [0, 0], box_gap_m: [0, 0],"
+    narrow += " bottle_y_m: [0.6, 0.7], bottle_jitter_m: [0, 0]}"
+    suite = (
+        "+closed_loop.suites.seen.changed.placement=[narrow]",
+        f"+closed_loop.suites.seen.placements.narrow={narrow}",
+    )
+    refused = run_in(tmp_path / "run", *sim_overrides(stores), *suite)
+    assert refused.exit_code == 1
+    assert "no scene with room to stand before both bottles" in refused.message
+    assert refused.summary["steps"] == 0
+
+
 def test_data_of_another_world_are_refused(tiny: tuple[str, ...], tmp_path: Path) -> None:
     refused = run_in(
         tmp_path / "run", *tiny, "dataset.world=sim", "dataset.grammars.boxes=x", "dataset.grammars.bare=.*"

@@ -55,11 +55,11 @@ class Mirror:
         chosen_B = torch.from_numpy(chosen).to(batch.images_BTCYX.device)
         signs = [-1.0 if name in MIRRORED_ACTIONS else 1.0 for name in self.action_names]
         signs_A = torch.tensor(signs, device=batch.actions_BTKA.device)
+        images_BTCYX = batch.images_BTCYX.clone()
+        images_BTCYX[chosen_B] = images_BTCYX[chosen_B].flip(-1)
         return replace(
             batch,
-            images_BTCYX=torch.where(
-                chosen_B[:, None, None, None, None], batch.images_BTCYX.flip(-1), batch.images_BTCYX
-            ),
+            images_BTCYX=images_BTCYX,
             actions_BTKA=torch.where(chosen_B[:, None, None, None], batch.actions_BTKA * signs_A, batch.actions_BTKA),
             instruction=_mirror_chosen(batch.instruction, chosen),
             scenario=_mirror_chosen(batch.scenario, chosen),

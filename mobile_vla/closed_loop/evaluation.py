@@ -36,6 +36,11 @@ class Driven:
     videos: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class NothingDriven:
+    """The choice to drive nowhere."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClosedLoop:
     """Which suites are driven and how; see conf/closed_loop/default.yaml for each option."""

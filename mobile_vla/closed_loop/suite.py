@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -19,8 +19,6 @@ from mobile_vla.sim.look import RECORDED_LOOKS, LookRanges
 from mobile_vla.sim.mjcf import load_world
 from mobile_vla.sim.scene import BOTTLE_X_M, BOX_HALF_SIZE_M, PLACEMENTS, SIDES, Placement, Scenario, sample_scene
 from mobile_vla.streams import Stream
-
-FIELDS = tuple(field.name for field in fields(Scenario))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +42,6 @@ class Suite:
     def __post_init__(self) -> None:
         if self.mjcf is not None:
             load_world(self.mjcf)  # what is wrong with it is to be known before anything is trained
-        known = {
-            "num_boxes": None,
-            "layout": BOX_HALF_SIZE_M.keys(),
-            "side": set(SIDES),
-            "placement": PLACEMENTS.keys() | self.placements.keys(),
-            "distance": BOTTLE_X_M.keys() | self.distances_m.keys(),
-        }
         if odd := [name for name in (*self.placements, *self.distances_m) if not name.isalnum()]:
             raise ConfigError(f"suite: {odd[0]!r} names a placement or distance; expected letters and digits alone")
         if self.mjcf is not None and (self.placements or self.distances_m or set(self.changed) - {"side"}):
@@ -58,21 +49,24 @@ class Suite:
                 f"suite: mjcf={self.mjcf} says where everything stands, so placements, distances_m and changed fields "
                 "other than side have no effect; leave them out"
             )
+        self._check_changed()
+
+    def _check_changed(self) -> None:
+        known: dict[str, Collection[str | int]] = {
+            "num_boxes": range(1, 10),
+            "layout": BOX_HALF_SIZE_M.keys(),
+            "side": SIDES,
+            "placement": PLACEMENTS.keys() | self.placements.keys(),
+            "distance": BOTTLE_X_M.keys() | self.distances_m.keys(),
+        }
         for field, values in self.changed.items():
             if field not in known:
-                raise ConfigError(f"suite: changed.{field}: no such field; expected one of {', '.join(FIELDS)}")
-            if not values:
-                raise ConfigError(f"suite: changed.{field}: no value; expected one or more")
-            allowed = known[field]
-            for value in values:
-                if allowed is None:
-                    if not isinstance(value, int) or value < 1:
-                        raise ConfigError(f"suite: changed.{field}: {value!r}; expected an integer of 1 or more")
-                elif value not in allowed:
-                    raise ConfigError(
-                        f"suite: changed.{field}: {value!r}; expected one of {', '.join(sorted(allowed))}, or one "
-                        "that placements or distances_m add"
-                    )
+                raise ConfigError(f"suite: changed.{field}: no such field; expected one of {', '.join(known)}")
+            if not values or any(value not in known[field] for value in values):
+                raise ConfigError(
+                    f"suite: changed.{field}: {list(values)}; expected one or more of "
+                    f"{', '.join(map(str, sorted(known[field])))} (placements and distances_m add new ones)"
+                )
 
     def states(self, count: int, taught: TaughtScenarios) -> list[InitialState]:
         """Return the first ``count`` initial states, every scenario in turn as often as any other.

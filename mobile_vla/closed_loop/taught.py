@@ -9,7 +9,7 @@ from typing import Any
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.schema import Episode
-from mobile_vla.sim.collect import ALL_SCENARIOS
+from mobile_vla.sim.scenarios import ALL_SCENARIOS
 from mobile_vla.sim.scene import Scenario
 
 _FIELDS = ("boxes", "layout", "side", "placement", "distance")
@@ -50,19 +50,21 @@ class TaughtScenarios:
         }
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> TaughtScenarios:
-        """Read it from a checkpoint's ``policy.json``; ``UserError`` where the policy has none."""
-        world = description.get("world")
+    def from_description(cls, world: Mapping[str, Any] | None) -> TaughtScenarios:
+        """Read what ``described`` returned back from a checkpoint; ``UserError`` where there is none."""
         if world is None:
             raise UserError(
                 "this policy was not trained on recordings of the embedded world (dataset.world=null), so there is no "
                 "world to drive it in. If they are, train with dataset.world=sim."
             )
-        return cls(
-            image_size=world["image_size"],
-            trained=_parse(world["trained"]),
-            held_out=_parse(world["held_out"]),
-        )
+        try:
+            return cls(
+                image_size=int(world["image_size"]),
+                trained=_parse(world["trained"]),
+                held_out=_parse(world["held_out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the policy's world is {world}; expected image_size, trained and held_out") from error
 
 
 def _parse(names: Sequence[str]) -> tuple[Scenario, ...]:

@@ -11,15 +11,17 @@ from mobile_vla.compare.direction import best_first, is_better
 from mobile_vla.compare.number_format import ShareFormat, listed
 
 
-def rank_sentences(comparison: Comparison) -> str:
-    """Compare the order by the primary metric with that by success in seen, or in the first suite there is.
+def rank_sentences(comparison: Comparison) -> list[str]:
+    """Compare the order by the primary metric with that by success, one entry a suite.
 
-    Empty where fewer than two samplers drove, or all equally well. A suite whose runs met different initial states has
-    no order. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
+    A suite whose runs met different initial states has no order, nor has one that fewer than two samplers drove, or all
+    equally well. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
     """
-    suite = next((suite for suite in comparison.suites if suite not in comparison.different_states), None)
-    if suite is None:
-        return ""
+    suites = [suite for suite in comparison.suites if suite not in comparison.different_states]
+    return [sentence for suite in suites if (sentence := _rank_sentence(comparison, suite))]
+
+
+def _rank_sentence(comparison: Comparison, suite: str) -> str:
     success = success_key(suite)
     rows = [row for row in comparison.ranked if row.metrics[success].values]
     if not any(_leads(one, other, success) for one, other in permutations(rows, 2)):

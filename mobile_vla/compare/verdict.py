@@ -15,11 +15,11 @@ PAST_BEST = 0.02
 def verdict(comparison: Comparison) -> list[str]:
     """Say the effects against the baseline, whether success ranks as errors do, then what limits the answer.
 
-    One paragraph each: effects, ranks, the lookup table, who is past the best, too few seeds; those that apply.
+    One paragraph each: effects, ranks by suite, the lookup table, who is past the best, too few seeds.
     """
     paragraphs = [
         _effects(comparison),
-        rank_sentences(comparison),
+        *rank_sentences(comparison),
         _lookup(comparison),
         _past_best(comparison),
         _indicative(comparison),

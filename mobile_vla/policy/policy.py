@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from mobile_vla.data.frames import ImageOptions, prepare_image
+from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
+from mobile_vla.policy.description import DESCRIPTION_FILE, WEIGHTS_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.stored_model import build_stored_model
-
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "policy.json"
 
 
 class _Frame(NamedTuple):
@@ -37,17 +34,14 @@ class Policy:
     it was loaded from. One thread at a time may use it.
     """
 
-    def __init__(self, model: Model, description: Mapping[str, Any], *, folder: Path) -> None:
+    def __init__(self, model: Model, description: PolicyDescription, *, folder: Path) -> None:
         self.folder = folder
-        self.description = dict(description)
-        self.action_names: tuple[str, ...] = tuple(description["action_names"])
-        self.window_size: int = description["window_size"]
-        self.fwd_pred_next_n: int = description["fwd_pred_next_n"]
-        self.image = ImageOptions(**{**description["image"], "size": tuple(description["image"]["size"])})
+        self.description = description
+        self.action_names: tuple[str, ...] = description.action_names
+        self.fwd_pred_next_n = description.fwd_pred_next_n
         self._model = model.eval()
-        self._starts_before_episode = description["padding"] == "both"
         self._device = model.normalizer.mean_A.device
-        self._seen: dict[Hashable, deque[_Frame]] = defaultdict(lambda: deque(maxlen=self.window_size))
+        self._seen: dict[Hashable, deque[_Frame]] = defaultdict(lambda: deque(maxlen=description.window_size))
 
     @classmethod
     def load(
@@ -65,7 +59,7 @@ class Policy:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device={device}: not usable here; expected cpu, or cuda where there is one") from error
         try:
-            description = json.loads((found / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            description = PolicyDescription.parse((found / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             model = build_stored_model(description, trust=trust)
             model.load_state_dict(load_file(found / WEIGHTS_FILE))
             return cls(model.to(where), description, folder=Path(folder))
@@ -102,7 +96,7 @@ class Policy:
         robots = range(len(instruction)) if robots is None else robots
         _check_input(image, instruction, robots)
         # A copy: a camera's buffer is often used again for its next image.
-        views = [np.array(prepare_image(view, self.image)) for view in image]
+        views = [np.array(prepare_image(view, self.description.image)) for view in image]
         features_BD = self._encode(views, instruction)
         for robot, view, text, feature_D in zip(robots, views, instruction, features_BD, strict=True):
             seen = self._seen[robot]
@@ -125,14 +119,16 @@ class Policy:
 
         Missing frames stand before the first where windows were padded there, else after the last.
         """
-        history_BT = torch.zeros(len(robots), self.window_size, dtype=torch.bool)
+        window_size = self.description.window_size
+        starts_before_episode = self.description.padding == "both"
+        history_BT = torch.zeros(len(robots), window_size, dtype=torch.bool)
         rows = []
         for row, robot in enumerate(robots):
             features = [frame.feature_D for frame in self._seen[robot]]
-            missing = [torch.zeros_like(features[0])] * (self.window_size - len(features))
-            first = len(missing) if self._starts_before_episode else 0
+            missing = [torch.zeros_like(features[0])] * (window_size - len(features))
+            first = len(missing) if starts_before_episode else 0
             history_BT[row, first : first + len(features)] = True
-            rows.append(torch.stack([*missing, *features] if self._starts_before_episode else [*features, *missing]))
+            rows.append(torch.stack([*missing, *features] if starts_before_episode else [*features, *missing]))
         return torch.stack(rows), history_BT.to(self._device)
 
 

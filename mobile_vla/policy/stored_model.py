@@ -12,24 +12,25 @@ import numpy as np
 from torch import nn
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.normalizer import Normalizer
 
 _OWN_CLASS = re.compile(r"mobile_vla\.policy\.(model|backbones\.\w+|heads\.\w+)\.\w+")
 
 
-def build_stored_model(description: Mapping[str, Any], *, trust: Sequence[str] = ()) -> Model:
+def build_stored_model(description: PolicyDescription, *, trust: Sequence[str] = ()) -> Model:
     """Return the untrained model of a checkpoint's ``policy.json``; its weights, the normaliser's too, come after.
 
     Only classes that this package defines for models, or that ``trust`` names in full, are ever imported or called.
     Raises ``UserError`` that names any other.
     """
-    num_actions = len(description["action_names"])
+    num_actions = len(description.action_names)
     model = _build(
-        description["model"],
+        description.model,
         trust,
         normalizer=Normalizer(mean_A=np.zeros(num_actions), std_A=np.ones(num_actions)),
-        fwd_pred_next_n=description["fwd_pred_next_n"],
+        fwd_pred_next_n=description.fwd_pred_next_n,
         num_actions=num_actions,
     )
     if not isinstance(model, Model):

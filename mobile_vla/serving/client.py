@@ -14,9 +14,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 from websockets.sync.client import ClientConnection, connect
 
 from mobile_vla.errors import UserError
-from mobile_vla.serving.messages import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, SERVER_NAME, pack, summarise_ms, unpack
+from mobile_vla.serving.messages import (
+    MAX_MESSAGE_BYTES,
+    NUM_LATENCIES,
+    PROTOCOL_VERSION,
+    SERVER_NAME,
+    pack,
+    summarise_ms,
+    unpack,
+)
 
-_NUM_LATENCIES = 1000
 _CLOSE_TIMEOUT_S = 1.0
 _WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
 
@@ -29,9 +36,9 @@ class PolicyClient:
     """One robot's line to a policy server; use it in a ``with`` block and from one thread.
 
     ``metadata`` holds the server's ``action_names``, ``action_units``, ``window_size``, ``fwd_pred_next_n``, ``image``
-    (size, resize and channel order of the training images) and ``max_message_bytes``. ``server_timing`` is what the
-    newest answer took on the server, in ms. ``timeout_s`` bounds connecting and each answer. Raises ``UserError``
-    where no policy server of this protocol answers at ``url``.
+    (size, resize and channel order of the training images), ``instructions`` the policy was taught, and
+    ``max_message_bytes``. ``server_timing`` is what the newest answer took on the server, in ms. ``timeout_s`` bounds
+    connecting and each answer. Raises ``UserError`` where no policy server of this protocol answers at ``url``.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
@@ -39,7 +46,7 @@ class PolicyClient:
         self.server_timing: dict[str, float] = {}
         self._timeout_s = timeout_s
         self._begins_episode = False
-        self._latencies_ms: deque[float] = deque(maxlen=_NUM_LATENCIES)
+        self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
         self._line = ExitStack()
         self._connection = _connect(self._line, url, timeout_s)
         try:
@@ -70,8 +77,9 @@ class PolicyClient:
         ``image`` has the channel order of the training files and any size; ``reset`` begins an episode with it. Raises
         ``RemoteError`` where the server refuses, and ``UserError`` where no answer comes: then open a new client.
         """
-        begins = reset or self._begins_episode
-        message = pack({"image": image, "instruction": instruction, "reset": begins})
+        if reset:
+            self.reset()  # until an image was accepted
+        message = pack({"image": image, "instruction": instruction, "reset": self._begins_episode})
         limit = self.metadata["max_message_bytes"]
         if len(message) > limit:
             size = self.metadata["image"]["size"]

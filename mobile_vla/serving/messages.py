@@ -1,7 +1,8 @@
 """Turn what robot and policy server tell each other into bytes and back.
 
 Messages are msgpack; numpy arrays and scalars travel as openpi's ``msgpack_numpy`` writes them (maps with the byte keys
-``__ndarray__`` or ``__npgeneric__``), so its clients can talk to this server. Only numbers pass, never pickled objects.
+``__ndarray__`` or ``__npgeneric__``). Only numbers pass, never pickled objects. Errors are answers with the key
+``error``, where openpi sends a text and hangs up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ PROTOCOL_VERSION = 1
 
 MAX_MESSAGE_BYTES = 8 * 2**20
 """Admits one uncompressed 1920 x 1080 image (6.2 MB) with its instruction."""
+
+NUM_LATENCIES = 1000
+"""Latency figures are those of the newest so many answers."""
 
 _NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _NUMBERS_IN_WORDS = "booleans, integers of up to 8 bytes or floats of 2, 4 or 8"

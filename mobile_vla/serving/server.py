@@ -8,7 +8,8 @@ import logging
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict
 from http import HTTPStatus
 from time import perf_counter
 from types import TracebackType
@@ -22,9 +23,11 @@ from websockets.sync.server import Server, ServerConnection
 from websockets.sync.server import serve as listen
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.schema import ACTION_UNITS
 from mobile_vla.serving.messages import (
     MAX_MESSAGE_BYTES,
+    NUM_LATENCIES,
     PROTOCOL_VERSION,
     SERVER_NAME,
     Observation,
@@ -34,9 +37,6 @@ from mobile_vla.serving.messages import (
 )
 
 HEALTH_PATH = "/healthz"
-
-NUM_LATENCIES = 1000
-"""Latency figures are those of the newest so many answers."""
 
 _CLOSE_TIMEOUT_S = 2.0
 
@@ -49,7 +49,7 @@ class ServedPolicy(Protocol):
     """What the server needs of ``mobile_vla.Policy``; see there."""
 
     @property
-    def description(self) -> Mapping[str, Any]: ...
+    def description(self) -> PolicyDescription: ...
 
     def act(self, image: NDArray[np.uint8], instruction: str, *, robots: Sequence[Hashable]) -> NDArray[np.float32]: ...
 
@@ -80,15 +80,15 @@ class PolicyServer:
 
     A robot is sent the metadata when it connects. Each of its messages (``messages.Observation``) is then answered by
     ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
-    robots and in the policy), or by ``error``, a text; a refused message leaves the history as it was. A connection's
-    history of frames begins and ends with it. ``port`` 0 takes any free one.
+    robots and in the policy), or by ``error``, a text; a message that is refused as malformed leaves the history
+    as it was. A connection's history of frames begins and ends with it. ``port`` 0 takes any free one.
     """
 
     def __init__(self, policy: ServedPolicy, *, host: str, port: int) -> None:
         self._policy = policy
         self._policy_lock = threading.Lock()
         self._host, self._port = host, port
-        self._action_names = list(policy.description["action_names"])
+        self._action_names = list(policy.description.action_names)
         self._metadata = pack(_public_facts(policy.description))
         self._numbers = itertools.count()
         self._figures = _Figures()
@@ -229,16 +229,17 @@ class _Figures:
             }
 
 
-def _public_facts(description: Mapping[str, Any]) -> dict[str, Any]:
-    names = list(description["action_names"])
+def _public_facts(description: PolicyDescription) -> dict[str, Any]:
+    names = list(description.action_names)
     return {
         "server": SERVER_NAME,
         "protocol": PROTOCOL_VERSION,
         "action_names": names,
         "action_units": [ACTION_UNITS[name] for name in names],
-        "window_size": description["window_size"],
-        "fwd_pred_next_n": description["fwd_pred_next_n"],
-        "image": dict(description["image"]),
+        "window_size": description.window_size,
+        "fwd_pred_next_n": description.fwd_pred_next_n,
+        "image": asdict(description.image),
+        "instructions": list(description.instructions),
         "max_message_bytes": MAX_MESSAGE_BYTES,
     }
 

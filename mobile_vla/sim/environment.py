@@ -17,16 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.sim.camera import FrontCamera
-from mobile_vla.sim.collect import sample_scenario
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.mjcf import load_world
+from mobile_vla.sim.scenarios import sample_scenario
 from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_SPEED_M_S, STEP_S, STOP_TOLERANCE_M, sample_scene
 from mobile_vla.sim.world import ROBOT_BODY, ROBOT_JOINTS, build_model
 from mobile_vla.streams import Stream
 
 MAX_STEPS = 60
-"""An episode's time limit, 6 s; the slowest recorded drive took 3.5 s."""
+"""An episode's time limit, 6 s: what a recorded drive may take at most."""
 
 STANDING_SPEED_M_S = 0.25
 """A robot slower than this stands. Keyboard drivers stop dead; a policy that regresses their actions creeps."""
@@ -99,6 +99,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise UserError(f"reset options {', '.join(sorted(unknown))}: unknown; expected initial_state alone")
         given = (options or {}).get("initial_state")
         self.state = self._draw_state() if given is None else given
+        self.num_steps = 0
         scene = self.state.scene
         self._model = self._world.model if self._world is not None else build_model(scene)
         self._data = mujoco.MjData(self._model)
@@ -111,8 +112,8 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         start = np.array(scene.start) - self.position
         self._data.qpos[self._places[:2]] += start
         mujoco.mj_forward(self._model, self._data)
+        self._require_finite()
         self._num_substeps = round(STEP_S / self._model.opt.timestep)
-        self.num_steps = 0
         self._num_standing = 0
         return self._observe(), self._info(None, None)
 
@@ -161,18 +162,22 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             place = self._data.qpos[self._places] + command * self._model.opt.timestep
             self._data.qvel[self._dofs] = command
             mujoco.mj_step(self._model, self._data)
-            if self._data.warning.number[_BAD_NUMBERS].any() or not np.isfinite(self._data.qpos).all():
-                raise BrokenWorldError(
-                    f"the world of {self.state.scene.scenario.name} broke in step {self.num_steps}: a position, speed "
-                    "or acceleration is not finite or beyond all bounds. Look at the masses, joints and time step of "
-                    "the MJCF file."
-                )
+            self._require_finite()
             if (touched := self._touched()) is not None:
                 break
             # Neither damping nor friction with the ground slows wheels that follow a command.
             self._data.qpos[self._places] = place
         mujoco.mj_kinematics(self._model, self._data)
         return touched
+
+    def _require_finite(self) -> None:
+        if self._data.warning.number[_BAD_NUMBERS].any() or not np.isfinite(self._data.qpos).all():
+            where = self.state.scene.scenario.name if self._world is None else self._world.path
+            raise BrokenWorldError(
+                f"{where}: after {self.num_steps} steps a position, speed or acceleration is not finite or beyond all "
+                f"bounds (positions {self._data.qpos}). Look at the initial state, and in a world of your own at the "
+                "masses, joints and time step."
+            )
 
     def _touched(self) -> str | None:
         """Return the name of a body in contact with the robot; the ground is none."""

@@ -38,7 +38,8 @@ class OwnWorld:
     """A compiled MJCF world: bodies ``robot``, ``bottle_left``, ``bottle_right``, site ``front_camera`` on the robot.
 
     The robot slides on joints ``robot_x`` and ``robot_y`` along the world's axes and turns on ``robot_yaw`` where it
-    has one. Every other geom that is no plane is an obstacle. A geom named ``floor`` gets the look's pattern.
+    has one. The place to stop before a bottle lies towards -x of it. Every other geom that can touch and is no plane is
+    an obstacle. A geom named ``floor`` gets the look's pattern.
     """
 
     path: Path
@@ -131,7 +132,8 @@ def _problems(model: mujoco.MjModel) -> list[str]:
     mujoco.mj_kinematics(model, data)
     # Not "beyond": what is no number is neither within nor beyond.
     is_within = (np.abs(data.geom_xpos) + model.geom_rbound[:, None] <= _FARTHEST_M).all(axis=1)
-    if outside := [model.body(model.geom_bodyid[geom]).name for geom in np.flatnonzero(~is_within)]:
+    bodies = [int(model.geom_bodyid[geom]) for geom in np.flatnonzero(~is_within)]
+    if outside := [model.body(body).name or f"body {body}" for body in bodies]:
         problems.append(f"a geom of {', '.join(map(repr, outside))} must lie within {_FARTHEST_M:g} m of the origin")
     return problems
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.description import DESCRIPTION_FILE, WEIGHTS_FILE
 
 
 def save_checkpoint(
@@ -35,13 +36,11 @@ def save_checkpoint(
     temporary, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / "model.safetensors"
-    )
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS_FILE)
     save_file(_flatten_optimizer(optimizer), temporary / "optimizer.safetensors")
     save_numpy({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / "arrays.safetensors")
     (temporary / "training.json").write_text(json.dumps(values, indent=1) + "\n")
-    (temporary / "policy.json").write_text(json.dumps(description, indent=1) + "\n")
+    (temporary / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
@@ -52,8 +51,8 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Load policy and optimiser in place and return (arrays, values) as they were saved."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    """Load model and optimiser in place and return (arrays, values) as they were saved."""
+    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in load_file(folder / "optimizer.safetensors").items():

@@ -16,11 +16,11 @@ from mobile_vla.closed_loop.execution import Execution, FirstActions, TemporalEn
 from mobile_vla.closed_loop.rollout import Drive, roll_out
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import ConfigError
-from mobile_vla.sim.collect import spread_scenarios
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.expert import positions
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.mjcf import load_world
+from mobile_vla.sim.scenarios import spread_scenarios
 
 NUM_STATES = 8
 

@@ -18,9 +18,10 @@ from mobile_vla.closed_loop.rollout import roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import ConfigError, UserError
-from mobile_vla.sim.collect import record, spread_scenarios
+from mobile_vla.sim.collect import record
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.sim.scenarios import spread_scenarios
 from mobile_vla.sim.scene import BOTTLE_X_M, PLACEMENTS, Scenario, Scene
 from mobile_vla.streams import Stream
 
@@ -194,13 +195,16 @@ def test_the_digest_changes_with_any_change() -> None:
     ("changed", "message"),
     [
         ({"colour": ["red"]}, "colour: no such field; expected one of num_boxes, layout, side, placement, distance"),
-        ({"layout": ["diagonal"]}, "layout: 'diagonal'; expected one of hori, vert"),
-        ({"side": ["middle"]}, "side: 'middle'; expected one of left, right"),
-        ({"placement": ["wider"]}, "placement: 'wider'; expected one of core, variant, or one that placements"),
-        ({"distance": ["beyond"]}, "distance: 'beyond'; expected one of close, far, medium"),
-        ({"num_boxes": ["two"]}, "num_boxes: 'two'"),
-        ({"num_boxes": ["2"]}, "num_boxes: '2'"),
-        ({"num_boxes": [0]}, "num_boxes: 0"),
+        ({"layout": ["diagonal"]}, r"layout: \['diagonal'\]; expected one or more of hori, vert"),
+        ({"side": ["middle"]}, r"side: \['middle'\]; expected one or more of left, right"),
+        (
+            {"placement": ["wider"]},
+            r"placement: \['wider'\]; expected one or more of core, variant \(placements",
+        ),
+        ({"distance": ["beyond"]}, r"distance: \['beyond'\]; expected one or more of close, far, medium"),
+        ({"num_boxes": ["two"]}, r"num_boxes: \['two'\]"),
+        ({"num_boxes": ["2"]}, r"num_boxes: \['2'\]"),
+        ({"num_boxes": [0]}, r"num_boxes: \[0\]"),
         ({"side": []}, "side"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_difference_of_ranks_is_said_exactly_where_there_is_one(figures: list[
     with TemporaryDirectory() as folder:
         samplers = {name: [(a / 10, b / 4)] for name, (a, b) in zip(FIVE, figures, strict=False)}
         write_samplers(Path(folder), samplers)
-        sentence = rank_sentences(compare_runs(load_runs(Path(folder))))
+        sentence = " ".join(rank_sentences(compare_runs(load_runs(Path(folder)))))
     pairs = list(permutations(figures, 2))
     is_contradicted = any(a < c and b < d for (a, b), (c, d) in pairs)
     assert ("differently" in sentence or "is first of" in sentence) == is_contradicted

@@ -31,6 +31,14 @@ def test_seed_budget_logging_and_folder_names_do_not_make_a_label(tmp_path: Path
     assert labels(tmp_path) == ["stratified"]
 
 
+def test_how_a_policy_is_measured_makes_no_label_and_how_it_acts_does(tmp_path: Path) -> None:
+    suites = {"closed_loop": "default", "closed_loop/suite@closed_loop.suites.seen": "seen"}
+    write_run(tmp_path, "shuffled", 0, choices=suites, overrides=["closed_loop.episodes=50", "evaluation.shortcuts=no"])
+    write_run(tmp_path, "shuffled", 1, choices={"closed_loop": "none"})
+    write_run(tmp_path, "shuffled", 2, choices={"closed_loop/execution": "temporal_ensemble"})
+    assert labels(tmp_path) == ["shuffled", "shuffled, closed_loop/execution=temporal_ensemble"]
+
+
 def test_options_of_the_sampler_appear_where_they_differ(tmp_path: Path) -> None:
     for tau in ("1", "4"):
         write_run(tmp_path, "stratified", 0, overrides=[f"sampler.tau={tau}", "sampler.seed_pool=9"])

@@ -74,8 +74,8 @@ def test_recorded_episodes_give_what_training_predicts_for_the_same_windows(
             for row in np.flatnonzero(windows.episode == number):
                 start = int(windows.start[row])
                 # Where windows begin with the episode, its first frames are predicted from inside the first window.
-                first = 0 if start == 0 and run.dataset.padding != "both" else policy.window_size - 1
-                for position in range(first, policy.window_size):
+                first = 0 if start == 0 and run.dataset.padding != "both" else policy.description.window_size - 1
+                for position in range(first, policy.description.window_size):
                     np.testing.assert_allclose(said[start + position], predicted_BTKA[row, position], atol=1e-5)
                     num_compared += 1
     assert num_compared > 90
@@ -263,6 +263,31 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def described_as(key: str, value: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "policy.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return damage
+
+
+WRONG_VALUES = {
+    "padding": "left",
+    "window_size": 0,
+    "image": {"size": [4, 4], "resize": "cubic"},
+    "action_names": ["x"],
+}
+
+
+@pytest.mark.parametrize("key", WRONG_VALUES)
+def test_a_value_that_no_training_could_write_is_named(key: str, run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    described_as(key, WRONG_VALUES[key])(folder)
+    with pytest.raises(UserError, match=rf"policy\.json cannot be read: {key}"):
+        Policy.load(folder)
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "weights cut": lambda folder: cut(folder / "model.safetensors"),
     "weights missing": lambda folder: (folder / "model.safetensors").unlink(),
@@ -277,7 +302,7 @@ def test_a_damaged_checkpoint_is_named(damage: str, run_folder: Path, tmp_path: 
     folder = tmp_path / "checkpoint"
     shutil.copytree(run_folder / "checkpoints" / "last", folder)
     DAMAGES[damage](folder)
-    with pytest.raises(UserError, match="cannot be loaded") as refused:
+    with pytest.raises(UserError, match=r"cannot be (loaded|read)") as refused:
         Policy.load(folder)
     assert str(folder) in str(refused.value)
 

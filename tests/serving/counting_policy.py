@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-DESCRIPTION: dict[str, Any] = {
-    "model": {"_target_": "somewhere.Secret"},
-    "action_names": ["linear_x", "angular_z"],
-    "window_size": 8,
-    "fwd_pred_next_n": 3,
-    "padding": "both",
-    "image": {"size": [16, 16], "resize": "direct", "channel_order": "rgb"},
-}
+from mobile_vla.data.frames import ImageOptions
+from mobile_vla.policy.description import PolicyDescription
+
+DESCRIPTION = PolicyDescription(
+    model={"_target_": "somewhere.Secret"},
+    action_names=("linear_x", "angular_z"),
+    window_size=8,
+    fwd_pred_next_n=3,
+    padding="both",
+    image=ImageOptions(size=(16, 16), resize="direct", channel_order="rgb"),
+    instructions=("go",),
+    world=None,
+)
 
 
 def made_image(value: int, *, rows: int = 4, columns: int = 6) -> NDArray[np.uint8]:

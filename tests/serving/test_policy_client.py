@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
-from counting_policy import CountingPolicy, made_image
+from counting_policy import CountingPolicy, expected_actions, made_image
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as listen
 
@@ -148,3 +148,11 @@ def test_the_servers_words_arrive() -> None:
             client.act(made_image(1) / 255, "go")
         with pytest.raises(UserError, match="a object cannot be sent"):
             client.act(object(), "go")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_episode_that_was_to_begin_with_a_refused_image_begins_with_the_next() -> None:
+    with PolicyServer(CountingPolicy(), host="127.0.0.1", port=0) as server, PolicyClient(server.url) as client:
+        client.act(made_image(1), "go")
+        with pytest.raises(RemoteError):
+            client.act(made_image(2).astype(float), "go", reset=True)  # pyright: ignore[reportArgumentType]
+        np.testing.assert_array_equal(client.act(made_image(3), "go"), expected_actions([3], "go"))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting_policy import DESCRIPTION, CountingPolicy, expected_actions, made_image
+from counting_policy import CountingPolicy, expected_actions, made_image
 from made_batches import NUM_HISTORY, NUM_PREDICTED, make_model
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -65,7 +65,8 @@ def test_the_metadata_says_what_a_robot_needs_and_no_more(server: PolicyServer) 
             "action_units": ["m/s", "rad/s"],
             "window_size": 8,
             "fwd_pred_next_n": 3,
-            "image": DESCRIPTION["image"],
+            "image": {"size": [16, 16], "resize": "direct", "channel_order": "rgb"},
+            "instructions": ["go"],
             "max_message_bytes": MAX_MESSAGE_BYTES,
         }
 
@@ -263,6 +264,8 @@ def test_a_checkpoint_answers_over_the_wire_as_it_does_here(tmp_path: Path) -> N
         "fwd_pred_next_n": NUM_PREDICTED,
         "padding": "both",
         "image": {"size": [16, 16], "resize": "letterbox", "channel_order": "bgr"},
+        "instructions": [],
+        "world": None,
     }
     save_checkpoint(
         tmp_path / "checkpoints" / "last",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.sim.collect import SimEpisodes, record, spread_scenarios
+from mobile_vla.sim.collect import SimEpisodes, record
 from mobile_vla.sim.expert import succeeds
+from mobile_vla.sim.scenarios import spread_scenarios
 from mobile_vla.sim.scripted import ScriptedEpisodes, record_scripted
 
 GRAMMAR = re.compile(

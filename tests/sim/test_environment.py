@@ -13,7 +13,7 @@ from made_drives import MIRRORED_KEYS, SPEED_M_S, commands, made_scene, mirrored
 from mobile_vla.errors import UserError
 from mobile_vla.sim.camera import FrontCamera
 from mobile_vla.sim.collect import record
-from mobile_vla.sim.environment import BottleEnv
+from mobile_vla.sim.environment import BottleEnv, BrokenWorldError
 from mobile_vla.sim.expert import positions
 from mobile_vla.sim.recording import Recording
 from mobile_vla.sim.scene import Scene
@@ -206,3 +206,10 @@ def test_no_image_of_an_episode_tells_which_bottle_is_meant() -> None:
         env.reset(options={"initial_state": state_of(made_scene(side=side), camera_shake_rad=0.01)})
         seen.append([answer[0]["image"] for answer in play(env, TO_GOAL)])
     assert np.array_equal(*seen)
+
+
+@pytest.mark.parametrize("start", [(np.nan, 0.0), (0.0, np.inf)])
+def test_a_pose_that_is_no_number_is_refused_before_anything_is_rendered(start: tuple[float, float]) -> None:
+    scene = replace(made_scene(), start=start)
+    with pytest.raises(BrokenWorldError, match="after 0 steps a position"):
+        begin(scene)

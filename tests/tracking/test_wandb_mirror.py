@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from PIL import Image
 from wandb_records import history, records, rows, state, transaction_log
 from wandb_server import Uploads, wandb_server
 
@@ -298,3 +299,19 @@ def service_process() -> int:
     children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
     (core,) = [int(pid) for pid in children if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
     return core
+
+
+def test_videos_and_closed_loop_figures_reach_wandb(folder: Path, tmp_path: Path) -> None:
+    video = tmp_path / "seen-3-overshoot.gif"
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (0, 100)]
+    frames[0].save(video, save_all=True, append_images=frames[1:], duration=100)
+    with LOGGER.open(IDENTITY, config=CONFIG, folder=folder, resume=False) as mirror:
+        mirror.log(ROWS[0])
+        mirror.log_videos({"seen/failure_1": video})
+        mirror.finish(SUMMARY | {"closed_loop/seen/success_rate": 0.875})
+
+    (kept,) = folder.glob("wandb/offline-run-*/files/media/videos/**/*.gif")
+    assert kept.read_bytes() == video.read_bytes()
+    found = state(transaction_log(folder, IDENTITY.run_id))["summary"]
+    assert found["closed_loop/seen/success_rate"] == 0.875
+    assert found["videos/seen/failure_1"]["caption"] == "seen-3-overshoot"
