@@ -49,7 +49,7 @@ def _rank_sentence(comparison: Comparison, suite: str) -> str:
             f"exclude 0, each for one comparison alone): {'; '.join(named)}."
         )
     else:
-        parts.append("For no two samplers are both differences sure, so the contradiction may be chance.")
+        parts.append("That may be chance: no two samplers differ surely in both.")
     return " ".join(parts)
 
 

@@ -152,7 +152,7 @@ def test_a_contradiction_without_certainty_may_be_chance(tmp_path: Path) -> None
     write_samplers(tmp_path, {"shuffled": [(0.1, 0.8), (0.3, 0.9)], "stratified": [(0.3, 0.9), (0.2, 0.9)]})
     text = words(shown(tmp_path))
     assert "By val/rmse shuffled is first of 2; by success in seen it is last (85.0 %; stratified" in text
-    assert "For no two samplers are both differences sure" in text
+    assert "That may be chance: no two samplers differ surely in both." in text
 
 
 def test_agreement_on_the_first_alone_is_said(tmp_path: Path) -> None:
