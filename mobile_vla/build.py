@@ -26,11 +26,11 @@ from mobile_vla.data.dataset import Dataset, OpenDataset
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.normalizer import Normalizer
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.schema import WindowTable
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
+from mobile_vla.training.frozen_features import check_variants
 from mobile_vla.training.options import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -53,9 +53,10 @@ SET_BY_THE_RUN = {
     "sampler": {"windows", "batch_size", "stream"},
     "augmentation": {"stream"},
     "augmentation.transforms": set(),
-    "model": {"normalizer", "fwd_pred_next_n", "num_actions"},
+    "model": {"fwd_pred_next_n", "num_actions"},
     "model.backbone": set(),
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
+    "model.head.history": {"feature_dim"},
 }
 """Arguments, by config path and what lies below it, that come from the data and the budget and not from the config."""
 
@@ -219,6 +220,9 @@ def build_run(cfg: DictConfig) -> Run:
             TaughtScenarios.of(data), action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n
         )
     windows = data.windows["train"]
+    augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+    model = _build_model(cfg, data)
+    check_variants(model, augment)
     return Run(
         config=typing.cast(dict[str, Any], config),
         dataset=dataset,
@@ -226,8 +230,8 @@ def build_run(cfg: DictConfig) -> Run:
         trainer=trainer,
         num_steps=trainer.num_steps(len(windows)),
         sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
-        augment=_instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation")),
-        model=_build_model(cfg, data),
+        augment=augment,
+        model=model,
         noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),
         closed_loop=closed_loop,
@@ -247,16 +251,14 @@ def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, st
 
 
 def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
-    """Return the model, initialised from ``seed`` alone, its normaliser fitted on the train episodes."""
-    actions = [data.episodes[name].actions_of(data.action_names) for name in data.split.train]
+    """Return the model, initialised from ``seed`` alone, its statistics taken from the train episodes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
-        return _instantiate(
-            cfg.model,
-            normalizer=Normalizer.fit(np.concatenate(actions)),
-            fwd_pred_next_n=cfg.dataset.fwd_pred_next_n,
-            num_actions=len(data.action_names),
+        model: Model = _instantiate(
+            cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.action_names)
         )
+    model.fit(np.concatenate([data.episodes[name].actions_of(data.action_names) for name in data.split.train]))
+    return model
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

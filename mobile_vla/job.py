@@ -31,6 +31,7 @@ from mobile_vla.streams import Stream
 from mobile_vla.tracking.provenance import code_commit, versions
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
+from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
@@ -159,15 +160,24 @@ def _train(
     *,
     resume_from: Path | None,
 ) -> Result:
+    run.model.to(run.trainer.torch_device())
+    readers, augment = with_features(
+        run.model,
+        run.data,
+        run.augment,
+        split_seed=run.dataset.split_seed,
+        cache_dir=Path(run.dataset.cache_dir),
+    )
+
     def evaluate(model: Model) -> dict[str, float]:
-        readers, names = run.data.readers, run.data.action_names
-        return run.evaluation.measure(model, readers, action_names=names, split_seed=run.dataset.split_seed)
+        names, split_seed = run.data.action_names, run.dataset.split_seed
+        return run.evaluation.measure(model, readers, action_names=names, split_seed=split_seed)
 
     parts = Parts(
         model=run.model,
         sampler=run.sampler,
-        reader=run.data.readers["train"],
-        augment=run.augment,
+        reader=readers["train"],
+        augment=augment,
         evaluate=evaluate,
         log=log,
         show=live.show,

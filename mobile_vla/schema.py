@@ -13,7 +13,7 @@ actions. The *current* frame is the last of the history: the one a robot would b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,8 @@ class Episode:
     """One recorded episode without its images.
 
     ``actions`` is [num_frames, A] float32 in physical units, A the file's own columns (2 or 3). ``fields`` are the
-    named groups of the file-name grammar; ``scenario`` is what they say, or ``unknown``.
+    named groups of the file-name grammar, ``task`` being what the instruction asks for where a data set holds several
+    tasks; ``scenario`` is what they say, or ``unknown``.
     """
 
     name: str
@@ -60,17 +61,20 @@ class WindowTable:
 
     ``start`` is the frame of the first history position and is negative where history is missing; ``progress`` is the
     current frame's place in its episode in thousandths (0..1000); ``pad_start`` and ``pad_end`` count the missing
-    frames and actions. ``episode`` and ``scenario`` index ``episode_names`` and ``scenario_names``.
+    frames and actions. ``episode``, ``scenario`` and ``task`` index ``episode_names``, ``scenario_names`` and
+    ``task_names``.
     """
 
     episode: NDArray[np.int32]
     start: NDArray[np.int32]
     progress: NDArray[np.int16]
     scenario: NDArray[np.int16]
+    task: NDArray[np.int16]
     pad_start: NDArray[np.int16]
     pad_end: NDArray[np.int16]
     episode_names: tuple[str, ...]
     scenario_names: tuple[str, ...]
+    task_names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.episode)
@@ -100,7 +104,8 @@ class Batch:
 
     ``images_BTCYX`` is uint8, or float in [0, 1] after augmentation; frames that do not exist are zero and False in
     ``history_BT``. ``actions_BTKA`` are physical units, ``mask_BTK`` is False where the history frame or the action
-    does not exist. ``instruction`` and ``scenario`` hold B texts.
+    does not exist. ``instruction`` and ``scenario`` hold B texts. ``features_BTD`` are what a frozen backbone makes of
+    images and instruction, where they were computed before; who changes either must drop them.
     """
 
     images_BTCYX: torch.Tensor
@@ -110,9 +115,15 @@ class Batch:
     instruction: tuple[str, ...]
     scenario: tuple[str, ...]
     window_ids: NDArray[np.int64]
+    features_BTD: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.window_ids)
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Return the windows ``first`` .. ``last`` - 1 as a batch of their own; its tensors are views."""
+        columns = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(self, **{name: column[first:last] for name, column in columns.items() if column is not None})
 
     def to(self, device: torch.device) -> Batch:
         """Move the tensors to ``device``; nothing is copied when they are there."""
@@ -122,4 +133,5 @@ class Batch:
             history_BT=self.history_BT.to(device, non_blocking=True),
             actions_BTKA=self.actions_BTKA.to(device, non_blocking=True),
             mask_BTK=self.mask_BTK.to(device, non_blocking=True),
+            features_BTD=None if self.features_BTD is None else self.features_BTD.to(device, non_blocking=True),
         )

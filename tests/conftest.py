@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_runs import tiny_overrides, write_tiny_episodes
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports the hub's client, which reads it once
 torch.set_num_threads(1)  # as a run does: other numbers round differently, and the tests' processes share the cores
 
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,14 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(episodes: Path) -> tuple[str, ...]:
     """Overrides of a job that trains on ``episodes`` in well under a second."""
     return tiny_overrides(episodes, episodes.parent / "cache")
+
+
+@pytest.fixture(scope="session")
+def vlms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds one saved tiny model of every family, by its name; read only."""
+    from tiny_vlms import FAMILIES, save_tiny_vlm
+
+    folder = tmp_path_factory.mktemp("vlms")
+    for name in FAMILIES:
+        save_tiny_vlm(name, folder / name)
+    return folder

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from mobile_vla.policy.backbones.compact import CompactBackbone
-from mobile_vla.policy.heads.lstm import LstmHead
+from mobile_vla.policy.heads.regression import RegressionHead
+from mobile_vla.policy.history.lstm import LstmHistory
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.normalizer import Normalizer
 from mobile_vla.schema import Batch
 
 NUM_HISTORY, NUM_PREDICTED = 3, 4
@@ -22,15 +22,16 @@ NUM_HISTORY, NUM_PREDICTED = 3, 4
 def make_model(*, num_actions: int = 2, loss: Any = "mse", seed: int = 0, width: int = 8) -> Model:
     """Return a tiny policy for actions of mean 1, 2, 3 and standard deviation 0.5, 1.0, 1.5."""
     torch.manual_seed(seed)
-    scale = np.arange(1, num_actions + 1, dtype=np.float64)
-    return Model(
+    scale_A = np.arange(1, num_actions + 1, dtype=np.float32)
+    model = Model(
         backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=width, vocabulary_size=64),
-        head=partial(LstmHead, hidden_dim=width, num_layers=1),
-        loss=loss,
-        normalizer=Normalizer(mean_A=scale, std_A=0.5 * scale),
+        head=partial(RegressionHead, history=partial(LstmHistory, hidden_dim=width, num_layers=1), loss=loss),
+        normalization="mean_std",
         fwd_pred_next_n=NUM_PREDICTED,
         num_actions=num_actions,
     )
+    model.fit(np.stack([0.5 * scale_A, 1.5 * scale_A]))
+    return model
 
 
 def make_batch(*, num_windows: int = 4, num_actions: int = 2, seed: int = 0) -> Batch:
@@ -53,5 +54,6 @@ def select(batch: Batch, rows: Sequence[int]) -> Batch:
     chosen = {}
     for entry in fields(batch):
         value = getattr(batch, entry.name)
-        chosen[entry.name] = tuple(value[i] for i in rows) if isinstance(value, tuple) else value[list(rows)]
+        if value is not None:
+            chosen[entry.name] = tuple(value[i] for i in rows) if isinstance(value, tuple) else value[list(rows)]
     return Batch(**chosen)

@@ -64,6 +64,7 @@ def made_reader(
         frames=FrameStore(
             images_FYXC=np.tile(np.array(pixels, np.uint8)[:, None, None], (1, 2, 2, 1)),
             first_row={e.name: int(row) for e, row in zip(episodes, first_rows, strict=False)},
+            folder=Path("made"),
         ),
         window_size=window_size,
         fwd_pred_next_n=fwd_pred_next_n,

@@ -12,6 +12,23 @@ from mobile_vla.errors import ConfigError
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 OPTIONS = [(group, option) for group in GROUPS for option in options_of(group)]
+INNER_GROUPS = ("model/head", "model/head/history", "model/backbone/tuning")
+INNER_OPTIONS = [(group, option) for group in INNER_GROUPS for option in options_of(group)]
+
+
+def is_pretrained(group: str, option: str) -> bool:
+    return group == "model/backbone/tuning" or (group == "model" and option != "compact")
+
+
+def required(group: str, option: str, folder: Path) -> list[str]:
+    """Return overrides that give what the option leaves to the user."""
+    if option in ("h5", "donkeycar"):
+        return [f"dataset.path={folder}"]
+    if option == "pretrained":
+        return [f"model.backbone.weights={folder}"]
+    if group == "model/backbone/tuning":
+        return ["model=pretrained", f"model.backbone.weights={folder}", "model.backbone.dtype=fp32"]
+    return []
 
 
 def errors_of(*overrides: str) -> str:
@@ -21,21 +38,33 @@ def errors_of(*overrides: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *INNER_OPTIONS])
 def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp_path: Path) -> None:
-    path = [f"dataset.path={tmp_path}"] if option in ("h5", "donkeycar") else []
-    cfg = compose_config([f"{group}={option}", *path])
+    cfg = compose_config([f"{group}={option}", *required(group, option, tmp_path)])
 
     build.check_config(cfg)
     assert build.build_dataset(cfg).window_size == cfg.dataset.window_size
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in OPTIONS if g != "dataset"])
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if g != "dataset" and not is_pretrained(g, o)]
+)
 def test_every_option_builds_a_run(group: str, option: str, tiny: tuple[str, ...]) -> None:
     # W&B's own logger, as an experiment may set its options; nothing is opened here.
     cfg = compose_config([*tiny, "logger=wandb", f"{group}={option}"])
 
     run = build.build_run(cfg)
+
+    assert run.sampler.windows is run.data.windows["train"]
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if is_pretrained(g, o)])
+def test_every_pretrained_option_builds_a_run(group: str, option: str, tiny: tuple[str, ...], vlms: Path) -> None:
+    folder = vlms / (option.removesuffix("_lora") if option.endswith("_lora") else "llava")
+    small = [o for o in tiny if not o.startswith("model.backbone.")]
+    weights = [f"model.backbone.weights={folder}", *required(group, option, folder)]
+
+    run = build.build_run(compose_config([*small, f"{group}={option}", *weights]))
 
     assert run.sampler.windows is run.data.windows["train"]
 
@@ -55,7 +84,12 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         ),
         ("+sampler.typo=1", "sampler.typo: Shuffled has no such option; expected replacement"),
         ("+trainer.lr=1", "trainer.lr: Trainer has no such option; expected steps, epochs, batch_size"),
-        ("+model.head.depth=1", "model.head.depth: LstmHead has no such option; expected hidden_dim, num_layers"),
+        ("+model.head.depth=1", "model.head.depth: RegressionHead has no such option; expected history, loss"),
+        (
+            "+model.head.history.depth=1",
+            "model.head.history.depth: LstmHistory has no such option; expected hidden_dim, num_layers",
+        ),
+        ("+model.head.history.feature_dim=3", "model.head.history.feature_dim: is set by the run; remove it"),
         ("+dataset.instruction.language=ko", "dataset.instruction.language: Instruction has no such option"),
         ("+sampler.batch_size=3", "sampler.batch_size: is set by the run; remove it"),
         ("+augmentation.stream=1", "augmentation.stream: is set by the run; remove it"),
@@ -74,7 +108,8 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         ("trainer.batch_size=-1", "trainer.batch_size: -1; Input should be greater than 0"),
         ("trainer.epochs=0", "trainer.epochs: 0; Input should be greater than 0"),
         ("trainer.learning_rate=null", "trainer.learning_rate: None; Input should be a valid number"),
-        ("model.loss=mae", "model.loss: 'mae'; Input should be 'mse' or 'huber'"),
+        ("model.head.loss=mae", "model.head.loss: 'mae'; Input should be 'mse', 'huber' or 'l1'"),
+        ("model.normalization=max", "model.normalization: 'max'; Input should be 'mean_std', 'min_max', 'quantile' or"),
         ("model.backbone.channels=[4,0,4]", "model.backbone.channels: [4, 0, 4]; Input should be greater than 0"),
         ("dataset.padding=start", "dataset.padding: 'start'; Input should be 'none', 'end' or 'both'"),
         ("dataset.actions=[linear_z]", "dataset.actions: ['linear_z']; Input should be 'linear_x', 'linear_y' or"),
@@ -134,10 +169,10 @@ def test_a_required_value_is_asked_for() -> None:
 
 
 def test_all_mistakes_stand_in_one_message() -> None:
-    message = errors_of("+foo=1", "+sampler.typo=1", "seed=-1", "trainer.steps=soon", "model.loss=mae")
+    message = errors_of("+foo=1", "+sampler.typo=1", "seed=-1", "trainer.steps=soon", "model.head.loss=mae")
 
     assert len(message.splitlines()) == 6
-    for key in ("foo", "sampler.typo", "seed", "trainer.steps", "model.loss"):
+    for key in ("foo", "sampler.typo", "seed", "trainer.steps", "model.head.loss"):
         assert f"\n  {key}: " in message
 
 

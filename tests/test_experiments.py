@@ -76,7 +76,7 @@ def test_an_experiment_that_sweeps_does_so_without_being_told(experiment: str) -
     assert cfg.study == experiment
     if cfg.hydra.sweeper.params:
         assert cfg.hydra.mode.name == "MULTIRUN"
-        assert set(cfg.hydra.sweeper.params.sampler.split(",")) <= set(SAMPLERS)
+        assert set(cfg.hydra.sweeper.params.get("sampler", "shuffled").split(",")) <= set(SAMPLERS)
 
 
 def test_the_comparison_of_samplers_is_five_by_five() -> None:

@@ -245,7 +245,7 @@ def test_other_ways_to_execute_are_options(ran: Ran, tmp_path: Path) -> None:
         ),
         (("--episodes", "0"), "closed_loop.episodes: 0"),
         (("closed_loop.typo=1",), "typo"),
-        (("model.loss=huber", "seed=3"), "model.loss=huber, seed=3: has no effect on a rollout"),
+        (("model.head.loss=huber", "seed=3"), "model.head.loss=huber, seed=3: has no effect on a rollout"),
         (("--device", "cuda"), "device=cuda: not usable here"),
         (("closed_loop.execution.count=11", "--suite", "seen"), "the policy predicts 10 actions at a time"),
     ],

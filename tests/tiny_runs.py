@@ -22,14 +22,14 @@ CONF = ROOT / "conf"
 
 SAMPLERS = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 
-TIMES = ("wall_s", "data_wait_s")
-"""What of a row two equal runs need not share."""
+TIMES = ("wall_s", "data_wait_s", "train/windows_per_s", "memory/peak_gib")
+"""What of a row two equal runs need not share: what a clock or the machine said."""
 
 SMALLEST_MODEL = (
     "model.backbone.channels=[4,4,4]",
     "model.backbone.feature_dim=8",
     "model.backbone.vocabulary_size=64",
-    "model.head.hidden_dim=8",
+    "model.head.history.hidden_dim=8",
 )
 
 _NAMES = (

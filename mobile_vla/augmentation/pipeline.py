@@ -26,19 +26,27 @@ class Transform(Protocol):
         ...
 
 
+class Augment(Protocol):
+    """Changes a training batch on its device."""
+
+    def __call__(self, batch: Batch, *, step: int) -> Batch:
+        """Return the changed batch; the same step gives the same change."""
+        ...
+
+
 class Pipeline:
     """Runs its transforms in the order of the config; images stay uint8 as long as no transform needs floats."""
 
     def __init__(self, *, transforms: Mapping[str, Transform], stream: Stream) -> None:
-        self._transforms = dict(transforms)
-        self._stream = stream
+        self.transforms = dict(transforms)
+        self.stream = stream
 
     def __call__(self, batch: Batch, *, step: int) -> Batch:
         """Return ``batch`` augmented for ``step``; floats end up clamped to [0, 1], absent frames zero."""
-        for name, transform in self._transforms.items():
+        for name, transform in self.transforms.items():
             if not transform.takes_bytes and not batch.images_BTCYX.is_floating_point():
                 batch = replace(batch, images_BTCYX=batch.images_BTCYX.float() / 255)
-            batch = transform(batch, stream=self._stream.child(name), step=step)
+            batch = transform(batch, stream=self.stream.child(name), step=step)
         if not batch.images_BTCYX.is_floating_point():
             return batch
         exists = batch.history_BT[:, :, None, None, None]

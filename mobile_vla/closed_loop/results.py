@@ -17,11 +17,16 @@ from mobile_vla.closed_loop.rollout import Drive
 from mobile_vla.sim.environment import Outcome
 from mobile_vla.sim.scene import STEP_S
 
+_NUM_PLACE_FIELDS = 5
+"""Of a scenario's name: where things stand, and the side. Colours and task follow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
     """One line of ``episode_results.jsonl``: initial state ``index`` of ``suite``, and how it was driven.
 
+    ``side`` is where the bottle that is meant stands; ``task`` is what the instruction names, a side or a colour, None
+    where bottles have no colours of their own and the side is all there is to name.
     ``final_error_m`` is the distance to the place before the named bottle at the end, ``expert_path_length_m`` the way
     the expert took from the same state (None where it found none). ``command_change_m_s`` is how smooth the drive was:
     the mean change of the command from step to step. ``time_to_goal_s`` is None unless the drive succeeded, ``failure``
@@ -32,6 +37,7 @@ class EpisodeResult:
     index: int
     scenario: str
     side: str
+    task: str | None
     instruction: str
     outcome: Outcome
     success: bool
@@ -55,6 +61,7 @@ def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray
         index=index,
         scenario=drive.state.scene.scenario.name,
         side=drive.state.scene.scenario.side,
+        task=drive.state.scene.scenario.task,
         instruction=drive.state.instruction,
         outcome=drive.outcome,
         success=is_success,
@@ -103,11 +110,16 @@ def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
 
 
 def _success_by_part(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """Return ``success_rate/<part>``: by scenario as val has it (boxes, layout, side), by placement, by distance."""
+    """Return ``success_rate/<part>``: by scenario as val has it (boxes, layout, side), placement, distance and task.
+
+    Where there is one task only it is no part.
+    """
     drives: dict[str, list[bool]] = {}
+    has_tasks = len({result.task for result in results}) > 1
     for result in results:
-        *scenario, placement, distance = result.scenario.split("_")
-        for part in (f"scenario_{'_'.join(scenario)}", f"placement_{placement}", f"distance_{distance}"):
+        *scenario, placement, distance = result.scenario.split("_")[:_NUM_PLACE_FIELDS]
+        parts = [f"scenario_{'_'.join(scenario)}", f"placement_{placement}", f"distance_{distance}"]
+        for part in [*parts, f"task_{result.task}"] if has_tasks else parts:
             drives.setdefault(part, []).append(result.success)
     rates = {name: fmean(successes) for name, successes in sorted(drives.items())}
     rates["scenario_mean"] = fmean(rate for name, rate in rates.items() if name.startswith("scenario_"))

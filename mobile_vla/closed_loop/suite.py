@@ -8,16 +8,27 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from mobile_vla.closed_loop.taught import TaughtScenarios
-from mobile_vla.errors import ConfigError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.look import RECORDED_LOOKS, LookRanges
 from mobile_vla.sim.mjcf import load_world
-from mobile_vla.sim.scene import BOTTLE_X_M, BOX_HALF_SIZE_M, PLACEMENTS, SIDES, Placement, Scenario, sample_scene
+from mobile_vla.sim.scene import (
+    BOTTLE_COLOURS,
+    BOTTLE_X_M,
+    BOX_HALF_SIZE_M,
+    PLACEMENTS,
+    SIDES,
+    NamedBy,
+    Placement,
+    Scenario,
+    sample_scene,
+)
 from mobile_vla.streams import Stream
 
 
@@ -58,6 +69,8 @@ class Suite:
             "side": SIDES,
             "placement": PLACEMENTS.keys() | self.placements.keys(),
             "distance": BOTTLE_X_M.keys() | self.distances_m.keys(),
+            "colours": BOTTLE_COLOURS,
+            "named_by": get_args(NamedBy),
         }
         for field, values in self.changed.items():
             if field not in known:
@@ -88,11 +101,12 @@ class Suite:
                 distances_m={**BOTTLE_X_M, **self.distances_m},
                 looks=self.looks or RECORDED_LOOKS,
             )
-            phrase_rng = stream.child("instruction").at(index)
+            if world is not None:
+                scene = world.scene(side=scenario.side, like=scene)
             states.append(
                 InitialState(
-                    scene=scene if world is None else world.scene(side=scenario.side, like=scene),
-                    instruction=instruction(side=scenario.side, num_boxes=scenario.num_boxes, rng=phrase_rng),
+                    scene=scene,
+                    instruction=instruction(scene.scenario, stream.child("instruction").at(index)),
                     camera_shake_rad=self.camera_shake_rad,
                     shake=stream.child(f"shake/{index}"),
                 )
@@ -103,7 +117,10 @@ class Suite:
         combinations = [
             dict(zip(self.changed, values, strict=True)) for values in itertools.product(*self.changed.values())
         ]
-        found = {replace(scenario, **changes) for scenario in taught.trained for changes in combinations}
+        try:
+            found = {replace(scenario, **changes) for scenario in taught.trained for changes in combinations}
+        except UserError as error:
+            raise ConfigError(f"suite: changed={dict(self.changed)}: {error}") from error
         found |= set(taught.held_out) if self.with_held_out else set()
         return sorted(found, key=lambda scenario: scenario.name)
 

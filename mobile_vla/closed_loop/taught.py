@@ -13,7 +13,7 @@ from mobile_vla.sim.scenarios import ALL_SCENARIOS
 from mobile_vla.sim.scene import Scenario
 
 _FIELDS = ("boxes", "layout", "side", "placement", "distance")
-"""Of the file names, in the order of a scenario's name."""
+"""Of the file names, in the order of a scenario's name; ``colours`` and ``task`` may follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,10 @@ def _parse(names: Sequence[str]) -> tuple[Scenario, ...]:
 
 def _scenario(episode: Episode) -> Scenario:
     try:
-        scenario = Scenario.parse("_".join(episode.fields[name] for name in _FIELDS))
+        words = [episode.fields[name] for name in _FIELDS]
+        if "task" in episode.fields:
+            words += [episode.fields["colours"], "task", episode.fields["task"]]
+        scenario = Scenario.parse("_".join(words))
     except (KeyError, ValueError):
         scenario = None
     if scenario not in ALL_SCENARIOS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-_HIGHER_IS_BETTER = re.compile(r"closed_loop/[^/]+/success_(rate|low|high)(/.+)?")
+_HIGHER_IS_BETTER = re.compile(r"closed_loop/[^/]+/success_(rate|low|high)(/.+)?|train/windows_per_s")
 """Errors are the rule: ``val/rmse/scenario_mean`` is better lower, ``closed_loop/seen/success_rate`` higher."""
 
 

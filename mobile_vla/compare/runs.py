@@ -85,15 +85,19 @@ def runs_by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
     Labels read ``stratified``, ``stratified tau=4`` (the sampler's own options) or ``shuffled, augmentation=mirror``
     (anything else). Seed, budget and logging are no treatment. A key that was not overridden has its default, which
-    counts as a value of its own and is left unsaid.
+    counts as a value of its own and is left unsaid. Where all runs have one sampler and something else tells them
+    apart, the sampler is left unsaid as well: ``model/head=flow``.
     """
     runs = list(runs)
     recorded = [run.settings for run in runs if run.settings]
     keys = sorted({key for settings in recorded for key in settings})
     differing = [key for key in keys if len({settings.get(key) for settings in recorded}) > 1]
+    others = [_other_choices(run, differing) for run in runs]
+    says_sampler = not all(others) or len({run.sampler for run in runs}) > 1
     groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_label(run, differing), []).append(run)
+    for run, other in zip(runs, others, strict=True):
+        label = ", ".join([run.sampler + _own_options(run, differing), *other] if says_sampler else other)
+        groups.setdefault(label, []).append(run)
     return groups
 
 
@@ -162,9 +166,15 @@ def _read_manifest(folder: Path) -> tuple[dict[str, object], str | None]:
 def _settings(manifest: Mapping[str, object]) -> dict[str, str]:
     choices, overrides = manifest.get("choices"), manifest.get("overrides")
     choices = choices if isinstance(choices, dict) else {}
-    settings = {key: str(option) for key, option in choices.items() if not key.startswith("hydra/")}
-    for override in overrides if isinstance(overrides, list) else ():
-        key, _, value = str(override).lstrip("+").partition("=")
+    given = [str(override).lstrip("+").partition("=") for override in overrides] if isinstance(overrides, list) else []
+    keys = {key for key, _, _ in given}
+    # A group inside another (model/head) has the option that the outer one brings along, unless it was given.
+    settings = {
+        key: str(option)
+        for key, option in choices.items()
+        if not key.startswith("hydra/") and (key in keys or not any(key.startswith(f"{outer}/") for outer in choices))
+    }
+    for key, _, value in given:
         if key.startswith("~"):
             key, value = key[1:], "removed"
         if key not in choices:
@@ -172,17 +182,21 @@ def _settings(manifest: Mapping[str, object]) -> dict[str, str]:
     return settings
 
 
-def _label(run: Run, differing: Iterable[str]) -> str:
-    own, other = "", ""
+def _own_options(run: Run, differing: Iterable[str]) -> str:
+    """Return the sampler's own options that differ, as ``" tau=4"``."""
+    own = {key.removeprefix("sampler."): run.settings.get(key) for key in differing if key.startswith("sampler.")}
+    return "".join(f" {key}={value}" for key, value in own.items() if value is not None)
+
+
+def _other_choices(run: Run, differing: Iterable[str]) -> list[str]:
+    """Return what else differs, as ``augmentation=mirror``."""
+    found = []
     for key in differing:
         value = run.settings.get(key)
-        if value is None or key in NOT_A_TREATMENT or MEASURED_ONLY.fullmatch(key):
-            continue
-        if key.startswith("sampler."):
-            own += f" {key.removeprefix('sampler.')}={value}"
-        elif value not in LEFT_UNSAID:
-            other += f", {key}={value}"
-    return run.sampler + own + other
+        is_treatment = key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)
+        if is_treatment and not key.startswith("sampler.") and value is not None and value not in LEFT_UNSAID:
+            found.append(f"{key}={value}")
+    return found
 
 
 def _is_finite_number(value: object) -> TypeGuard[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,24 @@ class Targets:
     frame_NK: NDArray[np.int64]
     previous_NA: NDArray[np.float32]
     next_NA: NDArray[np.float32]
+
+
+class Reader(Protocol):
+    """Reads the windows of one table; what it returns is a pure function of their ids."""
+
+    windows: WindowTable
+
+    def gather(self, ids: NDArray[np.int64]) -> Batch:
+        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked."""
+        ...
+
+    def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the physical actions [B, T, K, A] that the windows ``ids`` predict, and their mask [B, T, K]."""
+        ...
+
+    def current_targets(self) -> Targets:
+        """Return what every window of the table predicts from its current frame on."""
+        ...
 
 
 class _ImageMemory:
@@ -75,29 +94,42 @@ class WindowReader:
         self._first_action = np.cumsum(self._lengths) - self._lengths
         self._actions_FA = np.concatenate([e.actions_of(action_names) for e in listed])
 
-    def gather(self, ids: NDArray[np.int64]) -> Batch:
-        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked."""
-        episode = self.windows.episode[ids]
-        length = self._lengths[episode][:, None]
-        history = self.windows.start[ids][:, None].astype(np.int64) + np.arange(self._num_history)
-        history_BT = (history >= 0) & (history < length)
-        rows = self._first_row[episode][:, None] + np.clip(history, 0, length - 1)
-        images_BTYXC = self._image_memory.lend((*rows.shape, *self._frames.shape[1:]))
-        # All rows exist; "clip" only keeps numpy from checking them by way of a second buffer.
-        np.take(self._frames, rows, axis=0, out=images_BTYXC, mode="clip")
-        if not history_BT.all():
-            images_BTYXC[~history_BT] = 0
+    def gather(self, ids: NDArray[np.int64], *, with_images: bool = True) -> Batch:
+        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked.
+
+        ``with_images`` False leaves the images empty, [B, T, 3, 0, 0].
+        """
+        rows_BT, history_BT = self.frame_rows(ids)
         actions_BTKA, mask_BTK = self.targets(ids)
         return Batch(
-            # A view: the pixels stay channels-last in memory, which is also what the convolutions like best.
-            images_BTCYX=torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3),
+            images_BTCYX=self._images(rows_BT, history_BT) if with_images else torch.empty(*rows_BT.shape, 3, 0, 0),
             history_BT=torch.from_numpy(history_BT),
             actions_BTKA=torch.from_numpy(actions_BTKA),
             mask_BTK=torch.from_numpy(mask_BTK),
-            instruction=tuple(self._instructions[e] for e in episode),
+            instruction=tuple(self._instructions[e] for e in self.windows.episode[ids]),
             scenario=tuple(self.windows.scenario_names[s] for s in self.windows.scenario[ids]),
             window_ids=ids,
         )
+
+    def frame_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return where in the frame store the history [B, T] of the windows ``ids`` stands, and which of it exists.
+
+        A frame that does not exist stands where its episode begins.
+        """
+        episode = self.windows.episode[ids]
+        length = self._lengths[episode][:, None]
+        history = self.windows.start[ids][:, None].astype(np.int64) + np.arange(self._num_history)
+        rows_BT = self._first_row[episode][:, None] + np.clip(history, 0, length - 1)
+        return rows_BT, (history >= 0) & (history < length)
+
+    def _images(self, rows_BT: NDArray[np.int64], history_BT: NDArray[np.bool_]) -> torch.Tensor:
+        images_BTYXC = self._image_memory.lend((*rows_BT.shape, *self._frames.shape[1:]))
+        # All rows exist; "clip" only keeps numpy from checking them by way of a second buffer.
+        np.take(self._frames, rows_BT, axis=0, out=images_BTYXC, mode="clip")
+        if not history_BT.all():
+            images_BTYXC[~history_BT] = 0
+        # A view: the pixels stay channels-last in memory, which is also what the convolutions like best.
+        return torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3)
 
     def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the physical actions [B, T, K, A] that the windows ``ids`` predict, and their mask [B, T, K]."""

@@ -55,6 +55,7 @@ class OpenDataset:
     split: Split
     windows: Mapping[str, WindowTable]
     readers: Mapping[str, WindowReader]
+    frames: FrameStore
     action_names: tuple[str, ...]
     image: ImageOptions
     data_hash: str
@@ -174,6 +175,7 @@ class Dataset:
             split=split,
             windows=windows,
             readers=readers,
+            frames=scan.frames,
             action_names=tuple(self.actions),
             image=self.image,
             data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),

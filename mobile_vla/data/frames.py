@@ -43,10 +43,14 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStore:
-    """All frames of a data set: RGB uint8 ``images_FYXC``, memory-mapped, and each episode's first row by name."""
+    """All frames of a data set: RGB uint8 ``images_FYXC``, memory-mapped, and each episode's first row by name.
+
+    ``folder`` is the cache they lie in; its name tells files and settings from others.
+    """
 
     images_FYXC: NDArray[np.uint8]
     first_row: Mapping[str, int]
+    folder: Path
 
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
@@ -115,7 +119,9 @@ def open_frames(
     problems = {e.name: DataError(f"{e.path}: {findings[e.name]}") for e in episodes if e.name in findings}
     images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=shape)
     store = FrameStore(
-        images_FYXC=images, first_row={e.name: row for e, row in zip(episodes, first_rows, strict=False)}
+        images_FYXC=images,
+        first_row={e.name: row for e, row in zip(episodes, first_rows, strict=False)},
+        folder=folder,
     )
     return store, problems
 

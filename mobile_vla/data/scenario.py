@@ -38,6 +38,11 @@ def parse_name(name: str, grammars: Mapping[str, re.Pattern[str]]) -> tuple[str,
     return UNKNOWN, {}
 
 
+def task_of(fields: Mapping[str, str]) -> str:
+    """Return what an episode's instruction asks for: the named group ``task``, or ``unknown`` where it took no part."""
+    return fields.get("task", UNKNOWN)
+
+
 def matches_selector(selector: str, *, scenario: str, fields: Mapping[str, str]) -> bool:
     """Tell whether ``selector``, a scenario's name or ``field=value``, picks this episode."""
     if "=" in selector:

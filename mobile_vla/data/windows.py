@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.scenario import task_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Episode, WindowTable
 
@@ -38,18 +39,26 @@ def build_windows(
     start = np.repeat(first, counts) + within
     length = lengths[episode]
     current = start + window_size - 1
-    names = tuple(sorted({e.scenario for e, count in zip(episodes, counts, strict=True) if count}))
-    scenario_of = np.array([names.index(e.scenario) if e.scenario in names else -1 for e in episodes])
+    scenario_names, scenario = _number([e.scenario for e in episodes], episode)
+    task_names, task = _number([task_of(e.fields) for e in episodes], episode)
     return WindowTable(
         episode=episode.astype(np.int32),
         start=start.astype(np.int32),
         progress=np.round(1000 * current / (length - 1)).astype(np.int16),
-        scenario=scenario_of[episode].astype(np.int16),
+        scenario=scenario,
+        task=task,
         pad_start=np.maximum(-start, 0).astype(np.int16),
         pad_end=np.maximum(current + fwd_pred_next_n - length, 0).astype(np.int16),
         episode_names=tuple(e.name for e in episodes),
-        scenario_names=names,
+        scenario_names=scenario_names,
+        task_names=task_names,
     )
+
+
+def _number(names_E: Sequence[str], episode_N: NDArray[np.integer]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+    """Return the names of those episodes that have a window, sorted, each once, and each window's place among them."""
+    names, name_N = np.unique(np.array(names_E)[episode_N], return_inverse=True)
+    return tuple(names.tolist()), name_N.astype(np.int16)
 
 
 def start_range(

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.data.scenario import task_of
 from mobile_vla.evaluation.baselines import BASELINES, baseline_metrics
 from mobile_vla.schema import NUM_PHASES, Episode
 
@@ -36,6 +37,7 @@ class Evidence:
     num_windows: Mapping[str, int]
     windows_per_episode: Mapping[int, int]
     episodes_by_scenario: Mapping[str, int]
+    episodes_by_task: Mapping[str, int]
     phase_shares: Sequence[float]
     action_shares: Mapping[str, float]
     identical_share: float
@@ -71,6 +73,7 @@ def gather_evidence(data: OpenDataset) -> Evidence:
         num_windows={part: len(table) for part, table in data.windows.items()},
         windows_per_episode=dict(sorted(Counter(per_episode.tolist()).items())),
         episodes_by_scenario=dict(Counter(e.scenario for e in data.episodes.values()).most_common()),
+        episodes_by_task=dict(Counter(task_of(e.fields) for e in data.episodes.values()).most_common()),
         phase_shares=(np.bincount(windows.phase, minlength=NUM_PHASES) / len(windows)).tolist(),
         action_shares=action_shares(train, data.action_names),
         identical_share=identical_share(list(data.episodes.values())),
@@ -117,7 +120,9 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     )
     grid.add_row("windows", ", ".join(f"{part} {count}" for part, count in evidence.num_windows.items()))
     grid.add_row("windows/episode", _histogram(evidence.windows_per_episode))
-    grid.add_row("scenarios", _shares_line({k: float(v) for k, v in evidence.episodes_by_scenario.items()}, "{:.0f}"))
+    grid.add_row("scenarios", _shares_line(evidence.episodes_by_scenario, "{:.0f}"))
+    if len(evidence.episodes_by_task) > 1:
+        grid.add_row("tasks", _shares_line(evidence.episodes_by_task, "{:.0f}"))
     grid.add_row("phase", Text(_bars(evidence.phase_shares) + "  share of train windows by tenth of the episode"))
     grid.add_row("actions", _shares_line(evidence.action_shares, "{:.0%}"))
     grid.add_row("identical actions", f"{evidence.identical_share:.0%} of episodes")

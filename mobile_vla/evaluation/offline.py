@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from mobile_vla.data.batches import WindowReader
+from mobile_vla.data.batches import Reader
 from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_part
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
@@ -31,7 +31,7 @@ class Evaluation:
     shortcuts: bool
 
     def measure(
-        self, model: Model, readers: Mapping[str, WindowReader], *, action_names: Sequence[str], split_seed: int
+        self, model: Model, readers: Mapping[str, Reader], *, action_names: Sequence[str], split_seed: int
     ) -> dict[str, float]:
         """Return loss and RMSE of ``val``, of ``unseen`` where scenarios are held out, and of the probe."""
         result: dict[str, float] = {}
@@ -41,7 +41,7 @@ class Evaluation:
         return result | self._measure_probe(model, readers["train"], split_seed)
 
     def _measure_split(
-        self, model: Model, split: str, reader: WindowReader, action_names: Sequence[str]
+        self, model: Model, split: str, reader: Reader, action_names: Sequence[str]
     ) -> dict[str, float]:
         targets = reader.current_targets()
         loss_N, predicted_NKA = self._run(model, reader, np.arange(len(reader.windows)))
@@ -55,7 +55,7 @@ class Evaluation:
         )
         return {f"{split}/loss": float(loss_N.mean(dtype=np.float64)), **parts}
 
-    def _measure_probe(self, model: Model, reader: WindowReader, split_seed: int) -> dict[str, float]:
+    def _measure_probe(self, model: Model, reader: Reader, split_seed: int) -> dict[str, float]:
         if self.probe_windows == 0:
             return {}
         num_windows = len(reader.windows)
@@ -68,7 +68,7 @@ class Evaluation:
 
     @torch.no_grad()
     def _run(
-        self, model: Model, reader: WindowReader, ids: NDArray[np.int64]
+        self, model: Model, reader: Reader, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return loss [N] and predicted actions [N, K, A] in physical units."""
         was_training = model.training

@@ -38,11 +38,12 @@ def rmse_by_part(
     action_names: Sequence[str],
     critical_threshold: float,
 ) -> dict[str, float]:
-    """Return ``name`` over all targets and by dimension, horizon step, phase, scenario and critical segment.
+    """Return ``name`` over all targets and by dimension, horizon step, phase, scenario, task and critical segment.
 
     Parts are ``/<dimension>``, ``/horizon_<k>`` (1 is the current frame's own action), ``/phase_<i>`` (tenth of the
-    episode the current frame stands in), ``/scenario_<name>`` with ``/scenario_mean`` over them, and ``/critical``:
-    targets whose frame begins or ends a change of action, see ``critical_targets``. A part without targets is left out.
+    episode the current frame stands in), ``/scenario_<name>`` with ``/scenario_mean`` over them, ``/task_<name>`` where
+    there is more than one task, and ``/critical``: targets whose frame begins or ends a change of action, see
+    ``critical_targets``. A part without targets is left out.
     """
     mask_NK = targets.mask_NK
     result: dict[str, float | None] = dict(rmse_by_dimension(name, squared_NKA, mask_NK, action_names))
@@ -58,6 +59,9 @@ def rmse_by_part(
         result[f"{name}/scenario_{scenario}"] = value
         scenarios += [value] if value is not None else []
     result[f"{name}/scenario_mean"] = float(np.mean(scenarios)) if scenarios else None
+    for index, task in enumerate(windows.task_names if len(windows.task_names) > 1 else ()):
+        rows = windows.task == index
+        result[f"{name}/task_{task}"] = masked_rmse(squared_NKA[rows], mask_NK[rows])
     critical_NK = mask_NK & critical_targets(targets, threshold=critical_threshold)
     result[f"{name}/critical"] = masked_rmse(squared_NKA, critical_NK)
     return {key: value for key, value in result.items() if value is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,9 @@ UNCHANGED = "unchanged"
 
 _WORDS = re.compile(r"[^\W_]+")
 
+_OTHER_COLOUR = {"red": "blue", "blue": "red"}
+_COLOURS = re.compile(r"(?<![^\W_])(red|blue)(?![^\W_])", re.IGNORECASE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -43,12 +46,26 @@ Probed = tuple[Batch, NDArray[np.bool_]]
 """What a probe makes of a batch, and which of its windows it changed."""
 
 
+def swap_colours(text: str) -> str:
+    """Return ``text`` with red and blue exchanged, case kept; "bluebell" stays."""
+
+    def swap(match: re.Match[str]) -> str:
+        word = match.group()
+        other = _OTHER_COLOUR[word.lower()]
+        if word.isupper():
+            return other.upper()
+        return other.capitalize() if word[0].isupper() else other
+
+    return _COLOURS.sub(swap, text)
+
+
 def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: Stream) -> dict[str, Outcome]:
     """Return the outcome of UNCHANGED and of every probe on all windows of ``reader``, at their current frames.
 
-    - ``instruction_swapped``: left and right exchanged in the words of the instruction.
-    - ``instruction_other``: what is asked in a random episode of another task: one whose scenario (or else whose
-      instruction) names another side; where there is none, any with a different instruction. One draw an episode.
+    - ``instruction_swapped``: left and right, red and blue exchanged in the words of the instruction.
+    - ``instruction_other``: what is asked in a random episode of another task: one that names the other colour or,
+      where this instruction names no colour, whose scenario (or else whose instruction) names another side; where there
+      is none, any with a different instruction. One draw an episode.
     - ``images_time_shuffled``: every frame replaced by a random one of another window of the same episode, or of the
       same window where the episode has one only.
     - ``images_mean``: every frame replaced by the mean frame of the split.
@@ -62,7 +79,7 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
     split = _survey(reader, batch_size, stream)
     actions: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (UNCHANGED, *PROBES)}
     is_changed: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in actions}
-    device, was_training = model.normalizer.mean_A.device, model.training
+    device, was_training = model.normalizer.std_A.device, model.training
     model.eval()
     for ids in _batches(reader, batch_size):
         for name, (batch, is_changed_B) in _probe(reader, ids, split).items():
@@ -96,7 +113,7 @@ def _probe(reader: WindowReader, ids: NDArray[np.int64], split: _Split) -> dict[
     images = batch.images_BTCYX
     return {
         UNCHANGED: (batch, ~every_B),
-        "instruction_swapped": _say(batch, [mirror_words(text) for text in batch.instruction]),
+        "instruction_swapped": _say(batch, [swap_colours(mirror_words(text)) for text in batch.instruction]),
         "instruction_other": _say(batch, [split.other_E[episode] for episode in episodes]),
         "images_time_shuffled": _shuffle_times(batch, reader, split),
         "images_mean": (_with_images(batch, split.mean_CYX.expand_as(images)), every_B),
@@ -146,7 +163,7 @@ def _shift_position(batch: Batch) -> Probed:
 
 def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
     instruction_E: dict[int, str] = {}
-    side_E: dict[int, str] = {}
+    target_E: dict[int, str] = {}
     total, num_frames, num_history = np.zeros(1, np.int64), 0, 0
     for ids in _batches(reader, batch_size):
         batch = reader.gather(ids)
@@ -155,14 +172,14 @@ def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
         num_frames += int(batch.history_BT.sum())
         episodes = reader.windows.episode[ids].tolist()
         instruction_E |= zip(episodes, batch.instruction, strict=True)
-        side_E |= (
-            (episode, _side_word(scenario) or _side_word(text))
+        target_E |= (
+            (episode, _target_word(scenario, text))
             for episode, scenario, text in zip(episodes, batch.scenario, batch.instruction, strict=True)
         )
     rng = stream.child("images_time_shuffled").at(0)
     return _Split(
         mean_CYX=torch.from_numpy(np.round(total / num_frames).astype(np.uint8)),
-        other_E=_other_instructions(instruction_E, side_E, stream.child("instruction_other").at(0)),
+        other_E=_other_instructions(instruction_E, target_E, stream.child("instruction_other").at(0)),
         partner_N=_partners(reader.windows.episode, rng),
         draws_NT=rng.random((len(reader.windows), num_history)),
     )
@@ -176,20 +193,35 @@ def _partners(episode_N: NDArray[np.int32], rng: np.random.Generator) -> NDArray
     return first_N + (np.arange(len(episode_N)) - first_N + ahead_N) % count_N
 
 
-def _side_word(text: str) -> str:
-    """Return the first word of ``text``, in lower case, that ``mirror_words`` changes; empty where it changes none."""
-    words, mirrored = _WORDS.findall(text.lower()), _WORDS.findall(mirror_words(text).lower())
-    return next((word for word, other in zip(words, mirrored, strict=True) if word != other), "")
+def _target_word(scenario: str, instruction: str) -> str:
+    """Return the colour that the instruction names, else the side that scenario or instruction names, else nothing."""
+    return (
+        _first_changed(instruction, swap_colours)
+        or _first_changed(scenario, mirror_words)
+        or _first_changed(instruction, mirror_words)
+    )
+
+
+def _first_changed(text: str, change: Callable[[str], str]) -> str:
+    """Return the first word of ``text``, in lower case, that ``change`` changes; empty where it changes none."""
+    words, changed = _WORDS.findall(text.lower()), _WORDS.findall(change(text).lower())
+    return next((word for word, other in zip(words, changed, strict=True) if word != other), "")
 
 
 def _other_instructions(
-    instruction_E: Mapping[int, str], side_E: Mapping[int, str], rng: np.random.Generator
+    instruction_E: Mapping[int, str], target_E: Mapping[int, str], rng: np.random.Generator
 ) -> dict[int, str]:
     """Return for each episode the instruction of another task; its own where there is no other."""
     result = {}
     for (episode, text), draw in zip(instruction_E.items(), rng.random(len(instruction_E)), strict=True):
         different = [other for other in instruction_E if instruction_E[other] != text]
-        candidates = [other for other in different if side_E[other] != side_E[episode]] or different or [episode]
+        own = target_E[episode]
+        opposed = [
+            other
+            for other in different
+            if target_E[other] != own and (target_E[other] in _OTHER_COLOUR) == (own in _OTHER_COLOUR)
+        ]
+        candidates = opposed or different or [episode]
         result[episode] = instruction_E[candidates[int(draw * len(candidates))]]
     return result
 

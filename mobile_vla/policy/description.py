@@ -14,7 +14,6 @@ from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_NAMES
 
 DESCRIPTION_FILE = "policy.json"
-WEIGHTS_FILE = "model.safetensors"
 
 MAX_INSTRUCTIONS = 50
 

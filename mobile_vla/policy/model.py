@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
-from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.policy.history.contract import History
+from mobile_vla.policy.normalizer import Normalization, Normalizer
 from mobile_vla.schema import Batch
 
 
 class Backbone(Protocol):
-    """Encodes each frame together with the instruction."""
+    """Encodes the frames of a window together with the instruction.
+
+    ``frames_apart``: the feature of a frame depends on that frame and the instruction alone, so that who drives may
+    encode each frame once.
+    """
 
     feature_dim: int
+    frames_apart: bool
 
-    def __call__(self, images_BTCYX: torch.Tensor, instruction: tuple[str, ...]) -> torch.Tensor:
-        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions."""
+    def __call__(
+        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+    ) -> torch.Tensor:
+        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions.
+
+        ``history_BT`` says which frames exist; the feature of one that does not is finite and otherwise undefined.
+        """
         ...
 
 
 class Head(Protocol):
-    """Runs over the window and predicts a chunk of actions at every frame."""
+    """Remembers the window in its ``history`` and says chunks of normalised actions from what it remembers.
 
-    def __call__(self, features_BTD: torch.Tensor) -> torch.Tensor:
-        """Return normalised actions [B, T, K, A]."""
+    ``context`` is what ``history`` returns: [..., H].
+    """
+
+    history: History
+
+    def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
+        """Learn what it needs of the normalised train actions; ``rest_A`` is standing still in the same units."""
+        ...
+
+    def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
+        """Return the loss [B, T, K] of each predicted action against finite normalised targets."""
+        ...
+
+    def predict(self, context: torch.Tensor) -> torch.Tensor:
+        """Return normalised actions [..., K, A]."""
         ...
 
 
@@ -66,8 +91,7 @@ class Model(nn.Module):
         *,
         backbone: BackboneFactory,
         head: HeadFactory,
-        loss: Literal["mse", "huber"],
-        normalizer: Normalizer,
+        normalization: Normalization,
         fwd_pred_next_n: int,
         num_actions: int,
     ) -> None:
@@ -76,51 +100,65 @@ class Model(nn.Module):
         self.head = head(
             feature_dim=self.backbone.feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions
         )
-        self.normalizer = normalizer
-        self._loss = {"mse": functional.mse_loss, "huber": functional.huber_loss}[loss]
+        self.normalizer = Normalizer(normalization, num_actions=num_actions)
 
-    def forward(self, batch: Batch) -> Answer:
-        """Return loss and prediction of a batch.
-
-        The loss of a window is the mean over its existing targets (all T frames, K actions, A dimensions) in normalised
-        units, and 0 for a window without any. Absent history frames reach the head as zero features.
-        """
-        predicted_BTKA = self._run_head(self.encode(batch.images_BTCYX, batch.instruction), batch.history_BT)
-        mask_BTK1 = batch.mask_BTK[..., None]
-        # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
-        target_BTKA = torch.where(mask_BTK1, self.normalizer.normalize(batch.actions_BTKA), 0.0)
-        error_BTKA = self._loss(predicted_BTKA, target_BTKA, reduction="none") * mask_BTK1
-        count_B = batch.mask_BTK.sum((1, 2)) * error_BTKA.shape[-1]
-        return Answer(
-            loss_B=error_BTKA.sum((1, 2, 3)) / count_B.clamp(min=1),
-            actions_BKA=self.normalizer.denormalize(_at_last_frame(predicted_BTKA, batch.history_BT)),
+    @torch.no_grad()
+    def fit(self, actions_FA: NDArray[np.float32]) -> None:
+        """Learn the statistics of the frames ``actions_FA`` of the training episodes, physical units; no weights."""
+        self.normalizer.fit(actions_FA)
+        actions = torch.from_numpy(actions_FA).to(self.normalizer.std_A)
+        self.head.fit(
+            self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.zeros_like(actions[0]))
         )
 
-    def encode(self, images_BTCYX: torch.Tensor, instruction: tuple[str, ...]) -> torch.Tensor:
+    def forward(self, batch: Batch) -> Answer:
+        """Return loss and prediction of a batch; ``batch.features_BTD`` stand for its images where they are given.
+
+        The loss of a window is the mean over its existing targets (all T frames and K actions) of the head's loss, and
+        0 for a window without any. No gradient goes through the prediction.
+        """
+        context_BTH = self.head.history(self._features(batch), batch.history_BT)
+        # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
+        target_BTKA = torch.where(batch.mask_BTK[..., None], self.normalizer.normalize(batch.actions_BTKA), 0.0)
+        error_BTK = self.head.loss(context_BTH, target_BTKA) * batch.mask_BTK
+        with torch.no_grad():
+            actions_BKA = self._actions(context_BTH, batch.history_BT)
+        return Answer(
+            loss_B=error_BTK.sum((1, 2)) / batch.mask_BTK.sum((1, 2)).clamp(min=1),
+            actions_BKA=actions_BKA,
+        )
+
+    def encode(
+        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+    ) -> torch.Tensor:
         """Return the features [B, T, D] of images (uint8, or float in [0, 1]) that B instructions go with."""
-        return self.backbone(images_BTCYX, instruction)
+        return self.backbone(images_BTCYX, history_BT, instruction)
 
     def decode(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
         """Return the actions [B, K, A] from the current frames on, in physical units."""
-        predicted_BTKA = self._run_head(features_BTD, history_BT)
-        return self.normalizer.denormalize(_at_last_frame(predicted_BTKA, history_BT))
+        return self._actions(self.head.history(features_BTD, history_BT), history_BT)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the actions [B, K, A] from the current frames on, in physical units."""
-        return self.decode(self.encode(batch.images_BTCYX, batch.instruction), batch.history_BT)
-
-    def _run_head(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-        return self.head(features_BTD * history_BT[:, :, None])
+        return self.decode(self._features(batch), batch.history_BT)
 
     def num_parameters(self) -> tuple[int, int]:
         """Return (trainable, total) numbers of parameters."""
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, is_trainable in sizes if is_trainable), sum(n for n, _ in sizes)
 
+    def _features(self, batch: Batch) -> torch.Tensor:
+        if batch.features_BTD is not None:
+            return batch.features_BTD
+        return self.encode(batch.images_BTCYX, batch.history_BT, batch.instruction)
 
-def _at_last_frame(predicted_BTKA: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-    """Return [B, K, A] at each window's last existing frame; a recorded window ends there, a live history may not."""
+    def _actions(self, context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
+        return self.normalizer.denormalize(self.head.predict(_at_last_frame(context_BTH, history_BT)))
+
+
+def _at_last_frame(context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
+    """Return [B, H] at each window's last existing frame; a recorded window ends there, a live history may not."""
     positions_T = torch.arange(history_BT.shape[1], device=history_BT.device)
     last_B = torch.where(history_BT, positions_T, 0).amax(1)
-    return predicted_BTKA[torch.arange(len(last_B), device=last_B.device), last_B]
+    return context_BTH[torch.arange(len(last_B), device=last_B.device), last_B]

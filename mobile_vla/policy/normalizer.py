@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+Normalization = Literal["mean_std", "min_max", "quantile", "none"]
+
+_QUANTILES = (0.01, 0.99)
+
 
 class Normalizer(nn.Module):
-    """Maps physical actions [..., A] to zero mean and unit variance, and back. A constant dimension is only shifted."""
+    """Maps physical actions [..., A] to about unit size and back, by one shift and one scale a dimension.
 
-    mean_A: torch.Tensor
+    ``mean_std``: train actions get mean 0 and standard deviation 1; ``min_max``: their range becomes -1..1;
+    ``quantile``: their 1st and 99th percentiles become -1 and 1, and what lies beyond goes beyond, as clipped targets
+    cannot be reached; ``none``: they stay as they are. A dimension without spread is only shifted. ``std_A`` are the
+    standard deviations of the train actions in physical units, 1 where they are constant. All is a buffer, so that a
+    checkpoint restores it; before ``fit`` it is the identity.
+    """
+
+    shift_A: torch.Tensor
+    scale_A: torch.Tensor
     std_A: torch.Tensor
 
-    def __init__(self, *, mean_A: NDArray[np.float64], std_A: NDArray[np.float64]) -> None:
+    def __init__(self, kind: Normalization, *, num_actions: int) -> None:
         super().__init__()
-        self.register_buffer("mean_A", torch.as_tensor(mean_A, dtype=torch.float32))
-        self.register_buffer("std_A", torch.as_tensor(np.where(std_A < 1e-6, 1.0, std_A), dtype=torch.float32))
+        self._kind: Normalization = kind
+        self.register_buffer("shift_A", torch.zeros(num_actions))
+        self.register_buffer("scale_A", torch.ones(num_actions))
+        self.register_buffer("std_A", torch.ones(num_actions))
 
-    @classmethod
-    def fit(cls, actions_FA: NDArray[np.float32]) -> Normalizer:
-        """Take mean and standard deviation over the frames ``actions_FA`` of the training episodes."""
+    def fit(self, actions_FA: NDArray[np.float32]) -> None:
+        """Take the statistics over the frames ``actions_FA`` of the training episodes."""
         actions = actions_FA.astype(np.float64)
-        return cls(mean_A=actions.mean(0), std_A=actions.std(0))
+        shift_A, scale_A = _shift_and_scale(actions, self._kind)
+        self.shift_A.copy_(torch.from_numpy(shift_A))
+        self.scale_A.copy_(torch.from_numpy(_without_zeros(scale_A)))
+        self.std_A.copy_(torch.from_numpy(_without_zeros(actions.std(0))))
 
     def normalize(self, actions: torch.Tensor) -> torch.Tensor:
-        """Return physical ``actions`` [..., A] in units of standard deviations."""
-        return (actions - self.mean_A) / self.std_A
+        """Return physical ``actions`` [..., A] in normalised units."""
+        return (actions - self.shift_A) / self.scale_A
 
     def denormalize(self, actions: torch.Tensor) -> torch.Tensor:
         """Return the inverse of ``normalize``: m/s, m/s, rad/s."""
-        return actions * self.std_A + self.mean_A
+        return actions * self.scale_A + self.shift_A
+
+
+def _shift_and_scale(
+    actions_FA: NDArray[np.float64], kind: Normalization
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if kind == "none":
+        return np.zeros(actions_FA.shape[1]), np.ones(actions_FA.shape[1])
+    if kind == "mean_std":
+        return actions_FA.mean(0), actions_FA.std(0)
+    low_A, high_A = np.quantile(actions_FA, (0, 1) if kind == "min_max" else _QUANTILES, axis=0)
+    return (low_A + high_A) / 2, (high_A - low_A) / 2
+
+
+def _without_zeros(spread_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(spread_A < 1e-6, 1.0, spread_A)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
-from mobile_vla.policy.description import DESCRIPTION_FILE, WEIGHTS_FILE, PolicyDescription
+from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.stored_model import build_stored_model
+from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
 
 
-class _Frame(NamedTuple):
-    """What a robot saw at one step, encoded once with the instruction it had."""
+@dataclass(kw_only=True)
+class _Frame:
+    """What a robot saw at one step: [Y, X, C] uint8; and its feature with ``instruction``, where frames have one."""
 
-    image: NDArray[np.uint8]
-    instruction: str
-    feature_D: torch.Tensor
+    image_YXC: torch.Tensor
+    instruction: str | None = None
+    feature_D: torch.Tensor | None = None
 
 
 class Policy:
@@ -40,36 +40,34 @@ class Policy:
         self.action_names: tuple[str, ...] = description.action_names
         self.fwd_pred_next_n = description.fwd_pred_next_n
         self._model = model.eval()
-        self._device = model.normalizer.mean_A.device
+        self._device = model.normalizer.std_A.device
         self._seen: dict[Hashable, deque[_Frame]] = defaultdict(lambda: deque(maxlen=description.window_size))
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, checkpoint: str = "last", device: str = "cpu", trust: Sequence[str] = ()
+        cls,
+        folder: str | Path,
+        *,
+        checkpoint: str = "last",
+        device: str = "cpu",
+        base: str | Path | None = None,
+        trust: Sequence[str] = (),
     ) -> Policy:
         """Load a run folder's ``checkpoint`` (``last`` or ``best``), or the checkpoint ``folder`` itself.
 
-        Nothing of a checkpoint is ever executed: weights are safetensors, and the classes that its config names are
-        built only if they are backbones and heads of this package or stand in ``trust`` by full name. Raises
-        ``UserError`` if a file is missing, damaged, or names another class.
+        ``base`` is where the pretrained weights lie that the policy builds on, a folder or a hub name, if not where its
+        training found them; others than those it was trained on are refused. Nothing of a checkpoint is ever executed:
+        weights are safetensors, and the classes that its config names are built only if they are backbones and heads of
+        this package or stand in ``trust`` by full name. Raises ``UserError`` if a file is missing, damaged, or names
+        another class.
         """
-        found = _find_checkpoint(Path(folder), checkpoint)
+        found = find_checkpoint(Path(folder), checkpoint)
         try:
             where = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device={device}: not usable here; expected cpu, or cuda where there is one") from error
-        try:
-            description = PolicyDescription.parse((found / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-            model = build_stored_model(description, trust=trust)
-            model.load_state_dict(load_file(found / WEIGHTS_FILE))
-            return cls(model.to(where), description, folder=Path(folder))
-        except UserError as error:
-            raise UserError(f"{found}: {error}") from error
-        except Exception as error:  # whatever torch, safetensors and JSON make of a damaged file
-            raise UserError(
-                f"{found}: cannot be loaded ({type(error).__name__}: {error}). Expected {DESCRIPTION_FILE} and "
-                f"{WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
-            ) from error
+        model, description = load_stored_model(found, base=base, trust=trust)
+        return cls(model.to(where), description, folder=Path(folder))
 
     def reset(self, robots: Sequence[Hashable] | None = None) -> None:
         """Begin an episode: forget what ``robots`` have seen, by default all of them."""
@@ -95,52 +93,54 @@ class Policy:
             return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
         robots = range(len(instruction)) if robots is None else robots
         _check_input(image, instruction, robots)
-        # A copy: a camera's buffer is often used again for its next image.
-        views = [np.array(prepare_image(view, self.description.image)) for view in image]
-        features_BD = self._encode(views, instruction)
-        for robot, view, text, feature_D in zip(robots, views, instruction, features_BD, strict=True):
-            seen = self._seen[robot]
-            if seen and seen[-1].instruction != text:
-                # A window has one instruction: what was seen so far is looked at again with the new one.
-                images = [frame.image for frame in seen]
-                again_TD = self._encode(images, [text] * len(images))
-                seen.clear()
-                seen.extend(_Frame(i, text, f) for i, f in zip(images, again_TD, strict=True))
-            seen.append(_Frame(view, text, feature_D))
-        return self._model.decode(*self._history(robots)).float().cpu().numpy()
+        for robot, view in zip(robots, image, strict=True):
+            # A copy: a camera's buffer is often used again for its next image.
+            prepared = np.array(prepare_image(view, self.description.image))
+            self._seen[robot].append(_Frame(image_YXC=torch.from_numpy(prepared)))
+        encode = self._encode_apart if self._model.backbone.frames_apart else self._encode_windows
+        return self._model.decode(*encode([self._seen[robot] for robot in robots], instruction)).float().cpu().numpy()
 
-    def _encode(self, images: Sequence[NDArray[np.uint8]], instruction: Sequence[str]) -> torch.Tensor:
-        """Return the features [B, D] of B images, each with its text."""
-        images_BTYXC = torch.from_numpy(np.stack(images)[:, None]).to(self._device)
-        return self._model.encode(images_BTYXC.permute(0, 1, 4, 2, 3), tuple(instruction))[:, 0]
+    def _encode_apart(
+        self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features [B, T, D] and which exist; a frame is looked at once, and again with a new instruction."""
+        stale = [(f, text) for frames, text in zip(seen, instruction, strict=True) for f in frames]
+        stale = [(frame, text) for frame, text in stale if frame.instruction != text]
+        images_BTYXC = torch.stack([frame.image_YXC for frame, _ in stale])[:, None]
+        history_BT = torch.ones(len(stale), 1, dtype=torch.bool)
+        features_BTD = self._encode(images_BTYXC, history_BT, [text for _, text in stale])
+        for (frame, text), feature_TD in zip(stale, features_BTD, strict=True):
+            frame.instruction, frame.feature_D = text, feature_TD[0]
+        features = [[f.feature_D for f in frames if f.feature_D is not None] for frames in seen]
+        features_BTD, history_BT = self._lay_out(features)
+        return features_BTD, history_BT.to(self._device)
 
-    def _history(self, robots: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features [B, T, D] and which exist [B, T], laid out as in training.
+    def _encode_windows(
+        self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features [B, T, D] and which exist; the frames of a window are looked at together."""
+        images_BTYXC, history_BT = self._lay_out([[frame.image_YXC for frame in frames] for frames in seen])
+        return self._encode(images_BTYXC, history_BT, instruction), history_BT.to(self._device)
 
-        Missing frames stand before the first where windows were padded there, else after the last.
+    def _encode(self, images_BTYXC: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+        images_BTCYX = images_BTYXC.to(self._device).permute(0, 1, 4, 2, 3)
+        return self._model.encode(images_BTCYX, history_BT.to(self._device), tuple(instruction))
+
+    def _lay_out(self, rows: Sequence[Sequence[torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what B robots have seen as [B, T, ...] and which of it exists [B, T], laid out as in training.
+
+        Missing frames are zero and stand before the first where windows were padded there, else after the last.
         """
         window_size = self.description.window_size
         starts_before_episode = self.description.padding == "both"
-        history_BT = torch.zeros(len(robots), window_size, dtype=torch.bool)
-        rows = []
-        for row, robot in enumerate(robots):
-            features = [frame.feature_D for frame in self._seen[robot]]
-            missing = [torch.zeros_like(features[0])] * (window_size - len(features))
+        history_BT = torch.zeros(len(rows), window_size, dtype=torch.bool)
+        filled = []
+        for number, row in enumerate(rows):
+            missing = [torch.zeros_like(row[0])] * (window_size - len(row))
             first = len(missing) if starts_before_episode else 0
-            history_BT[row, first : first + len(features)] = True
-            rows.append(torch.stack([*missing, *features] if starts_before_episode else [*features, *missing]))
-        return torch.stack(rows), history_BT.to(self._device)
-
-
-def _find_checkpoint(folder: Path, checkpoint: str) -> Path:
-    candidates = (folder, folder / "checkpoints" / checkpoint)
-    for candidate in candidates:
-        if (candidate / DESCRIPTION_FILE).is_file():
-            return candidate
-    raise UserError(
-        f"{folder}: holds no policy (expected {DESCRIPTION_FILE} there or in {candidates[1]}). Give the folder of a "
-        "run, or one of its checkpoints."
-    )
+            history_BT[number, first : first + len(row)] = True
+            filled.append(torch.stack([*missing, *row] if starts_before_episode else [*row, *missing]))
+        return torch.stack(filled), history_BT
 
 
 def _check_input(image: object, instruction: Sequence[str], robots: Sequence[Hashable]) -> None:

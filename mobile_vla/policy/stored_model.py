@@ -1,37 +1,96 @@
-"""Build the model that a checkpoint describes, and nothing else that its file may name."""
+"""Find a checkpoint and build the model that it describes, and nothing else that its file may name."""
 
 from __future__ import annotations
 
 import importlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import nn
-
-from mobile_vla.errors import UserError
-from mobile_vla.policy.description import PolicyDescription
+from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.normalizer import Normalizer
+from mobile_vla.policy.weights import WEIGHTS_FILE, load_weights
 
-_OWN_CLASS = re.compile(r"mobile_vla\.policy\.(model|backbones\.\w+|heads\.\w+)\.\w+")
+_OWN_CLASS = re.compile(r"mobile_vla\.policy\.(model|(backbones|heads|history)\.\w+)\.\w+")
 
 
-def build_stored_model(description: PolicyDescription, *, trust: Sequence[str] = ()) -> Model:
-    """Return the untrained model of a checkpoint's ``policy.json``; its weights, the normaliser's too, come after.
+def find_checkpoint(folder: Path, checkpoint: str) -> Path:
+    """Return ``folder`` where it is a checkpoint itself, else its ``checkpoint``; ``UserError`` where neither is."""
+    candidates = (folder, folder / "checkpoints" / checkpoint)
+    for candidate in candidates:
+        if (candidate / DESCRIPTION_FILE).is_file():
+            return candidate
+    raise UserError(
+        f"{folder}: holds no policy (expected {DESCRIPTION_FILE} there or in {candidates[1]}). Give the folder of a "
+        "run, or one of its checkpoints."
+    )
 
+
+def load_stored_model(
+    folder: Path, *, base: str | Path | None = None, trust: Sequence[str] = ()
+) -> tuple[Model, PolicyDescription]:
+    """Return the trained model of a checkpoint, on the CPU, and what the checkpoint says of itself.
+
+    ``base`` is where the pretrained weights lie that it builds on; None: where it says, or inside its own folder.
     Only classes that this package defines for models, or that ``trust`` names in full, are ever imported or called.
-    Raises ``UserError`` that names any other.
+    Raises ``UserError`` that names the folder and what is missing, damaged, another class or another pretrained model.
     """
-    num_actions = len(description.action_names)
+    try:
+        model, description = _build_described(folder, base, trust)
+        load_weights(model, folder)
+    except UserError:
+        raise
+    except Exception as error:  # whatever torch, safetensors and JSON make of a damaged file
+        raise UserError(
+            f"{folder}: cannot be loaded ({type(error).__name__}: {error}). Expected {DESCRIPTION_FILE} and "
+            f"{WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
+        ) from error
+    return model, description
+
+
+def recorded_base(description: PolicyDescription) -> str | None:
+    """Return the pretrained weights that a policy says it builds on, a folder or a hub name; None where on none."""
+    backbone = description.model.get("backbone")
+    weights = backbone.get("weights") if isinstance(backbone, Mapping) else None
+    return weights if isinstance(weights, str) else None
+
+
+def with_backbone(description: PolicyDescription, **options: object) -> PolicyDescription:
+    """Return ``description`` with some of its backbone's options replaced."""
+    backbone = {**description.model["backbone"], **options}
+    return replace(description, model={**description.model, "backbone": backbone})
+
+
+def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]) -> tuple[Model, PolicyDescription]:
+    """Return the untrained model of a checkpoint; its weights, the normaliser's too, come after."""
+    hint = ""
+    try:
+        description = PolicyDescription.parse((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        recorded, located = recorded_base(description), description
+        if recorded is not None:
+            inside = folder / recorded
+            recorded = inside if inside.is_dir() else recorded
+            located = with_backbone(description, weights=str(recorded if base is None else base))
+            hint = " Where they lie elsewhere here, say so: Policy.load(..., base=FOLDER), or --base FOLDER."
+        elif base is not None:
+            raise UserError(f"base={base}: has no effect, as this policy builds on no pretrained weights; leave it out")
+        return _build_model(located, trust), description
+    except ConfigError as error:
+        raise UserError(f"{folder}: {error}{hint if base is None else ''}") from error
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+
+
+def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
     model = _build(
         description.model,
         trust,
-        normalizer=Normalizer(mean_A=np.zeros(num_actions), std_A=np.ones(num_actions)),
         fwd_pred_next_n=description.fwd_pred_next_n,
-        num_actions=num_actions,
+        num_actions=len(description.action_names),
     )
     if not isinstance(model, Model):
         raise UserError(f"model._target_: {type(model).__name__} is no model; expected {Model.__module__}.Model")
@@ -49,15 +108,15 @@ def _build(node: Mapping[str, Any], trust: Sequence[str], **given: object) -> ob
     return partial(target, **options) if node.get("_partial_") else target(**options, **given)
 
 
-def _known_class(name: object, trust: Sequence[str]) -> type[nn.Module]:
+def _known_class(name: object, trust: Sequence[str]) -> type:
     if not isinstance(name, str) or not (_OWN_CLASS.fullmatch(name) or name in trust):
         raise UserError(
-            f"names the class {name!r}, which is no backbone or head of mobile_vla, so it is not loaded. If it is "
-            "yours and you trust it, say so: Policy.load(..., trust=['package.module.Class']), or --trust."
+            f"names the class {name!r}, which is no backbone, head or history of mobile_vla, so it is not loaded. If "
+            "it is yours and you trust it, say so: Policy.load(..., trust=['package.module.Class']), or --trust."
         )
     module_name, class_name = name.rsplit(".", 1)
     found = vars(importlib.import_module(module_name)).get(class_name)
     # Only what the module itself defines: what it imports could be anything.
-    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module_name):
-        raise UserError(f"names {name}, which is not a torch.nn.Module defined there")
+    if not (isinstance(found, type) and found.__module__ == module_name):
+        raise UserError(f"names {name}, which is not a class defined there")
     return found

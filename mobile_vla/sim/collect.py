@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.expert import MAX_FRAMES, MIN_FRAMES, drive, succeeds
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.recording import Recording, episode_names, write_recordings
-from mobile_vla.sim.scenarios import spread_scenarios
-from mobile_vla.sim.scene import Scene, sample_scene
+from mobile_vla.sim.scenarios import SCENARIO_SHARES, Shares, shares_of, spread_scenarios
+from mobile_vla.sim.scene import NamedBy, Scene, sample_scene
 from mobile_vla.streams import Stream
 
 GENERATOR_VERSION = 4
@@ -28,27 +29,38 @@ _MAX_DRIVES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class SimEpisodes:
-    """The data set ``sim``: settings that say what it holds, and where to find it once generated.
+    """The data sets ``sim`` and ``sim_multitask``: settings that say what they hold, and where to find them.
 
-    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: this one); the bytes do not depend
-    on it.
+    ``named_by``: what instructions name the bottle by. With ``colour`` there, bottles are red and blue; see
+    ``shares_of``. ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: this one); the bytes do
+    not depend on it.
     """
 
     num_episodes: int
+    named_by: Sequence[NamedBy]
     seed: int
     image_size: int
     num_workers: int
 
     def __post_init__(self) -> None:
         require_positive({"num_episodes": self.num_episodes, "image_size": self.image_size})
+        if not self.named_by or len(set(self.named_by)) < len(self.named_by):
+            raise ConfigError(f"dataset.generator.named_by={list(self.named_by)}; expected side, colour, or both, once")
 
     def ensure(self, root: Path) -> Path:
         """Return the folder of episode files below ``root``, generating it first if it is not there."""
-        settings = {"num_episodes": self.num_episodes, "seed": self.seed, "image_size": self.image_size}
-        return build_once(dataset_folder(root, "sim", settings), self._generate)
+        settings: dict[str, Any] = {
+            "num_episodes": self.num_episodes,
+            "seed": self.seed,
+            "image_size": self.image_size,
+        }
+        if "colour" not in self.named_by:
+            return build_once(dataset_folder(root, "sim", settings), self._generate)
+        settings["named_by"] = sorted(self.named_by)
+        return build_once(dataset_folder(root, "sim_multitask", settings), self._generate)
 
     def _generate(self, folder: Path) -> None:
-        recordings = record(num_episodes=self.num_episodes, seed=self.seed)
+        recordings = record(num_episodes=self.num_episodes, seed=self.seed, shares=shares_of(self.named_by))
         write_recordings(recordings, folder, image_size=self.image_size, num_workers=self.num_workers)
 
 
@@ -59,19 +71,19 @@ def require_positive(settings: Mapping[str, int]) -> None:
         raise ConfigError(f"dataset.generator: {', '.join(wrong)}; expected 1 or more")
 
 
-def dataset_folder(root: Path, name: str, settings: Mapping[str, int]) -> Path:
+def dataset_folder(root: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """Return ``root/<name>-<key>``, the key being a hash of the settings and of the generator's version."""
     content = json.dumps({"version": GENERATOR_VERSION, **settings}, sort_keys=True)
     return root / f"{name}-{hashlib.blake2b(content.encode(), digest_size=6).hexdigest()}"
 
 
-def record(*, num_episodes: int, seed: int) -> list[Recording]:
-    """Drive every episode of the data set; no two have the same actions.
+def record(*, num_episodes: int, seed: int, shares: Shares = SCENARIO_SHARES) -> list[Recording]:
+    """Drive every episode of a data set with scenarios of these ``shares``; no two have the same actions.
 
     A pure function of its arguments. Raises UserError if a scenario cannot be driven.
     """
     stream = Stream(seed, "sim")
-    spread = spread_scenarios(num_episodes)
+    spread = spread_scenarios(num_episodes, shares)
     scenarios = [spread[place] for place in stream.child("order").at(0).permutation(num_episodes)]
     names = episode_names([scenario.name for scenario in scenarios], stream=stream.child("names"))
     recordings: list[Recording] = []
@@ -80,8 +92,7 @@ def record(*, num_episodes: int, seed: int) -> list[Recording]:
         scene = sample_scene(scenario, stream.child("scene"), position=index)
         actions = _drive_anew(scene, stream.child("drive"), index, driven)
         driven.add(actions.tobytes())
-        phrase_rng = stream.child("instruction").at(index)
-        text = instruction(side=scenario.side, num_boxes=scenario.num_boxes, rng=phrase_rng)
+        text = instruction(scenario, stream.child("instruction").at(index))
         recordings.append(Recording(name=name, scene=scene, actions=actions, instruction=text))
     return recordings
 

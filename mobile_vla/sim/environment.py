@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import gymnasium
@@ -20,8 +21,8 @@ from mobile_vla.sim.camera import FrontCamera
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.mjcf import load_world
-from mobile_vla.sim.scenarios import sample_scenario
-from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_SPEED_M_S, STEP_S, STOP_TOLERANCE_M, sample_scene
+from mobile_vla.sim.scenarios import sample_scenario, shares_of
+from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_SPEED_M_S, STEP_S, STOP_TOLERANCE_M, NamedBy, sample_scene
 from mobile_vla.sim.world import ROBOT_BODY, ROBOT_JOINTS, build_model
 from mobile_vla.streams import Stream
 
@@ -55,8 +56,9 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     the robot has stopped within 0.25 m of the place before a bottle, ``collision`` on any contact (``wrong_target`` on
     one with the other bottle), ``left_room`` outside it, ``timeout`` after ``max_steps``.
 
-    ``reset(seed=...)`` draws a scene as the recorded episodes have them; ``reset(options={"initial_state": ...})``
-    begins where an ``InitialState`` says. Registered as ``mobile_vla/Bottle-v0`` once this module is imported, which
+    ``reset(seed=...)`` draws a scene as the recorded episodes have them, with bottles ``named_by`` side, colour or both
+    (see ``shares_of``); ``reset(options={"initial_state": ...})`` begins where an ``InitialState`` says. Registered as
+    ``mobile_vla/Bottle-v0`` once this module is imported, which
     ``gymnasium.make("mobile_vla.sim.environment:mobile_vla/Bottle-v0")`` does.
     """
 
@@ -71,11 +73,15 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         image_size: int = 64,
         max_steps: int = MAX_STEPS,
         mjcf: str | None = None,
+        named_by: Sequence[NamedBy] = ("side",),
         render_mode: str | None = None,
     ) -> None:
         if image_size < 1 or max_steps < 1:
             raise UserError(f"image_size={image_size}, max_steps={max_steps}; expected 1 or more")
+        if mjcf is not None and "colour" in named_by:
+            raise UserError(f"named_by={named_by}: nothing is known of the colours in mjcf={mjcf}; expected side alone")
         self.render_mode = render_mode
+        self._shares = shares_of(named_by)
         self._image_size = image_size
         self._max_steps = max_steps
         self._world = None if mjcf is None else load_world(mjcf)
@@ -138,13 +144,12 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _draw_state(self) -> InitialState:
         rng = self.np_random
-        scenario = sample_scenario(rng)
+        scenario = sample_scenario(rng, self._shares)
         stream = Stream(int(rng.integers(2**31)), "environment")
         scene = sample_scene(scenario, stream, position=0)
         if self._world is not None:
             scene = self._world.scene(side=scenario.side, like=scene)
-        text = instruction(side=scenario.side, num_boxes=scenario.num_boxes, rng=rng)
-        return InitialState(scene=scene, instruction=text)
+        return InitialState(scene=scene, instruction=instruction(scenario, rng))
 
     @property
     def position(self) -> NDArray[np.float64]:

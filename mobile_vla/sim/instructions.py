@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-PHRASES = (
-    "Navigate around the {obstacle} and stop in front of the {side} bottle",
-    "Drive past the {obstacle} and stop before the bottle on the {side}",
-    "Stop in front of the {side} bottle without touching the {obstacle}",
-    "Avoid the {obstacle} and reach the {side} bottle",
-    "Go to the {side} bottle, mind the {obstacle}",
-    "Find the bottle on the {side} and stop before it",
+from mobile_vla.sim.scene import NamedBy, Scenario
+
+_SIDE_PHRASES = (
+    "Navigate around the {obstacle} and stop in front of the {target} bottle",
+    "Drive past the {obstacle} and stop before the bottle on the {target}",
+    "Stop in front of the {target} bottle without touching the {obstacle}",
+    "Avoid the {obstacle} and reach the {target} bottle",
+    "Go to the {target} bottle, mind the {obstacle}",
+    "Find the bottle on the {target} and stop before it",
 )
+_COLOUR_PHRASES = (
+    "Navigate around the {obstacle} and stop in front of the {target} bottle",
+    "Drive past the {obstacle} and stop before the {target} bottle",
+    "Stop in front of the {target} bottle without touching the {obstacle}",
+    "Avoid the {obstacle} and reach the {target} bottle",
+    "Go to the {target} bottle, mind the {obstacle}",
+    "Find the {target} bottle and stop before it",
+)
+PHRASES: Mapping[NamedBy, Sequence[str]] = {"side": _SIDE_PHRASES, "colour": _COLOUR_PHRASES}
 
 
-def instruction(*, side: str, num_boxes: int, rng: np.random.Generator) -> str:
-    """Return one phrase naming ``side`` (``left`` or ``right``)."""
-    return str(rng.choice(PHRASES)).format(side=side, obstacle="box" if num_boxes == 1 else "boxes")
+def instruction(scenario: Scenario, rng: np.random.Generator) -> str:
+    """Return one phrase naming the scenario's target."""
+    phrase = str(rng.choice(PHRASES[scenario.named_by]))
+    return phrase.format(target=scenario.target, obstacle="box" if scenario.num_boxes == 1 else "boxes")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 RGB = tuple[float, float, float]
+
+COLOURS = ("red", "blue")
+"""The colours that an instruction can name a bottle by."""
 
 FLOOR_PATTERNS = ("plain", "checker", "planks", "carpet")
 
@@ -16,8 +19,8 @@ FLOOR_PATTERNS = ("plain", "checker", "planks", "carpet")
 class Look:
     """Colours as RGB in [0, 1], lengths in metres.
 
-    ``light`` is the lamp's place; ``ambient`` and ``diffuse`` are the light from everywhere and from the lamp, and
-    ``tint`` multiplies the three channels of both.
+    ``bottle_rgb`` is that of the left and of the right bottle. ``light`` is the lamp's place; ``ambient`` and
+    ``diffuse`` are the light from everywhere and from the lamp, and ``tint`` multiplies the three channels of both.
     """
 
     floor_pattern: str
@@ -26,7 +29,7 @@ class Look:
     wall_rgb: RGB
     sky_rgb: RGB
     box_rgb: RGB
-    bottle_rgb: RGB
+    bottle_rgb: tuple[RGB, RGB]
     light: tuple[float, float, float]
     ambient: float
     diffuse: float
@@ -42,6 +45,8 @@ class LookRanges:
 
     Floors are muted, walls pale, boxes of low and bottles of high saturation, so that bottles stand out. Hue,
     saturation and value are in [0, 1], the lamp's place is in metres; ``warmth`` is added to red and taken from blue.
+    Two bottles of one colour are drawn from ``bottle_*``; a red and a blue one from their own hues, where -0.1 is the
+    hue 0.9, and from ``named_*``.
     """
 
     floor_saturation: Range = (0.0, 0.25)
@@ -52,6 +57,10 @@ class LookRanges:
     box_saturation: Range = (0.25, 0.50)
     box_value: Range = (0.40, 0.75)
     bottle_hue: Range = (0.25, 1.0)
+    red_hue: Range = (-0.02, 0.02)
+    blue_hue: Range = (0.59, 0.66)
+    named_saturation: Range = (0.85, 1.0)
+    named_value: Range = (0.75, 1.0)
     bottle_saturation: Range = (0.80, 0.95)
     bottle_value: Range = (0.55, 0.90)
     light_x_m: Range = (-0.8, 2.0)
@@ -65,26 +74,43 @@ class LookRanges:
 RECORDED_LOOKS = LookRanges()
 
 
-def sample_look(rng: np.random.Generator, ranges: LookRanges = RECORDED_LOOKS) -> Look:
-    """Draw a look."""
+def sample_look(
+    rng: np.random.Generator, ranges: LookRanges = RECORDED_LOOKS, *, colours: tuple[str, str] | None = None
+) -> Look:
+    """Draw a look.
+
+    ``colours`` are those of COLOURS that the left and the right bottle have, in shades of their own; None gives both
+    bottles the same colour, any. All else is drawn alike.
+    """
     floor = _hsv(rng, hue=(0.0, 1.0), saturation=ranges.floor_saturation, value=ranges.floor_value)
     second_floor: RGB = tuple(float(c) * rng.uniform(0.72, 0.92) for c in floor)  # type: ignore[assignment]
     box_hue = (0.06, 0.11) if rng.uniform() < 0.6 else (0.0, 1.0)  # cardboard, or anything
     warmth = rng.uniform(*ranges.warmth)
-    return Look(
+    look = Look(
         floor_pattern=str(rng.choice(FLOOR_PATTERNS)),
         floor_tile_m=rng.uniform(*ranges.floor_tile_m),
         floor_rgb=(floor, second_floor),
         wall_rgb=_hsv(rng, hue=(0.0, 1.0), saturation=ranges.wall_saturation, value=ranges.wall_value),
         sky_rgb=_hsv(rng, hue=(0.5, 0.65), saturation=(0.02, 0.20), value=(0.88, 1.0)),
         box_rgb=_hsv(rng, hue=box_hue, saturation=ranges.box_saturation, value=ranges.box_value),
-        bottle_rgb=_hsv(rng, hue=ranges.bottle_hue, saturation=ranges.bottle_saturation, value=ranges.bottle_value),
+        bottle_rgb=(
+            alike := _hsv(rng, hue=ranges.bottle_hue, saturation=ranges.bottle_saturation, value=ranges.bottle_value),
+            alike,
+        ),
         light=(rng.uniform(*ranges.light_x_m), rng.uniform(*ranges.light_y_m), rng.uniform(*ranges.light_z_m)),
         ambient=rng.uniform(*ranges.ambient),
         diffuse=rng.uniform(*ranges.diffuse),
         tint=(1.0 + warmth, 1.0, 1.0 - warmth),
     )
+    if colours is None:
+        return look
+    hues = {"red": ranges.red_hue, "blue": ranges.blue_hue}
+    rgb = {
+        colour: _hsv(rng, hue=hues[colour], saturation=ranges.named_saturation, value=ranges.named_value)
+        for colour in COLOURS
+    }
+    return replace(look, bottle_rgb=(rgb[colours[0]], rgb[colours[1]]))
 
 
 def _hsv(rng: np.random.Generator, *, hue: Range, saturation: Range, value: Range) -> RGB:
-    return colorsys.hsv_to_rgb(rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value))
+    return colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))

@@ -53,8 +53,9 @@ class OwnWorld:
     def scene(self, *, side: str, like: Scene) -> Scene:
         """Return the world as a scene: upright boxes around every obstacle, the bottles, the room around all.
 
-        The look is that of ``like``, and so is where the robot starts: its offset from the origin there is its offset
-        from where the file puts it here.
+        Nothing is known of the bottles' colours, so the one that is meant is named by its ``side``. The look is that of
+        ``like``, and so is where the robot starts: its offset from the origin there is its offset from where the file
+        puts it here.
         """
         model, data = self.model, mujoco.MjData(self.model)
         mujoco.mj_forward(model, data)
@@ -79,7 +80,7 @@ class OwnWorld:
         places = np.vstack([low[is_thing, :2], high[is_thing, :2], data.xpos[[robot, *bottles.values()], :2]])
         return replace(
             like,
-            scenario=replace(like.scenario, side=side),
+            scenario=replace(like.scenario, side=side, colours=None, named_by="side"),
             start=(x + like.start[0], y + like.start[1]),
             boxes=boxes,
             bottles={name: (float(data.xpos[body, 0]), float(data.xpos[body, 1])) for name, body in bottles.items()},

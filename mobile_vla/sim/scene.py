@@ -1,13 +1,14 @@
 """Sample the robot's world: where things stand and how they look, without any physics engine.
 
-World frame: x forward, y left, z up, metres; the robot's heading is fixed along x. Nothing but ``Scene.scenario.side``
-knows which bottle is meant, and nothing is drawn from it, so no image can tell.
+World frame: x forward, y left, z up, metres; the robot's heading is fixed along x. Nothing but ``side`` and
+``named_by`` of ``Scene.scenario`` knows which bottle is meant, and nothing is drawn from them, so no image can tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,11 @@ STOP_TOLERANCE_M = 0.25
 SIDES = ("left", "right")
 OTHER_SIDE = {"left": "right", "right": "left"}
 
+BOTTLE_COLOURS = {"redblue": ("red", "blue"), "bluered": ("blue", "red")}
+"""Colours of the left and of the right bottle where they differ, by the name that scenarios have for them."""
+
+NamedBy = Literal["side", "colour"]
+
 BOX_HALF_SIZE_M = {"vert": (0.20, 0.15), "hori": (0.12, 0.28)}
 """Half depth and half width: a vertical box points along the robot's way, a horizontal one lies across it."""
 
@@ -41,25 +47,68 @@ _MAX_DRAWS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One cell of the collection: the fields of an episode's file name."""
+    """One cell of the collection: the fields of an episode's file name.
+
+    The bottle on ``side`` is meant, and the instruction names it by its side or by its colour: ``named_by``.
+    ``colours`` is a key of BOTTLE_COLOURS; None: both bottles have the same colour, and the side alone tells them
+    apart.
+    """
 
     num_boxes: int
     layout: str
     side: str
     placement: str
     distance: str
+    colours: str | None = None
+    named_by: NamedBy = "side"
+
+    def __post_init__(self) -> None:
+        if self.colours is not None and self.colours not in BOTTLE_COLOURS:
+            raise UserError(f"colours={self.colours}: no such bottles; expected one of {', '.join(BOTTLE_COLOURS)}")
+        if self.named_by == "colour" and self.colours is None:
+            raise UserError(
+                "named_by=colour: both bottles have the same colour, which names neither; expected colours, one of "
+                f"{', '.join(BOTTLE_COLOURS)}, or named_by=side"
+            )
+
+    @property
+    def target(self) -> str:
+        """Return what the instruction names: ``left``, ``right``, ``red`` or ``blue``."""
+        if self.named_by == "side" or self.colours is None:
+            return self.side
+        return BOTTLE_COLOURS[self.colours][SIDES.index(self.side)]
+
+    @property
+    def task(self) -> str | None:
+        """Return the target where colours make several tasks; None where there is one: to go to the named side."""
+        return None if self.colours is None else self.target
 
     @property
     def name(self) -> str:
-        """Return the fields in the file-name grammar, for example ``1box_hori_left_core_medium``."""
-        return f"{self.num_boxes}box_{self.layout}_{self.side}_{self.placement}_{self.distance}"
+        """Return the fields in the file-name grammar.
+
+        For example ``1box_hori_left_core_medium``, or ``1box_hori_left_core_medium_redblue_task_red``.
+        """
+        name = f"{self.num_boxes}box_{self.layout}_{self.side}_{self.placement}_{self.distance}"
+        return name if self.colours is None else f"{name}_{self.colours}_task_{self.task}"
 
     @classmethod
     def parse(cls, name: str) -> Scenario:
         """Return the scenario of a ``name``; ``ValueError`` where it is not one."""
-        boxes, layout, side, placement, distance = name.split("_")
-        num_boxes = int(boxes.removesuffix("box"))
-        return cls(num_boxes=num_boxes, layout=layout, side=side, placement=placement, distance=distance)
+        boxes, layout, side, placement, distance, *rest = name.split("_")
+        colours, _, target = rest or (None, "task", side)
+        scenario = cls(
+            num_boxes=int(boxes.removesuffix("box")),
+            layout=layout,
+            side=side,
+            placement=placement,
+            distance=distance,
+            colours=colours,
+            named_by="side" if target in SIDES else "colour",
+        )
+        if scenario.name != name:
+            raise ValueError(f"{name}: is no scenario; its fields make {scenario.name}")
+        return scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +206,15 @@ def sample_scene(
     distances_m: Mapping[str, float] = BOTTLE_X_M,
     looks: LookRanges = RECORDED_LOOKS,
 ) -> Scene:
-    """Draw the scene at ``position`` of a stream; the side has no part in the draw.
+    """Draw the scene at ``position`` of a stream; which bottle is meant, and how it is named, has no part in the draw.
 
     Scenes where the robot could not stand before either bottle are drawn again. Raises UserError if the ranges leave
     none.
     """
     placement = placements[scenario.placement]
     layout_rng = stream.child("layout").at(position)
-    look = sample_look(stream.child("look").at(position), looks)
+    colours = None if scenario.colours is None else BOTTLE_COLOURS[scenario.colours]
+    look = sample_look(stream.child("look").at(position), looks, colours=colours)
     for _ in range(_MAX_DRAWS):
         scene = _draw_layout(scenario, placement, distances_m[scenario.distance], look, layout_rng)
         if _has_room(scene):

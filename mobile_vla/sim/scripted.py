@@ -85,7 +85,7 @@ def record_scripted(*, num_left: int, num_right: int, seed: int) -> list[Recordi
             name=name,
             scene=sample_scene(scenario, stream.child("scene"), position=index, placements=SCRIPTED_PLACEMENTS),
             actions=to_actions(SCRIPTS[scenario.side]),
-            instruction=instruction(side=scenario.side, num_boxes=1, rng=stream.child("instruction").at(index)),
+            instruction=instruction(scenario, stream.child("instruction").at(index)),
         )
         for index, (scenario, name) in enumerate(zip(scenarios, names, strict=True))
     ]

@@ -9,7 +9,7 @@ import math
 
 import mujoco
 
-from mobile_vla.sim.scene import BOTTLE_RADIUS_M, ROBOT_RADIUS_M, Room, Scene
+from mobile_vla.sim.scene import BOTTLE_RADIUS_M, ROBOT_RADIUS_M, SIDES, Room, Scene
 
 CAMERA_HEIGHT_M = 0.35
 CAMERA_PITCH_DOWN_RAD = math.radians(15)
@@ -34,7 +34,7 @@ def build_model(scene: Scene) -> mujoco.MjModel:
     """Compile the scene.
 
     Bodies ``robot`` (joints ``robot_x``, ``robot_y``, in metres of the world frame), ``box_0``.., ``bottle_left``,
-    ``bottle_right``, ``walls``; geom ``floor``. Every geom carries its colour; the instruction's side leaves no trace.
+    ``bottle_right``, ``walls``; geom ``floor``. Every geom carries its colour; which bottle is meant leaves no trace.
     """
     spec = mujoco.MjSpec()
     spec.option.timestep = _TIME_STEP_S
@@ -49,8 +49,9 @@ def build_model(scene: Scene) -> mujoco.MjModel:
             size=[box.half_x, box.half_y, box.height / 2],
             rgba=[*scene.look.box_rgb, 1],
         )
-    for side, (x, y) in scene.bottles.items():
-        _add_bottle(spec, f"bottle_{side}", x, y, scene.look.bottle_rgb)
+    for side, rgb in zip(SIDES, scene.look.bottle_rgb, strict=True):
+        x, y = scene.bottles[side]
+        _add_bottle(spec, f"bottle_{side}", x, y, rgb)
     _add_robot(spec)
     return spec.compile()
 

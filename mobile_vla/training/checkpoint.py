@@ -13,16 +13,18 @@ import torch
 from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from mobile_vla.errors import UserError
-from mobile_vla.policy.description import DESCRIPTION_FILE, WEIGHTS_FILE
+from mobile_vla.policy.description import DESCRIPTION_FILE
+from mobile_vla.policy.model import Model
+from mobile_vla.policy.weights import load_weights, save_weights
+from mobile_vla.training.optimizer import trained_parameters
 
 
 def save_checkpoint(
     folder: Path,
     *,
-    model: nn.Module,
+    model: Model,
     optimizer: torch.optim.Optimizer,
     arrays: Mapping[str, np.ndarray],
     values: Mapping[str, Any],
@@ -36,7 +38,7 @@ def save_checkpoint(
     temporary, old = folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / WEIGHTS_FILE)
+    save_weights(model, temporary)
     save_file(_flatten_optimizer(optimizer), temporary / "optimizer.safetensors")
     save_numpy({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / "arrays.safetensors")
     (temporary / "training.json").write_text(json.dumps(values, indent=1) + "\n")
@@ -49,16 +51,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, *, model: Model, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Load model and optimiser in place and return (arrays, values) as they were saved."""
-    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    state = optimizer.state_dict()
-    state["state"] = {}
+    load_weights(model, folder)
+    state: dict[int, dict[str, torch.Tensor | int]] = {}
     for name, tensor in load_file(folder / "optimizer.safetensors").items():
         index, key = name.split("/", 1)
-        state["state"].setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict(state)
+        state.setdefault(int(index), {})[key] = int(tensor) if tensor.dtype == torch.int64 else tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return load_numpy(folder / "arrays.safetensors"), json.loads((folder / "training.json").read_text())
 
 
@@ -77,8 +78,10 @@ def find_last_checkpoint(run: Path) -> Path:
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the state of each parameter, by its place; a plain number, as the 8-bit optimiser counts, as int64."""
     return {
-        f"{index}/{key}": tensor.contiguous()
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, tensor in entry.items()
+        # A copy, as the 8-bit optimiser's parameters share some of their tensors, which safetensors refuses.
+        f"{index}/{key}": torch.as_tensor(value).to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for index, parameter in enumerate(trained_parameters(optimizer))
+        for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -15,17 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mobile_vla.augmentation.pipeline import Pipeline
-from mobile_vla.data.batches import WindowReader
+from mobile_vla.augmentation.pipeline import Augment
+from mobile_vla.data.batches import Reader
 from mobile_vla.errors import UserError
-from mobile_vla.policy.model import Answer, Model
+from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
-from mobile_vla.schema import Batch, Draw
+from mobile_vla.schema import Draw
 from mobile_vla.streams import Stream
 from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
+from mobile_vla.training.gradient import accumulate_gradient, measure
+from mobile_vla.training.memory import peak_memory_gib, reset_peak_memory
+from mobile_vla.training.optimizer import build_optimizer, set_learning_rate, trained_parameters
 from mobile_vla.training.options import Trainer
+from mobile_vla.training.precision import autocast, gradient_scaler, lower_scale
 from mobile_vla.training.progress import Progress
 
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -46,8 +50,8 @@ class Parts:
 
     model: Model
     sampler: Sampler
-    reader: WindowReader
-    augment: Pipeline
+    reader: Reader
+    augment: Augment
     evaluate: Callable[[Model], dict[str, float]]
     log: Callable[[Mapping[str, float]], None]
     show: Callable[[int, Mapping[str, float]], None]
@@ -72,13 +76,18 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
     logs. SIGINT and SIGTERM stop after the step in hand, with a checkpoint.
     """
     device = trainer.torch_device()
+    reset_peak_memory(device)
     model, sampler = parts.model.to(device).train(), parts.sampler
-    optimizer = torch.optim.AdamW(model.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay)
+    if trainer.compile:
+        model.compile()
+    optimizer = build_optimizer(model, trainer)
+    scaler = gradient_scaler(trainer.precision, device)
     scores = Scores(len(sampler.windows), smoothing=trainer.score_smoothing)
-    progress = Progress(drawn=DrawStatistics(sampler.windows))
+    progress = Progress(drawn=DrawStatistics(sampler.windows), skipped_steps=0 if scaler.is_enabled() else None)
     if resume_from is not None:
         arrays, values = load_checkpoint(resume_from, model=model, optimizer=optimizer)
         progress.load(arrays, values)
+        scaler.load_state_dict(values["scaler"])
         scores.load({name: arrays[f"scores/{name}"] for name in scores.state()})
 
     def save(name: str) -> None:
@@ -87,7 +96,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             model=model,
             optimizer=optimizer,
             arrays={f"scores/{key}": array for key, array in scores.state().items()} | progress.arrays(),
-            values=progress.values(),
+            values=progress.values() | {"scaler": scaler.state_dict()},
             description=parts.description,
         )
 
@@ -100,7 +109,10 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             evaluation: dict[str, float] = {}
             # A resumed run has already evaluated and logged the step it starts at.
             if (is_last or step % trainer.eval_every == 0) and progress.evaluated_at != step:
-                evaluation = parts.evaluate(model) | progress.drawn.metrics(sampler.probabilities(scores))
+                with autocast(trainer.precision, device):
+                    evaluation = parts.evaluate(model)
+                evaluation |= progress.drawn.metrics(sampler.probabilities(scores))
+                evaluation |= {"memory/peak_gib": peak_memory_gib(device)}
             row: Mapping[str, float] = {}
             if evaluation or (is_boundary and progress.logged_at != step):
                 row = progress.row(evaluation, batch_size=trainer.batch_size)
@@ -123,33 +135,46 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             progress.learning_rate = trainer.learning_rate_at(step, num_steps=num_steps)
             # Dropout and the like draw from torch's own generator: it stands where the step says.
             torch.manual_seed(parts.noise.integer(step))
-            answer = model(batch)
-            losses_B = finite_losses(answer, draw, parts.reader, step)
-            (answer.loss_B * torch.from_numpy(draw.weights).to(device)).mean().backward()
-            progress.grad_norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), trainer.clip_grad_norm))
-            if not math.isfinite(progress.grad_norm):
+            answer = accumulate_gradient(
+                model,
+                batch,
+                draw.weights,
+                micro_batch_size=trainer.micro_batch_size,
+                precision=trainer.precision,
+                scaler=scaler,
+            )
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(trained_parameters(optimizer), trainer.clip_grad_norm)
+            measured = measure(answer, batch, norm)
+            check_losses(measured.losses_B, draw, parts.reader, step)
+            if math.isfinite(measured.grad_norm):
+                progress.grad_norm = measured.grad_norm
+                set_learning_rate(optimizer, progress.learning_rate)
+                optimizer.step()
+                scaler.update()
+            elif lower_scale(scaler):
+                progress.skip_step()
+            else:
                 raise NonFiniteLossError(f"step {step}: the loss is finite, its gradient is not. {_advice(draw)}")
-            for group in optimizer.param_groups:
-                group["lr"] = progress.learning_rate
-            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             progress.drawn.add(step, draw, scores)
-            scores.update(step, draw.ids, losses_B)
-            squared_error, num_targets = current_squared_error(answer, batch)
+            scores.update(step, draw.ids, measured.losses_B)
             progress.sums.add(
-                losses_B=losses_B, scenario=batch.scenario, squared_error=squared_error, num_targets=num_targets
+                losses_B=measured.losses_B,
+                scenario=batch.scenario,
+                squared_error=measured.squared_error,
+                num_targets=measured.num_targets,
             )
-            progress.step += 1
+            progress.finish_step(num_windows=len(batch), seconds=time.perf_counter() - started)
     status = "done" if is_last else "stopped"
     return Result(progress=progress, status=status, stopped_by=caught[0] if caught else None)
 
 
-def finite_losses(answer: Answer, draw: Draw, reader: WindowReader, step: int) -> NDArray[np.float32]:
-    """Return the losses [B] on the CPU; ``NonFiniteLossError`` names the windows whose loss is not finite."""
-    losses_B = answer.loss_B.detach().float().cpu().numpy()
+def check_losses(losses_B: NDArray[np.float32], draw: Draw, reader: Reader, step: int) -> None:
+    """Raise ``NonFiniteLossError``, naming the windows whose loss is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses_B))
     if not len(bad):
-        return losses_B
+        return
     table = reader.windows
     ids = draw.ids[bad]
     named = [f"{i} ({table.episode_names[table.episode[i]]} from frame {table.start[i]})" for i in ids[:8].tolist()]
@@ -160,14 +185,10 @@ def finite_losses(answer: Answer, draw: Draw, reader: WindowReader, step: int) -
 
 
 def _advice(draw: Draw) -> str:
-    return f"Window ids of the batch: {draw.ids.tolist()}. Lower trainer.learning_rate or look at these windows."
-
-
-def current_squared_error(answer: Answer, batch: Batch) -> tuple[float, int]:
-    """Return (sum of squared errors, number of targets) at the current frames of a batch, physical units."""
-    mask_BK1 = batch.mask_BTK[:, -1, :, None]
-    squared_BKA = (answer.actions_BKA.detach() - batch.actions_BTKA[:, -1]).square() * mask_BK1
-    return float(squared_BKA.sum()), int(mask_BK1.sum()) * squared_BKA.shape[-1]
+    return (
+        f"Window ids of the batch: {draw.ids.tolist()}. Lower trainer.learning_rate, look at these windows, or use "
+        "trainer.precision=bf16 in place of fp16."
+    )
 
 
 @contextmanager

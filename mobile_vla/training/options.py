@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from importlib.util import find_spec
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mobile_vla.errors import ConfigError
+from mobile_vla.training.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,12 @@ class Trainer:
     steps: PositiveInt
     epochs: PositiveFloat | None
     batch_size: PositiveInt
+    micro_batch_size: PositiveInt | None
+    precision: Precision
+    compile: bool
+    optimizer: Literal["adamw", "adamw_8bit"]
     learning_rate: PositiveFloat
+    backbone_learning_rate: PositiveFloat | None
     weight_decay: NonNegativeFloat
     warmup_steps: NonNegativeInt
     decay_steps: PositiveInt | None
@@ -34,6 +41,16 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.torch_device()
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            raise ConfigError(
+                f"trainer.micro_batch_size={self.micro_batch_size}: has no effect, as expected at most "
+                f"trainer.batch_size={self.batch_size}. Lower it, or leave it null."
+            )
+        if self.optimizer == "adamw_8bit" and find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                "trainer.optimizer=adamw_8bit: needs the package bitsandbytes, which is not installed. Install it "
+                "(pip install 'mobile-vla[gpu]'), or use trainer.optimizer=adamw."
+            )
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"trainer.final_learning_rate={self.final_learning_rate}: the rate decays, so expected at most "
@@ -52,7 +69,10 @@ class Trainer:
         return math.ceil(self.epochs * num_windows / self.batch_size)
 
     def learning_rate_at(self, step: int, *, num_steps: int) -> float:
-        """Return the rate of ``step``: a linear warm-up, then a cosine down to the final rate at ``decay_steps``."""
+        """Return the rate of ``step``: a linear warm-up, then a cosine down to the final rate at ``decay_steps``.
+
+        A ``backbone_learning_rate`` follows the same curve, scaled by its ratio to ``learning_rate``.
+        """
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         end = self.decay_steps or num_steps

@@ -12,12 +12,18 @@ import numpy as np
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.training.metrics import TrainSums
 
-_SCALARS = ("step", "evaluated_at", "logged_at", "learning_rate", "grad_norm", "wall_s", "data_wait_s", "best_val_rmse")
+_SCALARS = (
+    *("step", "evaluated_at", "logged_at", "learning_rate", "grad_norm", "skipped_steps"),
+    *("wall_s", "data_wait_s", "best_val_rmse"),
+)
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """``step`` counts the optimiser steps done; ``latest`` holds the newest value of every metric that was logged."""
+    """``step`` counts the steps done; ``latest`` holds the newest value of every metric that was logged.
+
+    ``skipped_steps`` of them changed no weight because their gradient overflowed; None where it cannot.
+    """
 
     drawn: DrawStatistics
     sums: TrainSums = field(default_factory=TrainSums)
@@ -26,11 +32,24 @@ class Progress:
     logged_at: int | None = None
     learning_rate: float = 0.0
     grad_norm: float = 0.0
+    skipped_steps: int | None = None
     wall_s: float = 0.0
     data_wait_s: float = 0.0
     best_val_rmse: float | None = None
     latest: dict[str, float] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
+    _windows: int = 0
+    _train_s: float = 0.0
+
+    def skip_step(self) -> None:
+        """Count a step whose gradient overflowed."""
+        self.skipped_steps = (self.skipped_steps or 0) + 1
+
+    def finish_step(self, *, num_windows: int, seconds: float) -> None:
+        """Count a step that took ``seconds``, from the draw to the changed weights."""
+        self.step += 1
+        self._windows += num_windows
+        self._train_s += seconds
 
     def tick(self) -> None:
         """Bring ``wall_s`` up to now; time between two processes of one run does not count."""
@@ -39,12 +58,20 @@ class Progress:
         self._clock = now
 
     def row(self, evaluation: Mapping[str, float], *, batch_size: int) -> dict[str, float]:
-        """Return the log row of this step: its counters, the training means so far, and ``evaluation``."""
+        """Return the log row of this step: its counters, the training means so far, and ``evaluation``.
+
+        ``train/windows_per_s`` is over the steps since the last row, which evaluations are no part of.
+        """
         self.tick()
         row: dict[str, float] = {"step": self.step, "samples_seen": self.step * batch_size}
         if self.step:
             row |= self.sums.metrics()
             row |= {"train/learning_rate": self.learning_rate, "train/grad_norm": self.grad_norm}
+            if self.skipped_steps is not None:
+                row["train/skipped_steps"] = self.skipped_steps
+        if self._windows:
+            row["train/windows_per_s"] = self._windows / self._train_s
+            self._windows, self._train_s = 0, 0.0
         row |= evaluation
         row |= {"wall_s": self.wall_s, "data_wait_s": self.data_wait_s}
         self.latest |= row

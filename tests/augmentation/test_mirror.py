@@ -72,6 +72,7 @@ def test_the_share_of_mirrored_windows_is_the_probability() -> None:
     ("text", "mirrored"),
     [
         ("Navigate to the left bottle", "Navigate to the right bottle"),
+        ("Go to the red bottle, mind the blue one", "Go to the red bottle, mind the blue one"),
         ("Left, LEFT and left.", "Right, RIGHT and right."),
         ("left-hand side; right/left", "right-hand side; left/right"),
         ("the leftmost cup, turn rightward, Leftwards", "the rightmost cup, turn leftward, Rightwards"),

@@ -24,13 +24,16 @@ OUTCOMES = ("success", "collision", "wrong_target", "left_room", "timeout")
 SCENARIOS = ("1box_hori_left_core_close", "1box_hori_left_variant_far", "2box_vert_right_core_far")
 
 
-def made_result(outcome: str, *, failure: str = "other", scenario: str = SCENARIOS[0]) -> EpisodeResult:
+def made_result(
+    outcome: str, *, failure: str = "other", scenario: str = SCENARIOS[0], task: str | None = None
+) -> EpisodeResult:
     is_success = outcome == "success"
     return EpisodeResult(
         suite="seen",
         index=0,
         scenario=scenario,
         side=scenario.split("_")[2],
+        task=task,
         instruction="Go",
         outcome=outcome,  # pyright: ignore[reportArgumentType]
         success=is_success,
@@ -92,6 +95,38 @@ def test_the_mean_over_scenarios_weighs_each_alike(results: list[EpisodeResult])
     assert metrics["success_rate/scenario_mean"] == pytest.approx(fmean(rates.values()))
 
 
+TASKS = ("left", "right", "red", "blue")
+
+results_of_tasks = st.lists(
+    st.builds(
+        lambda outcome, scenario, task: made_result(outcome, scenario=f"{scenario}_redblue_task_{task}", task=task),
+        st.sampled_from(OUTCOMES),
+        st.sampled_from(SCENARIOS),
+        st.sampled_from(TASKS),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(results=results_of_tasks)
+def test_success_by_task_averages_back_to_success(results: list[EpisodeResult]) -> None:
+    metrics, tasks = suite_metrics(results), {result.task for result in results}
+    rates = {task: metrics.get(f"success_rate/task_{task}") for task in TASKS}
+    if len(tasks) == 1:
+        assert set(rates.values()) == {None}
+        return
+    assert {task for task, rate in rates.items() if rate is not None} == tasks
+    assert fmean(rates[result.task] for result in results) == pytest.approx(metrics["success_rate"])
+
+
+@given(results=results_of_tasks)
+def test_a_task_is_no_part_of_the_scenario_or_its_distance(results: list[EpisodeResult]) -> None:
+    without = [replace(result, scenario="_".join(result.scenario.split("_")[:5]), task=None) for result in results]
+    metrics = suite_metrics(results)
+    assert {key: value for key, value in metrics.items() if "/task_" not in key} == suite_metrics(without)
+
+
 @given(results=results)
 def test_the_order_of_drives_does_not_matter(results: list[EpisodeResult]) -> None:
     assert suite_metrics(results) == pytest.approx(suite_metrics(results[::-1]))
@@ -120,7 +155,7 @@ def measured(keys: str, expert_path: np.ndarray | None = None) -> EpisodeResult:
 
 def test_a_success_is_measured() -> None:
     result = measured(TO_GOAL, expert_path=np.array([(0, 0), (3, 4), (3, 5)]))
-    assert (result.suite, result.index, result.side) == ("seen", 3, "left")
+    assert (result.suite, result.index, result.side, result.task) == ("seen", 3, "left", None)
     assert (result.scenario, result.instruction) == ("1box_hori_left_core_medium", "Go to the left bottle")
     assert (result.outcome, result.success, result.failure, result.touched) == ("success", True, None, None)
     assert result.num_steps == 26

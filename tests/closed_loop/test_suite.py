@@ -206,6 +206,8 @@ def test_the_digest_changes_with_any_change() -> None:
         ({"num_boxes": ["2"]}, r"num_boxes: \['2'\]"),
         ({"num_boxes": [0]}, r"num_boxes: \[0\]"),
         ({"side": []}, "side"),
+        ({"colours": ["green"]}, r"colours: \['green'\]; expected one or more of bluered, redblue"),
+        ({"named_by": ["colour"]}, r"changed=.*named_by=colour: both bottles have the same colour.*redblue, bluered"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused(changed: dict, message: str) -> None:

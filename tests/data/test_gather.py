@@ -46,6 +46,7 @@ class World:
         store = FrameStore(
             images_FYXC=np.concatenate([self.images[name] for name in stored]).astype(np.uint8),
             first_row=dict(zip(stored, [0, *ends], strict=False)),
+            folder=Path("made"),
         )
         self.window_size, self.fwd_pred_next_n = window_size, fwd_pred_next_n
         listed = list(self.episodes.values())[1:]

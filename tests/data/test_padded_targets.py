@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +12,19 @@ import torch
 from made_episodes import made_episode, made_reader
 
 from mobile_vla.policy.backbones.compact import CompactBackbone
-from mobile_vla.policy.heads.lstm import LstmHead
+from mobile_vla.policy.heads.regression import RegressionHead
+from mobile_vla.policy.history.lstm import LstmHistory
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.normalizer import Normalizer
 from mobile_vla.schema import Batch
 
 
-def small_model(loss: str) -> Model:
+def small_model(loss: Any) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Model(
             backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=8, vocabulary_size=16),
-            head=partial(LstmHead, hidden_dim=8, num_layers=1),
-            loss=loss,
-            normalizer=Normalizer(mean_A=np.zeros(3), std_A=np.ones(3)),
+            head=partial(RegressionHead, history=partial(LstmHistory, hidden_dim=8, num_layers=1), loss=loss),
+            normalization="none",
             fwd_pred_next_n=5,
             num_actions=3,
         )
@@ -47,7 +47,7 @@ def loss_and_gradient(model: Model, batch: Batch) -> tuple[torch.Tensor, list[to
     return loss_B.detach(), [p.grad.clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("loss", ["mse", "huber"])
+@pytest.mark.parametrize("loss", ["mse", "huber", "l1"])
 @pytest.mark.parametrize("value", [1.0, 1e15, np.nan, np.inf])
 def test_padded_targets_change_neither_loss_nor_gradient(loss: str, value: float) -> None:
     model, batch = small_model(loss), padded_batch()

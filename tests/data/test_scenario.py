@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from made_episodes import law
 from tiny_runs import compose_config
 
-from mobile_vla.data.scenario import UNKNOWN, compile_grammars, matches_selector, parse_name
+from mobile_vla.data.scenario import UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
 from mobile_vla.errors import ConfigError
 
 STAMP = "episode_20251204_101530"
@@ -35,6 +35,24 @@ def test_box_names_tell_every_field(grammars: dict[str, re.Pattern[str]], time_o
     scenario, found = parse_name(name, grammars)
     assert scenario == f"{fields['boxes']}_{fields['layout']}_{fields['side']}"
     assert found == fields | ({"time_of_day": time_of_day} if time_of_day else {})
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("core_medium_redblue_task_red", {"colours": "redblue", "task": "red"}),
+        ("core_medium_task_dock", {"task": "dock"}),
+        ("core_medium_task_dock_night", {"task": "dock", "time_of_day": "night"}),
+        ("core_medium_task", {"time_of_day": "task"}),
+        ("core_medium", {}),
+    ],
+)
+def test_box_names_may_tell_a_task(grammars: dict[str, re.Pattern[str]], rest: str, expected: dict[str, str]) -> None:
+    scenario, fields = parse_name(f"{STAMP}_1box_hori_left_{rest}", grammars)
+    assert scenario == "1box_hori_left"
+    places = {"boxes": "1box", "layout": "hori", "side": "left", "placement": "core", "distance": "medium"}
+    assert fields == places | expected
+    assert task_of(fields) == expected.get("task", UNKNOWN)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

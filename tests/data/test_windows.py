@@ -21,7 +21,10 @@ def collections(draw: st.DrawFn) -> tuple[list[Episode], int, int]:
     window_size, num_actions = draw(st.integers(1, 5)), draw(st.integers(1, 5))
     lengths = draw(st.lists(st.integers(2, 12), min_size=1, max_size=4))
     lengths.insert(draw(st.integers(0, len(lengths))), window_size + num_actions + 1)
-    episodes = [made_episode(i, num_frames=n, scenario=f"scenario_{i % 2}") for i, n in enumerate(lengths)]
+    fields = [{}, {"task": "dock"}, {"task": "follow"}]
+    episodes = [
+        made_episode(i, num_frames=n, scenario=f"scenario_{i % 2}", fields=fields[i % 3]) for i, n in enumerate(lengths)
+    ]
     return episodes, window_size, num_actions
 
 
@@ -58,6 +61,7 @@ def test_every_window_appears_once_in_time_order(drawn: tuple[list[Episode], int
         assert table.progress[row] == round(1000 * current / (length - 1))
         assert table.phase[row] == min(table.progress[row] // 100, 9)
         assert table.scenario_names[table.scenario[row]] == episodes[i].scenario
+        assert table.task_names[table.task[row]] == episodes[i].fields.get("task", "unknown")
         assert table.pad_start[row] == sum(frame < 0 for frame in range(start, start + window_size))
         assert table.pad_end[row] == sum(frame >= length for frame in range(current, current + num_actions))
 

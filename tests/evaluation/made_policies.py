@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from made_episodes import h5_dataset
 from torch import nn
 
 from mobile_vla.data.batches import WindowReader
+from mobile_vla.policy.history.contract import History
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.normalizer import Normalizer
 
 K = 4
 """Predicted actions of the policies and the reader."""
@@ -31,21 +30,42 @@ class Eye(nn.Module):
 
     def __init__(self, see: Callable[[torch.Tensor, Sequence[str]], torch.Tensor], feature_dim: int) -> None:
         super().__init__()
-        self.see, self.feature_dim = see, feature_dim
+        self.see, self.feature_dim, self.frames_apart = see, feature_dim, True
 
-    def forward(self, images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+    def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
         return self.see(images_BTCYX, instruction)
 
 
-class Hand(nn.Module):
-    """A head of one function of features [B, T, D]."""
+class Arm(nn.Module):
+    """A history whose contexts are the actions [B, T, K, A] that one function gives for features [B, T, D], in a row.
 
-    def __init__(self, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    Absent frames are zero features.
+    """
+
+    def __init__(self, act: Callable[[torch.Tensor], torch.Tensor], context_dim: int) -> None:
         super().__init__()
-        self.act = act
+        self.act, self.context_dim = act, context_dim
 
-    def forward(self, features_BTD: torch.Tensor) -> torch.Tensor:
-        return self.act(features_BTD)
+    def forward(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
+        return self.act(features_BTD * history_BT[:, :, None]).flatten(2)
+
+
+class Hand(nn.Module):
+    """A head that answers with what its history says."""
+
+    def __init__(self, act: Callable[[torch.Tensor], torch.Tensor], num_actions: int) -> None:
+        super().__init__()
+        self.history: History = Arm(act, K * num_actions)
+        self.num_actions = num_actions
+
+    def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
+        pass
+
+    def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
+        return (self.predict(context_BTH) - target_BTKA).square().mean(-1)
+
+    def predict(self, context: torch.Tensor) -> torch.Tensor:
+        return context.unflatten(-1, (K, self.num_actions))
 
 
 def made_policy(
@@ -58,9 +78,8 @@ def made_policy(
     """Return a policy of a backbone and a head that are plain functions; actions are not normalised."""
     return Model(
         backbone=lambda: Eye(see, feature_dim),
-        head=lambda *, feature_dim, fwd_pred_next_n, num_actions: Hand(act),
-        loss="mse",
-        normalizer=Normalizer(mean_A=np.zeros(num_actions), std_A=np.ones(num_actions)),
+        head=lambda *, feature_dim, fwd_pred_next_n, num_actions: Hand(act, num_actions),
+        normalization="none",
         fwd_pred_next_n=K,
         num_actions=num_actions,
     )

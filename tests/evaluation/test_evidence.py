@@ -129,6 +129,23 @@ def printed(evidence: Evidence) -> str:
     return out.getvalue()
 
 
+def test_tasks_are_listed_where_there_are_several_and_only_there(tmp_path: Path, scripted: Evidence) -> None:
+    tasks = ["red", "blue", "left"] * 6
+    names = {
+        f"episode_20251204_1010{i:02d}_1box_hori_left_core_medium_redblue_task_{task}": actions(18 + i, seed=i)
+        for i, task in enumerate(tasks)
+    }
+    several = gather_evidence(open_written(tmp_path / "several", names))
+    assert several.episodes_by_task == {"red": 6, "blue": 6, "left": 6}
+    assert several.episodes_by_scenario == {"1box_hori_left": 18}
+    assert "red 6, blue 6, left 6" in printed(several)
+    one = gather_evidence(open_written(tmp_path / "one", {name: a for name, a in names.items() if "task_red" in name}))
+    assert one.episodes_by_task == {"red": 6}
+    assert scripted.episodes_by_task == {"unknown": 16}
+    for evidence in (one, scripted):
+        assert "task" not in printed(evidence).replace("solves this task", "")
+
+
 def test_what_is_printed_names_every_figure(scripted: Evidence, varied: Evidence) -> None:
     text = printed(scripted)
     for expected in (

@@ -23,10 +23,17 @@ K = 4
 
 
 def collection(seed: int) -> list[Episode]:
-    """Return four episodes of 6 to 12 frames with random keyboard actions, two scenarios."""
+    """Return four episodes of 6 to 12 frames with random keyboard actions, two scenarios, none to two tasks named."""
     lengths = np.random.default_rng(seed).integers(6, 13, 4).tolist()
+    tasks = [{"task": name} for name in ("red", "blue")[: seed % 3]] or [{}]
     return [
-        made_episode(i, num_frames=n, scenario=f"scenario_{i % 2}", actions=actions(n, seed=seed + i))
+        made_episode(
+            i,
+            num_frames=n,
+            scenario=f"scenario_{i % 2}",
+            fields=tasks[i // 2 % len(tasks)],
+            actions=actions(n, seed=seed + i),
+        )
         for i, n in enumerate(lengths)
     ]
 
@@ -63,6 +70,7 @@ def test_every_part_is_the_error_over_its_own_targets(seed: int, padding: Paddin
     for n, k in zip(*np.nonzero(targets.mask_NK), strict=True):
         scenario = table.scenario_names[table.scenario[n]]
         parts = ["", f"/horizon_{k + 1}", f"/phase_{table.phase[n]}", f"/scenario_{scenario}"]
+        parts += [f"/task_{table.task_names[table.task[n]]}"] if len(table.task_names) > 1 else []
         parts += ["/critical"] if critical[n, k] else []
         for part in parts:
             members.setdefault(f"val/rmse{part}", []).extend(squared[n, k])
@@ -72,6 +80,10 @@ def test_every_part_is_the_error_over_its_own_targets(seed: int, padding: Paddin
     of_scenarios = [value for part, value in expected.items() if "/scenario_" in part]
     expected["val/rmse/scenario_mean"] = sum(of_scenarios) / len(of_scenarios)
     assert found == pytest.approx(expected)
+    has_tasks = seed % 3 == 2
+    assert {key for key in found if "/task_" in key} == {
+        f"val/rmse/task_{task}" for task in ("red", "blue") if has_tasks
+    }
 
 
 @law

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_batches import make_model
 from made_episodes import law, made_episode, made_reader
 from made_policies import K, noise_reader
-from torch import nn
+from torch.nn.functional import dropout
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.windows import Padding
@@ -137,6 +137,12 @@ def test_a_shifted_position_is_the_models_own_answer_to_a_history_that_ends_earl
         (["at_left", "at_right", "at_right"], ["to 0", "to 0", "to 1"], [{1}, {1}, {0}]),  # other side, the same text
         (["unknown", "unknown", "unknown"], ["left 0", "left 1", "right 2"], [{2}, {2}, {0, 1}]),
         (["unknown", "unknown", "unknown"], ["to 0", "to 0", "to 1"], [{1}, {1}, {0}]),
+        (  # a colour is set against the other colour, a side against the other side, whatever stands where
+            ["at_left", "at_right", "at_right", "at_left"],
+            ["red 0", "blue 1", "right 2", "left 3"],
+            [{1}, {0}, {3}, {2}],
+        ),
+        (["at_left", "at_right"], ["red 0", "red 1"], [{1}, {0}]),
         (["at_left", "at_left", "at_left"], ["to 0", "to 1", "to 2"], [{1, 2}, {0, 2}, {0, 1}]),
     ],
 )
@@ -156,9 +162,30 @@ def test_another_task_is_one_of_another_side_where_there_is_one(
     assert drawn == allowed
 
 
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("Go to the red bottle, mind the box", "Go to the blue bottle, mind the box"),
+        ("BLUE bottle! Red one?", "RED bottle! Blue one?"),
+        ("the red one on the left", "the blue one on the right"),
+        ("1box_hori_left_redblue_task_blue", "1box_hori_right_redblue_task_red"),
+        ("a bored bluebell, reddish", "a bored bluebell, reddish"),
+    ],
+)
+def test_colours_and_sides_are_swapped_as_whole_words(text: str, swapped: str) -> None:
+    episode = replace(made_episode(0, num_frames=4), instruction=text)
+    reader = made_reader([episode], window_size=2, fwd_pred_next_n=K)
+    heard: list[str] = []
+    model = make_model()
+    model.predict = lambda batch: heard.extend(batch.instruction) or torch.zeros(len(batch), K, 3)
+    found = run_probes(model, reader, batch_size=10, stream=STREAM)["instruction_swapped"]
+    assert set(heard) == {text, swapped}
+    assert found.is_changed_N.all() == (text != swapped)
+
+
 def test_the_model_is_asked_in_evaluation_mode(reader: WindowReader) -> None:
     model = make_model(num_actions=2)
-    model.head = nn.Sequential(nn.Dropout(0.5), model.head)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    model.get_submodule("head.history").register_forward_hook(lambda module, _, out: dropout(out, 0.5, module.training))
     in_training, in_evaluation = (
         run_probes(model.train(mode), reader, batch_size=32, stream=STREAM) for mode in (True, False)
     )

@@ -60,8 +60,9 @@ def test_a_frame_that_exists_does_matter() -> None:
 
 def test_the_loss_is_the_mean_over_the_targets_that_exist() -> None:
     model, batch = make_model(), make_batch(num_windows=1)
-    features = model.backbone(batch.images_BTCYX, batch.instruction)
-    error = (model.head(features) - model.normalizer.normalize(batch.actions_BTKA)).square()
+    features = model.backbone(batch.images_BTCYX, batch.history_BT, batch.instruction)
+    predicted = model.head.predict(model.head.history(features, batch.history_BT))
+    error = (predicted - model.normalizer.normalize(batch.actions_BTKA)).square()
     mask_BTK = torch.zeros_like(batch.mask_BTK)
     mask_BTK[0, 1, 2] = mask_BTK[0, 2, 0] = True
 
@@ -193,9 +194,9 @@ def test_the_parameters_are_counted() -> None:
 
 def test_the_normaliser_travels_with_the_weights() -> None:
     model, other = make_model(seed=0), make_model(seed=1)
-    other.normalizer.mean_A += 5
+    other.normalizer.shift_A += 5
 
     other.load_state_dict(model.state_dict())
 
     assert torch.equal(other.predict(make_batch()), model.predict(make_batch()))
-    assert np.allclose(other.normalizer.mean_A, [1, 2])
+    assert np.allclose(other.normalizer.shift_A, [1, 2])

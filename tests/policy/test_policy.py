@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,24 @@ WAYS: dict[str, tuple[str, ...]] = {
     "end": ("dataset.padding=end",),
     "none": ("dataset.padding=none",),
     "another size": ("dataset.image_size=[12,20]", "dataset.resize=letterbox"),
+    "frames looked at together": ("model.backbone._target_=test_policy.MixingBackbone",),
+    "attention": ("model/head=gpt", "dataset.padding=end"),
     "bgr, three actions": ("dataset.channel_order=bgr", "dataset.actions=[linear_x,linear_y,angular_z]"),
 }
+
+
+class MixingBackbone(CompactBackbone):
+    """A backbone that is not part of the package: the feature of a frame is the sum of those that exist up to it."""
+
+    def __init__(self, *, channels: Sequence[int], feature_dim: int, vocabulary_size: int) -> None:
+        super().__init__(channels=channels, feature_dim=feature_dim, vocabulary_size=vocabulary_size)
+        self.frames_apart = False
+
+    def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+        return (super().forward(images_BTCYX, history_BT, instruction) * history_BT[..., None]).cumsum(1)
+
+
+TRUSTED = ["test_policy.MixingBackbone"]
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -57,7 +73,7 @@ def test_recorded_episodes_give_what_training_predicts_for_the_same_windows(
 ) -> None:
     folder, overrides = trained
     run = build_run(compose_config(overrides))
-    policy = mobile_vla.Policy.load(folder)
+    policy = mobile_vla.Policy.load(folder, trust=TRUSTED)
     run.model.load_state_dict(policy._model.state_dict())
     run.model.eval()
     num_compared = 0
@@ -65,8 +81,9 @@ def test_recorded_episodes_give_what_training_predicts_for_the_same_windows(
         windows = reader.windows
         batch = reader.gather(np.arange(len(windows)))
         with torch.no_grad():
-            features = run.model.backbone(batch.images_BTCYX, batch.instruction) * batch.history_BT[:, :, None]
-            predicted_BTKA = run.model.normalizer.denormalize(run.model.head(features)).numpy()
+            features = run.model.encode(batch.images_BTCYX, batch.history_BT, batch.instruction)
+            contexts = run.model.head.history(features, batch.history_BT)
+            predicted_BTKA = run.model.normalizer.denormalize(run.model.head.predict(contexts)).numpy()
         for number, name in enumerate(windows.episode_names):
             episode = run.data.episodes[name]
             policy.reset()
@@ -220,7 +237,7 @@ def test_a_checkpoint_cannot_name_what_is_called(target: object, where: str, run
         if where == "model":
             description["model"] = attack
         elif where == "deep":
-            description["model"]["head"]["hidden_dim"] = attack
+            description["model"]["head"]["history"]["hidden_dim"] = attack
         else:
             description["model"][where] = attack
 
@@ -232,7 +249,7 @@ def test_a_checkpoint_cannot_name_what_is_called(target: object, where: str, run
 
 def test_interpolations_of_a_checkpoint_are_not_resolved(run_folder: Path, tmp_path: Path) -> None:
     def edit(description: dict[str, Any]) -> None:
-        description["model"]["head"]["hidden_dim"] = "${oc.env:HOME}"
+        description["model"]["head"]["history"]["hidden_dim"] = "${oc.env:HOME}"
 
     with pytest.raises(UserError, match="cannot be loaded"):
         Policy.load(edited(run_folder, tmp_path / "checkpoint", edit))
@@ -255,7 +272,7 @@ def test_trust_in_a_function_is_not_enough(run_folder: Path, tmp_path: Path) -> 
     def edit(description: dict[str, Any]) -> None:
         description["model"]["backbone"]["_target_"] = "os.system"
 
-    with pytest.raises(UserError, match=r"not a torch\.nn\.Module"):
+    with pytest.raises(UserError, match="not a class defined there"):
         Policy.load(edited(run_folder, tmp_path / "checkpoint", edit), trust=["os.system"])
 
 
@@ -327,3 +344,21 @@ def test_a_new_instruction_is_read_with_the_whole_history(num_before: int, run_f
     changed = policy.act(images[-1], "go right")
     expected = [other.act(image, "go right") for image in images]
     np.testing.assert_allclose(changed, expected[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["both", "end"])
+def test_a_backbone_that_looks_at_the_window_sees_it_anew_at_every_step(
+    padding: str, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = run_in(tmp_path / "run", *tiny, *WAYS["frames looked at together"], f"dataset.padding={padding}")
+    together, alone = (Policy.load(ran.folder, trust=TRUSTED) for _ in range(2))
+    images = images_like(together, 10).reshape(5, 2, 16, 16, 3)
+    texts = [["go left", "go right"], ["go left", "stop"]]
+    said = [together.act(step, texts[number > 2], robots=["a", "b"]) for number, step in enumerate(images)]
+
+    for robot in range(2):
+        for number in range(5):
+            alone.reset()
+            seen = images[max(0, number + 1 - alone.description.window_size) : number + 1, robot]
+            answers = [alone.act(image, texts[number > 2][robot]) for image in seen]
+            np.testing.assert_allclose(said[number][robot], answers[-1], atol=1e-5)

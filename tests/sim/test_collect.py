@@ -26,22 +26,22 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = SimEpisodes(num_episodes=6, seed=5, image_size=16, num_workers=1)
+    settings = SimEpisodes(num_episodes=6, named_by=["side"], seed=5, image_size=16, num_workers=1)
     return settings.ensure(tmp_path_factory.mktemp("sim"))
 
 
 def test_bytes_depend_on_the_seed_and_not_on_the_number_of_workers(folder: Path, tmp_path: Path) -> None:
-    again = SimEpisodes(num_episodes=6, seed=5, image_size=16, num_workers=2).ensure(tmp_path)
+    again = SimEpisodes(num_episodes=6, named_by=["side"], seed=5, image_size=16, num_workers=2).ensure(tmp_path)
     assert again.name == folder.name
     assert digests(again) == digests(folder)
-    other = SimEpisodes(num_episodes=6, seed=6, image_size=16, num_workers=1).ensure(tmp_path)
+    other = SimEpisodes(num_episodes=6, named_by=["side"], seed=6, image_size=16, num_workers=1).ensure(tmp_path)
     assert other.name != folder.name
     assert not set(digests(other).values()) & set(digests(folder).values())
 
 
 def test_a_generated_folder_is_used_again(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    settings = SimEpisodes(num_episodes=6, seed=5, image_size=16, num_workers=1)
+    settings = SimEpisodes(num_episodes=6, named_by=["side"], seed=5, image_size=16, num_workers=1)
     assert settings.ensure(folder.parent) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
@@ -64,7 +64,7 @@ def test_files_hold_what_their_names_say(folder: Path) -> None:
 
 def test_settings_below_one_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="num_episodes=0, image_size=-1; expected 1 or more"):
-        SimEpisodes(num_episodes=0, seed=0, image_size=-1, num_workers=1)
+        SimEpisodes(num_episodes=0, named_by=["side"], seed=0, image_size=-1, num_workers=1)
     with pytest.raises(ConfigError, match="image_size=0"):
         ScriptedEpisodes(num_left=1, num_right=0, seed=0, image_size=0, num_workers=1)
 

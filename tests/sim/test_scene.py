@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobile_vla.errors import UserError
-from mobile_vla.sim.scene import Placement, Scenario, sample_scene
+from mobile_vla.sim.scene import SIDES, Placement, Scenario, sample_scene
 from mobile_vla.streams import Stream
 
 streams = st.builds(Stream, st.integers(0, 2**32), st.just("test"))
@@ -18,10 +18,30 @@ streams = st.builds(Stream, st.integers(0, 2**32), st.just("test"))
 
 @given(scenario=scenarios, stream=streams, position=st.integers(0, 10_000))
 @settings(max_examples=100, deadline=None)
-def test_the_side_has_no_part_in_the_draw(scenario: Scenario, stream: Stream, position: int) -> None:
-    other = replace(scenario, side="right" if scenario.side == "left" else "left")
+def test_what_is_meant_and_how_it_is_named_has_no_part_in_the_draw(
+    scenario: Scenario, stream: Stream, position: int
+) -> None:
     scene = sample_scene(scenario, stream, position=position)
-    assert replace(scene, scenario=other) == sample_scene(other, stream, position=position)
+    for side, named_by in itertools.product(SIDES, ("side", "colour") if scenario.colours else ("side",)):
+        other = replace(scenario, side=side, named_by=named_by)
+        assert replace(scene, scenario=other) == sample_scene(other, stream, position=position)
+
+
+@given(scenario=scenarios, stream=streams)
+@settings(max_examples=100, deadline=None)
+def test_colours_change_the_bottles_and_nothing_else(scenario: Scenario, stream: Stream) -> None:
+    one, redblue, bluered = (
+        sample_scene(replace(scenario, colours=colours, named_by="side"), stream, position=0)
+        for colours in (None, "redblue", "bluered")
+    )
+    assert one.look.bottle_rgb[0] == one.look.bottle_rgb[1]
+    (red, _, low), (dark, _, blue) = redblue.look.bottle_rgb
+    assert red > 2 * low
+    assert blue > 2 * dark
+    assert bluered.look.bottle_rgb == redblue.look.bottle_rgb[::-1]
+    for scene in (redblue, bluered):
+        look = replace(scene.look, bottle_rgb=one.look.bottle_rgb)
+        assert replace(scene, look=look, scenario=one.scenario) == one
 
 
 @given(scenario=scenarios, stream=streams)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,32 +14,15 @@ import numpy as np
 import pytest
 import torch
 from tiny_runs import compose_config, run_in
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from training_runs import Weighted, train_run, watched_optimizer
 
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.build import Run, build_run
+from mobile_vla.policy.model import Model
 from mobile_vla.sampling.scores import Scores
-from mobile_vla.schema import Batch, Draw, WindowTable
+from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
-from mobile_vla.training.loop import NonFiniteLossError, Parts, Result, caught_signals, train
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighted:
-    """A user's sampler: the same windows every step, with weights of its own."""
-
-    windows: WindowTable
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
-
-    def draw(self, step: int, scores: Scores) -> Draw:
-        return Draw(ids=np.array(self.ids), weights=np.array(self.weights, np.float32))
-
-    def probabilities(self, scores: Scores) -> np.ndarray:
-        return np.full(len(self.windows), 1 / len(self.windows))
-
-    def no_effect_reason(self) -> str | None:
-        return None
+from mobile_vla.training.loop import NonFiniteLossError, caught_signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,51 +39,6 @@ class Spoiled:
         if step == self.at_step:
             actions[self.row] = 1e30
         return replace(batch, actions_BTKA=actions)
-
-
-@dataclass(kw_only=True)
-class Watched:
-    """What the optimiser was given at each step: gradients by parameter, their overall norm, the rate."""
-
-    gradients: list[list[torch.Tensor]]
-    norms: list[float]
-    rates: list[float]
-
-
-@contextmanager
-def watched_optimizer() -> Iterator[Watched]:
-    seen = Watched(gradients=[], norms=[], rates=[])
-
-    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        (group,) = optimizer.param_groups
-        gradients = [parameter.grad.clone() for parameter in group["params"]]
-        seen.gradients.append(gradients)
-        seen.norms.append(float(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))))
-        seen.rates.append(group["lr"])
-
-    hook = register_optimizer_step_pre_hook(look)
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-def train_run(run: Run, folder: Path, **parts: object) -> tuple[Result, list[Mapping[str, float]]]:
-    """Train ``run`` with some of its parts replaced; return how it ended and what it logged."""
-    rows: list[Mapping[str, float]] = []
-    defaults = Parts(
-        model=run.model,
-        sampler=run.sampler,
-        reader=run.data.readers["train"],
-        augment=run.augment,
-        evaluate=lambda _: {"val/rmse": 1.0},
-        log=rows.append,
-        show=lambda step, row: None,
-        noise=run.noise,
-        checkpoints=folder,
-        description={},
-    )
-    return train(replace(defaults, **parts), run.trainer, num_steps=run.num_steps, resume_from=None), rows
 
 
 @pytest.fixture
@@ -211,6 +150,34 @@ def test_how_often_a_run_is_measured_does_not_change_what_it_learns(tiny: tuple[
     rarely = run_in(tmp_path / "rarely", *tiny, "trainer.eval_every=4", "evaluation.probe_windows=0")
 
     assert [row.get("train/loss") for row in often.rows] == [row.get("train/loss") for row in rarely.rows]
+
+
+def test_windows_per_second_are_those_since_the_last_row_without_evaluations(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    def evaluate(model: Model) -> dict[str, float]:
+        time.sleep(0.2)
+        return {"val/rmse": 1.0}
+
+    run = make_run("trainer.steps=6", "trainer.eval_every=2", "trainer.log_every=3")
+    started = time.perf_counter()
+    _, rows = train_run(run, tmp_path, evaluate=evaluate)
+    trained_s = time.perf_counter() - started - 4 * 0.2
+
+    assert [row["step"] for row in rows] == [0, 2, 3, 4, 6]
+    assert "train/windows_per_s" not in rows[0]
+    taken_s = [
+        8 * (row["step"] - before["step"]) / row["train/windows_per_s"] for before, row in itertools.pairwise(rows)
+    ]
+    assert 0 < sum(taken_s) < trained_s
+    assert all(taken < 0.2 for taken in taken_s)
+
+
+def test_every_evaluation_tells_the_peak_of_memory(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    _, rows = train_run(make_run(), tmp_path)
+
+    assert [row["step"] for row in rows if "memory/peak_gib" in row] == [0, 2, 4]
+    assert rows[-1]["memory/peak_gib"] > 0.01
 
 
 def test_a_signal_is_collected_and_the_former_handlers_come_back() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_runs import compose_config
+from tiny_runs import compose_config, run_in
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.training.options import Trainer
@@ -75,3 +76,19 @@ def test_epochs_are_turned_into_the_fewest_steps_that_cover_them(
 
 def test_without_epochs_the_steps_are_the_budget() -> None:
     assert trainer(steps=123).num_steps(10_000) == 123
+
+
+def test_a_micro_batch_above_the_batch_is_refused() -> None:
+    assert trainer(batch_size=8, micro_batch_size=8).micro_batch_size == 8
+    with pytest.raises(ConfigError, match=r"trainer.micro_batch_size=9: has no effect, .* trainer.batch_size=8"):
+        trainer(batch_size=8, micro_batch_size=9)
+
+
+def test_the_recipe_for_adapters_trains_on_the_cpu_as_well(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    budget = ("trainer.epochs=null", "trainer.steps=3", "trainer.batch_size=5")
+
+    ran = run_in(tmp_path, *(o for o in tiny if not o.startswith("trainer.steps")), "trainer=lora", *budget)
+
+    assert ran.exit_code == 0, ran.message
+    assert ran.rows[-1]["step"] == 3
+    assert ran.rows[-1]["train/loss"] > 0

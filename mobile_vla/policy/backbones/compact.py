@@ -29,6 +29,7 @@ class CompactBackbone(nn.Module):
         super().__init__()
         first, second, third = channels
         self.feature_dim = feature_dim
+        self.frames_apart = True
         self.vocabulary_size = vocabulary_size
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, first, 8, stride=4, padding=2),
@@ -43,7 +44,7 @@ class CompactBackbone(nn.Module):
         self.film = nn.Linear(feature_dim, 2 * feature_dim)
         self.mix = nn.Linear(feature_dim, feature_dim)
 
-    def forward(self, images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+    def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
         """See ``Backbone``; images may have any size."""
         # To -2 .. 2 in a pass that also turns bytes to floats: a step this small is bound by memory, not arithmetic.
         images = torch.mul(images_BTCYX.flatten(0, 1), 4 / 255 if images_BTCYX.dtype == torch.uint8 else 4.0).sub_(2.0)
@@ -55,6 +56,7 @@ class CompactBackbone(nn.Module):
         features_BTD = features_BTD * (1 + scale_BD[:, None]) + shift_BD[:, None]
         return functional.relu(self.mix(features_BTD))
 
+    @torch.compiler.disable()
     def _read(self, instruction: Sequence[str]) -> torch.Tensor:
         unique = sorted(set(instruction))
         tokens = [hashed_words(text, self.vocabulary_size) for text in unique]

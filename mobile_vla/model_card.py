@@ -1,0 +1,264 @@
+"""Write the model card of a checkpoint: Markdown with the head that the hub reads, from what its run recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from mobile_vla.errors import UserError
+from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
+from mobile_vla.schema import ACTION_UNITS
+
+_SHOWN_INSTRUCTIONS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What a run left of a checkpoint, file by file; empty where there is no such file."""
+
+    manifest: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    split: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> Records:
+        """Read the files beside ``checkpoint`` and of the run folder it lies in."""
+        run = checkpoint.resolve().parents[1]
+        return cls(
+            manifest=_read(run / "manifest.json"),
+            summary=_read(run / "summary.json"),
+            config=_read(run / "config.yaml"),
+            split=_read(run / "split.json"),
+            training=_read(checkpoint / "training.json"),
+        )
+
+    @property
+    def step(self) -> int | None:
+        """Return how many steps the checkpoint was trained."""
+        return self.training.get("step")
+
+    @property
+    def offline(self) -> Mapping[str, float]:
+        """Return the metrics on recorded episodes that are this checkpoint's own."""
+        return self.training["latest"] if self.training and self.training["evaluated_at"] == self.step else {}
+
+    @property
+    def at_end(self) -> Mapping[str, Any]:
+        """Return what was measured at the run's end, where this checkpoint is what the run ended with."""
+        is_end = self.summary.get("status") == "done" and self.summary.get("steps") == self.step
+        return self.summary if is_end else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedBase:
+    """The pretrained model that a policy builds on.
+
+    ``difference`` is by how much merging its adapter into it changed actions at most; None where nothing was merged.
+    """
+
+    name: str
+    is_hub_name: bool
+    hash: str
+    family: str
+    difference: float | None
+
+
+def model_card(
+    description: PolicyDescription, base: PretrainedBase | None, records: Records, *, trust: Sequence[str]
+) -> ModelCard:
+    """Return the card; what was not recorded is left out. The licence is the user's to add."""
+    sampler = records.manifest.get("sampler")
+    data = ModelCardData(
+        library_name="mobile_vla",
+        base_model=base.name if base and base.is_hub_name else None,
+        pipeline_tag="robotics",
+        tags=["robotics", "vision-language-action", *([sampler] if sampler else [])],
+    )
+    sections = {
+        "Model": _model(description, base, records),
+        "Trained on": _data(description, records),
+        "How it was trained": _training(records),
+        "Results": _results(description, records),
+        "Load": _loading(description, base, trust),
+        "What it does not do": _limits(description, base, records),
+    }
+    body = [f"# {records.manifest.get('run_id', 'A policy of mobile_vla')}", "", _what_it_is(description), ""]
+    for title, lines in sections.items():
+        body += [f"## {title}", "", *lines, ""] if lines else []
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        return yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); the model card is written from it") from error
+
+
+def _what_it_is(description: PolicyDescription) -> str:
+    return (
+        f"A robot policy: it sees the last {description.window_size} camera images and an instruction, and answers with "
+        f"the next {description.fwd_pred_next_n} commands."
+    )
+
+
+def _model(description: PolicyDescription, base: PretrainedBase | None, records: Records) -> list[str]:
+    backbone, head = description.model["backbone"], description.model["head"]
+    rows, columns = description.image.size
+    images = f"{rows} x {columns} pixels ({description.image.resize} resize), {description.image.channel_order.upper()}"
+    trainable, total = (records.manifest.get(f"parameters/{part}") for part in ("trainable", "total"))
+    facts = {
+        "Backbone": _options(backbone),
+        "Pretrained weights": base and _pretrained(base),
+        "Images": f"{images}, then as the pretrained model's own image processor does" if base else images,
+        "Head": _options(head),
+        "History": _options(head["history"]) if "history" in head else None,
+        "Window": f"window_size {description.window_size}, fwd_pred_next_n {description.fwd_pred_next_n}, "
+        f"padding {description.padding}",
+        "Actions": ", ".join(f"{name} ({ACTION_UNITS[name]})" for name in description.action_names),
+        "Action normalisation": description.model.get("normalization"),
+        "Weights": f"{total:,}, {trainable:,} of them trained" if total else None,
+    }
+    config = records.config.get("model", description.model)["backbone"]
+    if "tuning" in config:
+        facts["Tuning"] = _options(config["tuning"])
+    return _bullets(facts)
+
+
+def _pretrained(base: PretrainedBase) -> str:
+    where = f"`{base.name}`" if base.is_hub_name else f"a local folder, `{Path(base.name).name}`"
+    text = f"{where}, a model of type {base.family}"
+    if base.difference is None:
+        return f"{text}, hash {base.hash}; any other is refused"
+    return (
+        f"{text}. The adapter is merged into it and the sum stands in `base/`, hash {base.hash}; on random images that "
+        f"changed no action by more than {base.difference:.1e}"
+    )
+
+
+def _data(description: PolicyDescription, records: Records) -> list[str]:
+    parts = {part: len(records.split[part]) for part in ("train", "val", "unseen") if part in records.split}
+    skipped = records.summary.get("skipped_episodes")
+    unseen = records.config.get("dataset", {}).get("unseen")
+    facts = {
+        "Data": records.manifest.get("choices", {}).get("dataset"),
+        "Data hash": records.manifest.get("data_hash"),
+        "Split hash": records.manifest.get("split_hash"),
+        "Episodes": ", ".join(f"{part} {count}" for part, count in parts.items()),
+        "Episodes that could not be used": skipped and str(skipped),
+        "Held out of training": ", ".join(unseen or []),
+    }
+    texts = description.instructions
+    count = f"{len(texts)} or more" if len(texts) == MAX_INSTRUCTIONS else len(texts)
+    shown = [f'  - "{text}"' for text in texts[:_SHOWN_INSTRUCTIONS]]
+    return [*_bullets(facts), *([f"- Instructions: {count}, such as", *shown] if texts else [])]
+
+
+def _training(records: Records) -> list[str]:
+    choices, config = records.manifest.get("choices", {}), records.config
+    trainer, transforms = config.get("trainer", {}), config.get("augmentation", {}).get("transforms", {})
+    steps = None if records.step is None else str(records.step)
+    if records.manifest.get("num_steps") not in (None, records.step):
+        steps = f"{steps} of {records.manifest['num_steps']}"
+    facts = {
+        "Sampler": _options(config["sampler"], name=choices.get("sampler")) if "sampler" in config else None,
+        "Augmentation": ", ".join(_options(node, name=name) for name, node in transforms.items()) or "none",
+        "Steps": steps,
+        "Windows a step": records.summary.get("batch_size"),
+        "Optimizer": trainer and f"{trainer['optimizer']}, learning rate {trainer['learning_rate']:g}, "
+        f"weight decay {trainer['weight_decay']:g}, precision {trainer['precision']}",
+        "Seed": records.manifest.get("seed"),
+        "Commit of mobile_vla": records.manifest.get("commit"),
+    }
+    return _bullets(facts) if config else []
+
+
+def _results(description: PolicyDescription, records: Records) -> list[str]:
+    lines: list[str] = []
+    columns = {
+        "val": ("val/rmse", records.offline),
+        "unseen": ("unseen/rmse", records.offline),
+        "val, mean of the train actions": ("baseline/mean/rmse", records.summary),
+        "val, lookup by scenario and time": ("baseline/scenario_time_lookup/rmse", records.summary),
+    }
+    columns = {title: (key, values) for title, (key, values) in columns.items() if _is_number(values.get(key))}
+    if "val" in columns:
+        lines += [f"RMSE of the chunk predicted at the current frame, after {records.step} steps; the lookup sees no image:", ""]
+        lines += ["| RMSE | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        names = {"all actions": "", **{f"{name} [{ACTION_UNITS[name]}]": f"/{name}" for name in description.action_names}}
+        for name, part in names.items():
+            cells = [f"{values[key + part]:.4f}" for key, values in columns.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    driven = [key.split("/")[1] for key in records.at_end if key.endswith("/success_rate") and key.count("/") == 2]
+    if driven:
+        lines += ["| closed loop, simulated | drives | success | 95 % interval |", "|---|---|---|---|"]
+        lines += [_suite(suite, records.at_end) for suite in driven] + [""]
+    if verdict := records.at_end.get("shortcut/verdict"):
+        lines.append(f"What the policy acts on, by probes on val: it {verdict}.")
+    elif not records.at_end and any(key.startswith(("closed_loop/", "shortcut/")) for key in records.summary):
+        lines.append("What was measured at the end of the run is of other weights and is left out.")
+    return lines
+
+
+def _suite(suite: str, values: Mapping[str, Any]) -> str:
+    own = {key: values[f"closed_loop/{suite}/{key}"] for key in ("episodes", "success_rate", "success_low", "success_high")}
+    interval = f"{own['success_low']:.1%} to {own['success_high']:.1%}"
+    return f"| {suite} | {own['episodes']} | {own['success_rate']:.1%} | {interval} |"
+
+
+def _loading(description: PolicyDescription, base: PretrainedBase | None, trust: Sequence[str]) -> list[str]:
+    needs_base = base is not None and base.difference is None and not base.is_hub_name
+    options = [*(['base="BASE"'] if needs_base else []), *([f"trust={list(trust)}"] if trust else [])]
+    flags = [*(["--base BASE"] if needs_base else []), *(f"--trust {name}" for name in trust)]
+    instruction = next(iter(description.instructions), "an instruction")
+    shape = f"[{description.fwd_pred_next_n}, {len(description.action_names)}]"
+    where = "`FOLDER` is this folder" + ("; `BASE` is where the pretrained weights lie." if needs_base else ".")
+    return [
+        *("```python", "from mobile_vla import Policy", ""),
+        f"policy = Policy.load({', '.join(['"FOLDER"', *options])})",
+        "policy.reset()  # an episode begins",
+        f"chunk = policy.act(image, {instruction!r})  # uint8 [rows, columns, 3] -> float32 {shape}",
+        *("```", "", f"Over the network: `{' '.join(['python -m mobile_vla serve FOLDER', *flags])}`. {where}"),
+    ]
+
+
+def _limits(description: PolicyDescription, base: PretrainedBase | None, records: Records) -> list[str]:
+    has_driven = any(key.startswith("closed_loop/") for key in records.at_end)
+    driving = "Whether it drives was not measured, only its error on recorded episodes."
+    if has_driven:
+        driving = "Its drives were measured in the simulator that it was taught in, not on a robot."
+    owned = "its weights and the pretrained model's may differ in theirs" if base else "its weights have none yet"
+    return [
+        "- Nothing limits its commands to what a robot can do, and nothing stops before an obstacle but what it learnt.",
+        f"- {driving}" if records.offline or has_driven else "- How good it is was not recorded.",
+        f"- It answers in {', '.join(description.action_names)} of the robot that recorded the episodes, and no other's.",
+        f"- No licence is stated here; {owned}. Add `license:` to the head of this file.",
+    ]
+
+
+def _options(node: Mapping[str, Any], *, name: str | None = None) -> str:
+    """Return ``Name (key=value, ...)`` of a config node; nested nodes and where weights lie are said elsewhere."""
+    options = {k: v for k, v in node.items() if not (k.startswith("_") or k == "weights" or isinstance(v, Mapping))}
+    said = ", ".join(f"{key}={value}" for key, value in options.items())
+    title = name or node["_target_"].rsplit(".", 1)[-1]
+    return f"{title} ({said})" if said else title
+
+
+def _bullets(facts: Mapping[str, object]) -> list[str]:
+    return [f"- {name}: {value}" for name, value in facts.items() if value not in (None, "", {}, 0) or name == "Seed"]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

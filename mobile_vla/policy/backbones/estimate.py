@@ -1,0 +1,200 @@
+"""Estimate the memory and the time of a training step before any weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mobile_vla.policy.backbones.estimate_layers import (
+    Arithmetic,
+    Layer,
+    cast_bytes,
+    kept_bytes,
+    step_flops,
+    without_adapters,
+)
+from mobile_vla.policy.backbones.estimate_outline import Outline, Parameter, lengths, read_outline
+from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.pretrained import Attention
+from mobile_vla.policy.backbones.tuning import Tuning
+
+DType = Literal["fp32", "bf16", "fp16"]
+
+_BYTES: dict[DType, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """The options of a ``VlmBackbone``."""
+
+    weights: str
+    structure: Literal["frame", "video"]
+    tuning: Tuning
+    dtype: DType
+    attention: Attention
+    gradient_checkpointing: bool
+    frames_at_once: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a step passes through the backbone: the trainer's and the data set's options.
+
+    ``micro_batch_size`` None: the whole batch at once. ``instructions`` are the texts of the data, of which the one of
+    most tokens counts.
+    """
+
+    batch_size: int
+    micro_batch_size: int | None
+    window_size: int
+    image_size: Size
+    instructions: Sequence[str]
+    precision: DType
+    optimizer: Literal["adamw", "adamw_8bit"]
+    device_type: str
+
+    @property
+    def windows_at_once(self) -> int:
+        """Windows of one pass."""
+        return self.micro_batch_size or self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a training step of ``options`` under ``workload`` needs of its device, without head and batch.
+
+    The numbers of parameters are exact. ``bytes_by_kind``: of weights, gradients, optimizer, activations (what backward
+    keeps of one pass) and working memory (the values of the largest layer while it is computed). Embeddings, connector
+    and last norm count among the weights and nowhere else, and every frame is taken to exist. ``flops_per_frame`` are
+    those of forward and backward.
+    """
+
+    options: BackboneOptions
+    workload: Workload
+    num_parameters: int
+    num_trained: int
+    tokens_per_prompt: int
+    patches_per_image: int
+    bytes_by_kind: dict[str, int]
+    flops_per_frame: float
+
+    @property
+    def total_bytes(self) -> int:
+        """The most that is held at one time."""
+        return sum(self.bytes_by_kind.values())
+
+    @property
+    def is_computed_once(self) -> bool:
+        """Whether the features of every frame are computed before training, so that a step costs the backbone nothing."""
+        return not self.options.tuning.learns and self.options.structure == "frame"
+
+    @property
+    def flops_per_step(self) -> float:
+        """The operations of a whole batch in the backbone."""
+        num_frames = 0 if self.is_computed_once else self.workload.batch_size * self.workload.window_size
+        return num_frames * self.flops_per_frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tower:
+    """Layers that see ``num_sequences`` of ``length`` tokens for each window."""
+
+    layers: Sequence[Layer]
+    length: int
+    num_sequences: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.length * self.num_sequences
+
+
+def estimate_backbone(options: BackboneOptions, workload: Workload) -> Estimate:
+    """Estimate a step from config and tokenizer alone; ``ConfigError`` where ``weights`` cannot be had."""
+    return estimate_outline(read_outline(options.weights, options.tuning), options, workload)
+
+
+def estimate_outline(outline: Outline, options: BackboneOptions, workload: Workload) -> Estimate:
+    """Estimate a step of a model that was read with the weights and tuning of ``options``."""
+    is_video = options.structure == "video"
+    tokens, patches = lengths(
+        outline,
+        image_size=workload.image_size,
+        instructions=workload.instructions,
+        num_frames=workload.window_size if is_video else None,
+    )
+    num_frames = workload.window_size
+    towers = (
+        _Tower(layers=outline.language, length=tokens, num_sequences=1 if is_video else num_frames),
+        _Tower(layers=outline.vision, length=patches, num_sequences=num_frames),
+    )
+    trained = [parameter for parameter in outline.parameters if parameter.is_trained]
+    arithmetic, is_checkpointed = _arithmetic(options, workload), options.gradient_checkpointing
+    casts = [cast_bytes(layer, arithmetic) for _, layer in _reached(towers)]
+    kept = _kept_per_window(towers, arithmetic, is_checkpointed) * workload.windows_at_once
+    kept += max(casts, default=0) if is_checkpointed else sum(casts)
+    gradients = _num_bytes(trained, options)
+    largest = _largest_per_window(towers, arithmetic)
+    # Backward works beside what it keeps. An evaluation and the optimiser's own copy of the gradients come after it.
+    working = max(
+        largest * workload.windows_at_once if options.tuning.learns else 0,
+        largest * options.frames_at_once / num_frames - kept,
+        gradients - kept,
+    )
+    # Two moments of each value, in its own dtype or quantised.
+    moments = 2 * _num_bytes(trained, options, value_bytes=1 if workload.optimizer == "adamw_8bit" else None)
+    return Estimate(
+        options=options,
+        workload=workload,
+        num_parameters=sum(parameter.count for parameter in outline.parameters),
+        num_trained=sum(parameter.count for parameter in trained),
+        tokens_per_prompt=tokens,
+        patches_per_image=patches,
+        bytes_by_kind={
+            "weights": _num_bytes(outline.parameters, options),
+            "gradients": gradients,
+            "optimizer": moments,
+            "activations": round(kept),
+            "working memory": round(working),
+        },
+        flops_per_frame=sum(_flops_per_window(tower, is_checkpointed) for tower in towers) / num_frames,
+    )
+
+
+def _arithmetic(options: BackboneOptions, workload: Workload) -> Arithmetic:
+    is_mixed = workload.precision != "fp32"
+    return Arithmetic(
+        weight_bytes=_BYTES[options.dtype],
+        compute_bytes=_BYTES[workload.precision if is_mixed else options.dtype],
+        is_mixed=is_mixed,
+        is_eager=options.attention == "eager",
+        is_on_cpu=workload.device_type == "cpu",
+    )
+
+
+def _num_bytes(parameters: Sequence[Parameter], options: BackboneOptions, *, value_bytes: int | None = None) -> int:
+    return sum(p.count * (value_bytes or _BYTES["fp32" if p.is_added else options.dtype]) for p in parameters)
+
+
+def _kept_per_window(towers: Sequence[_Tower], arithmetic: Arithmetic, is_checkpointed: bool) -> float:
+    """Return the bytes that backward keeps; under checkpointing each layer's input, and all of one layer at a time."""
+    kept = [tower.num_tokens * kept_bytes(layer, arithmetic, length=tower.length) for tower, layer in _reached(towers)]
+    if not is_checkpointed:
+        return sum(kept)
+    inputs = [tower.num_tokens * layer.hidden * arithmetic.hidden_bytes for tower, layer in _reached(towers)]
+    return sum(inputs) + max(kept, default=0)
+
+
+def _largest_per_window(towers: Sequence[_Tower], arithmetic: Arithmetic) -> float:
+    """Return the bytes of the values within the largest layer, which are about those of their gradients."""
+    bare = [(tower, without_adapters(layer)) for tower in towers for layer in tower.layers]
+    return max(tower.num_tokens * kept_bytes(layer, arithmetic, length=tower.length) for tower, layer in bare)
+
+
+def _reached(towers: Sequence[_Tower]) -> list[tuple[_Tower, Layer]]:
+    return [(tower, layer) for tower in towers for layer in tower.layers if layer.has_gradient]
+
+
+def _flops_per_window(tower: _Tower, is_checkpointed: bool) -> float:
+    flops = sum(step_flops(layer, length=tower.length, is_checkpointed=is_checkpointed) for layer in tower.layers)
+    return flops * tower.num_tokens

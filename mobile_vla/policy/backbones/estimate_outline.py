@@ -1,0 +1,173 @@
+"""Read off a model on the meta device what its estimate counts: parameters, layers, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import AutoModel
+
+from mobile_vla.policy.backbones.estimate_layers import Layer, Linear, Norm
+from mobile_vla.policy.backbones.families.family import Family, find_family, prompt_ids
+from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.pretrained import Settings, read_settings
+from mobile_vla.policy.backbones.tuning import Tuning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """How many values a tensor of the model has; ``is_added``: by us, in float32."""
+
+    count: int
+    is_trained: bool
+    is_added: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """A tuned model without its weights. ``has_class_token``: the vision tower adds a token to the patches."""
+
+    settings: Settings
+    family: type[Family]
+    parameters: tuple[Parameter, ...]
+    language: tuple[Layer, ...]
+    vision: tuple[Layer, ...]
+    has_class_token: bool
+
+
+def read_outline(weights: str, tuning: Tuning) -> Outline:
+    """Build the model of ``weights`` on the meta device, tune it, and return what it is made of.
+
+    Raises ``ConfigError`` where ``weights`` cannot be had, or where ``tuning`` does not fit them.
+    """
+    settings = read_settings(weights)
+    family = find_family(settings.config)
+    with torch.device("meta"):
+        base = AutoModel.from_config(settings.config)
+        tuned = tuning(base, family)
+    vision = base.get_submodule(family.vision_module)
+    embeddings: Any = base.get_input_embeddings()
+    is_adapted = isinstance(tuned, PeftModel)
+    parameters = [
+        Parameter(count=p.numel(), is_trained=p.requires_grad, is_added=is_adapted and ".lora_" in name)
+        for name, p in tuned.named_parameters()
+    ]
+    action_token = Parameter(count=embeddings.embedding_dim, is_trained=tuning.learns, is_added=True)
+    stack = _stack(vision)
+    outside = {id(p) for p in vision.parameters()} - {id(p) for p in stack.parameters()}
+    return Outline(
+        settings=settings,
+        family=family,
+        parameters=(*parameters, action_token),
+        # The action token is learned wherever anything is, and stands before the first layer.
+        language=_read_layers(base.get_submodule(family.language_module), gradient_enters=tuning.learns),
+        vision=_read_layers(
+            vision, gradient_enters=any(p.requires_grad for p in vision.parameters() if id(p) in outside)
+        ),
+        has_class_token=any(name.endswith("class_embedding") for name, _ in vision.named_parameters()),
+    )
+
+
+def lengths(
+    outline: Outline, *, image_size: Size, instructions: Iterable[str], num_frames: int | None
+) -> tuple[int, int]:
+    """Return (tokens of the longest prompt, tokens of an image in the vision tower); ``num_frames`` as in a prompt."""
+    settings = outline.settings
+    family = outline.family(settings.config, settings.tokenizer, settings.processor)
+    size = family.preprocessing(image_size).size
+    image = family.image_ids(size)
+    prompts = [
+        prompt_ids(family, settings.tokenizer, text, image=image, num_frames=num_frames) for text in instructions
+    ]
+    patch = settings.config.vision_config.patch_size
+    return max(map(len, prompts)), (size[0] // patch) * (size[1] // patch) + outline.has_class_token
+
+
+def _read_layers(part: nn.Module, *, gradient_enters: bool) -> tuple[Layer, ...]:
+    """Return the layers of a language model or vision tower, tuned already and perhaps on the meta device.
+
+    ``gradient_enters``: what goes into the first layer is learned. Otherwise backward stops at the first trained layer.
+    """
+    stack = _stack(part)
+    learns = [any(p.requires_grad for p in layer.parameters()) for layer in stack]
+    reached = accumulate(learns, initial=gradient_enters, func=lambda before, here: before or here)
+    return tuple(_read_layer(layer, flag) for layer, flag in zip(stack, list(reached)[1:], strict=True))
+
+
+def _stack(part: nn.Module) -> nn.ModuleList:
+    return max((module for module in part.modules() if isinstance(module, nn.ModuleList)), key=len)
+
+
+def _read_layer(layer: nn.Module, has_gradient: bool) -> Layer:
+    children = list(layer.named_children())
+    attention = next(module for name, module in children if "attn" in name)
+    of_attention = list(_linears(attention))
+    of_mlp = [found for name, module in children if module is not attention for found in _linears(module)]
+    out, down = of_attention[-1][1], of_mlp[-1][1]
+    sizes: Any = attention
+    return Layer(
+        linears=(
+            *_read_linears(of_attention, keeps_last=False),
+            *_read_linears(of_mlp, keeps_last=True),
+        ),
+        norms=tuple(_read_norms(layer, dict(of_attention))),
+        hidden=out.out_features,
+        attention_width=out.in_features,
+        num_heads=getattr(sizes, "num_heads", None) or out.in_features // sizes.head_dim,
+        has_fused_qkv=len(of_attention) == 2,
+        has_dropout=getattr(layer, "dropout", 0.0) > 0,
+        has_attention_dropout=max(getattr(attention, name, 0.0) for name in ("dropout", "attention_dropout")) > 0,
+        activation_width=down.in_features * _activation_copies(layer, is_gated=len(of_mlp) == 3),
+        has_gradient=has_gradient,
+    )
+
+
+def _activation_copies(layer: nn.Module, *, is_gated: bool) -> int:
+    """Return how many tensors backward keeps: the input, and both factors of a gate and of x * sigmoid(1.7 x)."""
+    is_product = any(type(module).__name__.startswith("QuickGELU") for module in layer.modules())
+    return 1 + 2 * is_gated + is_product
+
+
+def _linears(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield linear layers by their last name, an adapted one as what peft makes of it."""
+    for name, found in module.named_modules():
+        is_part = name.endswith(".base_layer") or ".lora_" in name
+        if isinstance(found, LoraLayer | nn.Linear) and not is_part:
+            yield name.split(".")[-1], found
+
+
+def _read_linears(found: list[tuple[str, Any]], *, keeps_last: bool) -> Iterator[Linear]:
+    """Yield the linear layers of attention or MLP: all but the last read the same input."""
+    for place, (_, module) in enumerate(found):
+        is_last = place == len(found) - 1
+        adapted = isinstance(module, LoraLayer)
+        yield Linear(
+            num_in=module.in_features,
+            num_out=module.out_features,
+            is_trained=(module.get_base_layer() if adapted else module).weight.requires_grad,
+            has_own_input=keeps_last if is_last else place == 0,
+            rank=module.r["default"] if adapted else 0,
+            has_dropout=adapted and isinstance(module.lora_dropout["default"], nn.Dropout),
+            is_dora=adapted and module.use_dora["default"],
+        )
+
+
+def _read_norms(layer: nn.Module, of_attention: dict[str, Any]) -> Iterator[Norm]:
+    for name, module in layer.named_modules():
+        kind = type(module).__name__
+        if not kind.endswith("Norm"):
+            continue
+        weight: Any = module.weight
+        # A norm of queries or keys has the width of one head and runs over all of them.
+        projection = of_attention.get(name.split(".")[-1].replace("_norm", "_proj"))
+        yield Norm(
+            width=projection.out_features if projection is not None else len(weight),
+            is_rms="RMS" in kind,
+            is_trained=weight.requires_grad,
+        )

@@ -1,0 +1,119 @@
+"""Prepare frames for a pretrained vision tower as its own image processor does, in batch and on their device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Resampling
+
+from mobile_vla.errors import ConfigError
+
+Size = tuple[int, int]
+"""Rows and columns, in pixels."""
+
+
+class ImageProcessor(Protocol):
+    """The settings of an image processor of transformers that all families share."""
+
+    size: Mapping[str, int]
+    resample: int
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+
+
+class Preprocessing:
+    """Resizes, crops and normalises images [N, 3, Y, X] like the image ``processor`` it is made of.
+
+    Pillow's resampling is linear along each axis, and so is a crop: whatever the processor does in sequence is one
+    matrix for the rows and one for the columns. ``resizes`` are the sizes that a frame of ``recorded`` size goes
+    through. Bytes are rounded to whole levels as Pillow rounds them; floats in [0, 1] are not. Raises ``ConfigError``
+    for a filter that is not known here.
+    """
+
+    def __init__(self, processor: ImageProcessor, *, recorded: Size, resizes: Sequence[Size], crop: Size) -> None:
+        self.size = crop
+        rows, columns = (
+            _axis_matrix(
+                (recorded[axis], *(size[axis] for size in resizes)), crop=crop[axis], resample=processor.resample
+            )
+            for axis in (0, 1)
+        )
+        passes = [("oi,ncyi->ncyo", columns), ("oi,ncix->ncox", rows)]
+        resized = resizes[-1]
+        if resized[0] < recorded[0] and resized[0] * recorded[1] < recorded[0] * resized[1]:
+            passes.reverse()  # as Pillow does where rows shrink more; it matters for what is rounded in between
+        self._passes = [(axes, matrix) for axes, matrix in passes if matrix is not None]
+        self._mean = torch.tensor(processor.image_mean)[:, None, None]
+        self._std = torch.tensor(processor.image_std)[:, None, None]
+
+    def __call__(self, images_NCYX: torch.Tensor) -> torch.Tensor:
+        """Return float32 pixels [N, 3, *size]."""
+        device = images_NCYX.device
+        is_bytes = images_NCYX.dtype == torch.uint8
+        levels = images_NCYX.float() if is_bytes else images_NCYX * 255
+        for axes, matrix in self._passes:
+            levels = torch.einsum(axes, matrix.to(device), levels).clamp_(0, 255)
+            levels = levels.add_(0.5).floor_() if is_bytes else levels
+        return (levels / 255 - self._mean.to(device)) / self._std.to(device)
+
+
+def _axis_matrix(lengths: Sequence[int], *, crop: int, resample: int) -> torch.Tensor | None:
+    """Return [crop, lengths[0]]: through all ``lengths`` in turn, then cut from the middle; None for no change."""
+    matrix = np.eye(lengths[0])
+    for num_in, num_out in pairwise(lengths):
+        if num_in != num_out:
+            matrix = resampling_matrix(num_in, num_out, Resampling(resample)) @ matrix
+    first = (len(matrix) - crop) // 2
+    if first < 0:
+        raise ConfigError(
+            f"the image processor crops to {crop} pixels after it resized to {len(matrix)}; expected less"
+        )
+    matrix = matrix[first : first + crop]
+    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(len(matrix))):
+        return None
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+@lru_cache(maxsize=32)
+def resampling_matrix(num_in: int, num_out: int, resample: Resampling) -> NDArray[np.float64]:
+    """Return the weights [num_out, num_in] by which Pillow resizes one axis (its ``precompute_coeffs``)."""
+    if resample not in _FILTERS:
+        known = ", ".join(method.name.lower() for method in _FILTERS)
+        raise ConfigError(f"the image processor resizes with {resample.name.lower()}; expected one of {known}")
+    function, support = _FILTERS[resample]
+    scale = num_in / num_out
+    stretch = max(scale, 1.0)  # shrinking averages over all pixels that fall on one
+    centres = (np.arange(num_out) + 0.5) * scale
+    first = np.maximum((centres - support * stretch + 0.5).astype(int), 0)[:, None]
+    last = np.minimum((centres + support * stretch + 0.5).astype(int), num_in)[:, None]
+    pixels = np.arange(num_in)
+    weights = function((pixels + 0.5 - centres[:, None]) / stretch)
+    weights = np.where((pixels >= first) & (pixels < last), weights, 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _bilinear(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(1 - np.abs(x), 0)
+
+
+def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' kernel with a = -0.5."""
+    x = np.abs(x)
+    return np.where(x < 1, (1.5 * x - 2.5) * x**2 + 1, np.where(x < 2, ((-0.5 * x + 2.5) * x - 4) * x + 2, 0))
+
+
+def _lanczos(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+_FILTERS = {
+    Resampling.BILINEAR: (_bilinear, 1.0),
+    Resampling.BICUBIC: (_bicubic, 2.0),
+    Resampling.LANCZOS: (_lanczos, 3.0),
+}

@@ -1,0 +1,168 @@
+"""Load a pretrained vision-language model, from a folder or from the hub; what is missing is said in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx2
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.preprocessing import ImageProcessor
+
+_ANSWER_WITHIN_S = 5.0
+_HASHED_VALUES = 1024
+
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a folder of weights says of its model before any weight is read; ``folder`` is where it lies here."""
+
+    folder: Path
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    processor: ImageProcessor
+
+
+def read_settings(weights: str) -> Settings:
+    """Return config, tokenizer and image processor of ``weights``, a folder or a hub name.
+
+    Raises ``ConfigError``, within seconds and with what to do: no such folder, no such name, a licence to accept, no
+    network, files that are missing or damaged.
+    """
+    folder = _find(weights)
+    try:
+        return Settings(
+            folder=folder,
+            config=AutoConfig.from_pretrained(folder),
+            tokenizer=AutoTokenizer.from_pretrained(folder),
+            # Pillow's arithmetic, whatever else is installed: the preprocessing here is held to it.
+            processor=AutoImageProcessor.from_pretrained(folder, backend="pil"),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"model.backbone.weights={weights}: {folder} cannot be read ({_first_line(error)}). Expected a model as "
+            "transformers saves it: config.json, tokenizer files, preprocessor_config.json and *.safetensors."
+        ) from error
+
+
+def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:
+    """Return the model without its language-model head; ``ConfigError`` where weights are missing or do not fit."""
+    try:
+        with _quiet():  # that the language-model head is not used is no news
+            model, found = AutoModel.from_pretrained(
+                settings.folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ConfigError(
+            f"model.backbone.weights: {settings.folder} cannot be loaded ({_first_line(error)})"
+        ) from error
+    if absent := sorted(found["missing_keys"]):
+        raise ConfigError(
+            f"model.backbone.weights: {settings.folder} lacks {len(absent)} weights of its model, such as {absent[0]}; "
+            "they would be random"
+        )
+    return model
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """Return a hash of a model's weights: names, shapes and up to 1,024 evenly spread values of each.
+
+    Values count in bfloat16, so that a model has one hash whatever dtype it was loaded in.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.flatten()
+        chosen = flat[:: max(1, len(flat) // _HASHED_VALUES)][:_HASHED_VALUES]
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(chosen.float().bfloat16().view(torch.int16).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _find(weights: str) -> Path:
+    """Return the folder of ``weights``, fetched from the hub where it is a name that is not in the local cache."""
+    local = Path(weights).expanduser()
+    if local.is_dir():
+        return local
+    is_path = weights.startswith((".", "/", "~")) or weights.count("/") != 1
+    if is_path:
+        raise ConfigError(
+            f"model.backbone.weights={weights}: no such folder. Expected a folder as transformers saves a model, or a "
+            "hub name such as microsoft/kosmos-2-patch14-224."
+        )
+    try:
+        return Path(snapshot_download(weights, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise ConfigError(f"model.backbone.weights={weights}: no folder, and no hub name ({error})") from error
+    _ask_hub(weights)
+    return Path(snapshot_download(weights, ignore_patterns=["*.bin", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]))
+
+
+def _ask_hub(weights: str) -> None:
+    """Ask the hub once for ``weights``: a download would try for minutes before it gives up."""
+    given = f"model.backbone.weights={weights}: no such folder, and"
+    try:
+        HfApi().model_info(weights, timeout=_ANSWER_WITHIN_S)
+    except GatedRepoError as error:
+        raise ConfigError(
+            f"{given} the hub gives this model only to those who accepted its licence. Accept it on the model's page, "
+            "then log in with `hf auth login` (or set HF_TOKEN)."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ConfigError(
+            f"{given} the hub knows no model of that name, or it is private. Look at the spelling (owner/name); for a "
+            "private one log in with `hf auth login` (or set HF_TOKEN)."
+        ) from error
+    except OfflineModeIsEnabled as error:
+        raise ConfigError(
+            f"{given} HF_HUB_OFFLINE keeps us from the hub. Unset it, or fetch the model where there is a network "
+            f"(hf download {weights} --local-dir DIR) and give its folder."
+        ) from error
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        raise ConfigError(
+            f"{given} the hub does not answer ({_first_line(error)}). Without a network, fetch the model elsewhere "
+            f"(hf download {weights} --local-dir DIR) and give its folder."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

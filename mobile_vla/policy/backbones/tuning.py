@@ -1,0 +1,144 @@
+"""Choose which weights of a pretrained model learn: an adapter's, all, none, or those of its last layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Protocol
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import nn
+from transformers import PreTrainedModel
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.families.family import Family
+
+
+class Tuning(Protocol):
+    """Which weights of a pretrained model learn; ``learns`` is False where none do, the action token's neither."""
+
+    learns: ClassVar[bool]
+
+    def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel | PeftModel:
+        """Set ``requires_grad`` of ``base`` in place and return it, with an adapter in it where there is one."""
+        ...
+
+    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
+        """Return how many weights an adapter would add to ``base``, which may be on the meta device."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Nothing of the pretrained model learns, nor does the action token: the features of a frame never change.
+
+    They are computed once; ``cached_variants`` says how many augmented variants of each train episode are too.
+    """
+
+    learns: ClassVar = False
+    cached_variants: NonNegativeInt
+
+    def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel:
+        """See ``Tuning``."""
+        base.requires_grad_(False)
+        return base
+
+    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
+        """See ``Tuning``."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full:
+    """Every weight learns; ``vision`` says whether those of the vision tower do too."""
+
+    learns: ClassVar = True
+    vision: bool
+
+    def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel:
+        """See ``Tuning``."""
+        base.requires_grad_(True)
+        base.get_submodule(family.vision_module).requires_grad_(self.vision)
+        return base
+
+    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
+        """See ``Tuning``."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayers:
+    """The last ``count`` layers of the language model learn."""
+
+    learns: ClassVar = True
+    count: PositiveInt
+
+    def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel:
+        """See ``Tuning``; ``ConfigError`` where the language model has fewer layers."""
+        base.requires_grad_(False)
+        lists = [m for m in base.get_submodule(family.language_module).modules() if isinstance(m, nn.ModuleList)]
+        layers = max(lists, key=len)
+        if self.count > len(layers):
+            raise ConfigError(
+                f"model.backbone.tuning.count={self.count}: the language model has {len(layers)} layers; expected at "
+                "most that many"
+            )
+        for layer in list(layers)[-self.count :]:
+            layer.requires_grad_(True)
+        return base
+
+    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
+        """See ``Tuning``."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021) on the language model's linear layers, and with ``vision`` the vision tower's.
+
+    ``targets``: ``attention``, its query and value projections; ``all_linear``, every linear layer. ``dora`` (Liu et
+    al. 2024) learns magnitudes apart; ``rslora`` (Kalajdzievski 2023) scales by alpha / sqrt(rank). A fresh adapter
+    changes nothing.
+    """
+
+    learns: ClassVar = True
+    rank: PositiveInt
+    alpha: PositiveInt
+    dropout: Annotated[NonNegativeFloat, Field(lt=1)]
+    targets: Literal["attention", "all_linear"]
+    vision: bool
+    dora: bool
+    rslora: bool
+
+    def __call__(self, base: PreTrainedModel, family: type[Family]) -> PeftModel:
+        """See ``Tuning``."""
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=sorted(name for name, _ in self._linear_layers(base, family)),
+            use_dora=self.dora,
+            use_rslora=self.rslora,
+            bias="none",
+        )
+        with warnings.catch_warnings():  # peft asks transformers by an older name
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            adapted = get_peft_model(base, config)
+        assert isinstance(adapted, PeftModel)
+        return adapted
+
+    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
+        """See ``Tuning``."""
+        layers = [layer for _, layer in self._linear_layers(base, family)]
+        low_rank = sum(self.rank * (layer.in_features + layer.out_features) for layer in layers)
+        return low_rank + (sum(layer.out_features for layer in layers) if self.dora else 0)
+
+    def _linear_layers(self, base: nn.Module, family: type[Family]) -> Iterator[tuple[str, nn.Linear]]:
+        parts = (family.language_module, *([family.vision_module] if self.vision else []))
+        for part in parts:
+            for name, module in base.get_submodule(part).named_modules(prefix=part):
+                is_target = self.targets == "all_linear" or name.endswith((".q_proj", ".v_proj", ".qkv"))
+                if isinstance(module, nn.Linear) and is_target:
+                    yield name, module

@@ -1,0 +1,180 @@
+"""Encode frames with a pretrained vision-language model: the last hidden state of a learned action token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from pydantic import PositiveInt
+from torch import nn
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.families.family import action_token_id, find_family, prompt_ids
+from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.pretrained import Attention, load_model, read_settings, weights_hash
+from mobile_vla.policy.backbones.tuning import Frozen, Tuning
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class VlmBackbone(nn.Module):
+    """RoboVLMs' "policy head" structure (Li et al. 2024) over any family in ``families``.
+
+    ``structure`` ``frame``: each frame is a prompt of its own, with the instruction and the action token at its end.
+    ``video``: all frames of a window stand in one prompt after the instruction, each followed by the action token,
+    which sees no later frame. ``weights`` is a folder or a hub name; ``dtype`` that of the pretrained weights and of
+    the arithmetic within, while adapters, action token and features are float32. Without gradients at most
+    ``frames_at_once`` frames pass through at a time. Raises ``ConfigError`` if the weights cannot be had, if their
+    family takes no video, or if weights would learn in less than float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str,
+        structure: Literal["frame", "video"],
+        tuning: Tuning,
+        dtype: Literal["fp32", "bf16", "fp16"],
+        attention: Attention,
+        gradient_checkpointing: bool,
+        frames_at_once: PositiveInt,
+    ) -> None:
+        super().__init__()
+        settings = read_settings(weights)
+        family = find_family(settings.config)
+        if structure == "video" and not family.takes_video:
+            raise ConfigError(
+                f"model.backbone.structure=video: {family.__name__} does not take several images in time order; "
+                "expected structure=frame"
+            )
+        self.weights = weights
+        self._frames_at_once = frames_at_once
+        self._tuning = tuning
+        self.frames_apart = structure == "frame"
+        self._tokenizer = settings.tokenizer
+        self._processor = settings.processor
+        self._family = family(settings.config, settings.tokenizer, settings.processor)
+        self._preprocessing = lru_cache(self._family.preprocessing)
+        self._prompt_ids = lru_cache(maxsize=4096)(self._make_prompt_ids)
+        self._action_id = action_token_id(family, settings.tokenizer)
+        base = load_model(settings, dtype=DTYPES[dtype], attention=attention)
+        self.base_hash = weights_hash(base)
+        table = base.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        self._dtype = table.weight.dtype
+        self.feature_dim = table.embedding_dim
+        # Where new entries of a vocabulary begin well, and the same for all seeds, which share frozen features.
+        self.action_token = nn.Parameter(table.weight.detach().float().mean(0), requires_grad=tuning.learns)
+        table.register_forward_hook(self._embed_action_token)
+        if gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        self.base = tuning(base, family)
+        if any(p.requires_grad and p.dtype != torch.float32 for p in self.parameters()):
+            raise ConfigError(
+                f"model.backbone.dtype={dtype}: weights that learn must be fp32, or small steps are lost in rounding. "
+                "Use model.backbone.dtype=fp32, with trainer.precision=bf16 for speed."
+            )
+
+    @property
+    def feature_key(self) -> str | None:
+        """See ``Pretrained``."""
+        if self._tuning.learns or not self.frames_apart:
+            return None
+        family = type(self._family)
+        return f"{self.base_hash} {self._dtype} {self._processor!r} {family.opening!r} {family.closing!r}"
+
+    @property
+    def cached_variants(self) -> int:
+        """See ``Pretrained``."""
+        return self._tuning.cached_variants if isinstance(self._tuning, Frozen) else 0
+
+    @property
+    def adapter(self) -> PeftModel | None:
+        """The model with its adapter, where it has one."""
+        return self.base if isinstance(self.base, PeftModel) else None
+
+    @property
+    def unstored(self) -> frozenset[str]:
+        """See ``Pretrained``."""
+        learned = {name for name, p in self.base.named_parameters() if p.requires_grad and self.adapter is None}
+        return frozenset(f"base.{name}" for name in self.base.state_dict() if name not in learned)
+
+    def save_adapter(self, folder: Path) -> None:
+        """See ``Pretrained``."""
+        if self.adapter is not None:
+            self.adapter.peft_config["default"].base_model_name_or_path = self.weights
+            self.adapter.save_pretrained(str(folder), save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+
+    def load_adapter(self, folder: Path) -> None:
+        """See ``Pretrained``."""
+        if self.adapter is not None:
+            set_peft_model_state_dict(self.adapter, load_peft_weights(str(folder), device="cpu"))
+
+    def forward(
+        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+    ) -> torch.Tensor:
+        """See ``Backbone``; the features of frames that do not exist are zero."""
+        if not self.frames_apart:
+            return self._encode(images_BTCYX, history_BT, instruction) * history_BT[..., None]
+        rows_N, frames_N = history_BT.nonzero(as_tuple=True)
+        texts = [instruction[row] for row in rows_N.tolist()]
+        frames_N1CYX = images_BTCYX[rows_N, frames_N][:, None]
+        features_ND = self._encode(frames_N1CYX, None, texts)[:, 0]
+        features_BTD = features_ND.new_zeros(*history_BT.shape, self.feature_dim)
+        return features_BTD.index_put((rows_N, frames_N), features_ND)
+
+    def train(self, mode: bool = True) -> VlmBackbone:
+        """Set the mode as usual, but leave out dropout where nothing of the backbone learns."""
+        super().train(mode and self.action_token.requires_grad)
+        return self
+
+    def _encode(
+        self, images_NFCYX: torch.Tensor, exists_NF: torch.Tensor | None, instruction: Sequence[str]
+    ) -> torch.Tensor:
+        """Return the action tokens' last hidden states [N, F, D], float32, of N prompts of F frames each.
+
+        ``exists_NF`` None: one frame a prompt, and it exists.
+        """
+        device, num_frames = images_NFCYX.device, images_NFCYX.shape[1]
+        at_once = max(1, self._frames_at_once // num_frames)
+        if not torch.is_grad_enabled() and len(images_NFCYX) > at_once:
+            parts = [slice(first, first + at_once) for first in range(0, len(images_NFCYX), at_once)]
+            exist = [None if exists_NF is None else exists_NF[part] for part in parts]
+            return torch.cat(
+                [self._encode(images_NFCYX[p], e, instruction[p]) for p, e in zip(parts, exist, strict=True)]
+            )
+        prepare = self._preprocessing((images_NFCYX.shape[-2], images_NFCYX.shape[-1]))
+        window = None if exists_NF is None else num_frames
+        prompts = [self._prompt_ids(prepare.size, text, window) for text in instruction]
+        num_tokens = max(map(len, prompts))
+        # Padded on the left, so that the action tokens stand at the same places in every prompt.
+        padding = (self._tokenizer.pad_token_id,)
+        ids_NL = torch.tensor([padding * (num_tokens - len(ids)) + ids for ids in prompts])
+        real_NL = torch.tensor([[False] * (num_tokens - len(ids)) + [True] * len(ids) for ids in prompts])
+        ids_NL, real_NL = ids_NL.to(device, non_blocking=True), real_NL.to(device, non_blocking=True)
+        tokens_per_frame = len(self._family.image_ids(prepare.size)) + 1
+        if exists_NF is not None:
+            real_NL[:, -num_frames * tokens_per_frame :] &= exists_NF.repeat_interleave(tokens_per_frame, dim=1)
+        pixels_NCYX = prepare(images_NFCYX.flatten(0, 1)).to(self._dtype)
+        hidden_NLD = self.base(
+            input_ids=ids_NL,
+            attention_mask=real_NL.long(),
+            use_cache=False,
+            **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
+        ).last_hidden_state
+        first = num_tokens - 1 - (num_frames - 1) * tokens_per_frame
+        return hidden_NLD[:, first::tokens_per_frame].float()
+
+    def _make_prompt_ids(self, size: Size, text: str, num_frames: int | None) -> tuple[int, ...]:
+        image = self._family.image_ids(size)
+        return tuple(prompt_ids(self._family, self._tokenizer, text, image=image, num_frames=num_frames))
+
+    def _embed_action_token(self, _: nn.Module, ids: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
+        is_action_NL1 = (ids[0] == self._action_id)[..., None]
+        return torch.where(is_action_NL1, self.action_token.to(embedded.dtype), embedded)

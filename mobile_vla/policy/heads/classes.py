@@ -1,0 +1,90 @@
+"""Predict which keys are pressed: one of 3^A classes of action, the signs of its dimensions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mobile_vla.policy.history.contract import HistoryFactory
+
+_DEAD_SHARE = 0.05
+"""Of a dimension's largest magnitude: below it a dimension counts as 0, as ``evaluation.evidence`` counts it."""
+
+_EMPTY_COUNT = 0.1
+"""Train actions that every class is given beside its own, so that none is impossible."""
+
+
+class ClassesHead(nn.Module):
+    """Cross-entropy over the classes; the most probable is answered with the mean train action of its class.
+
+    ``class_weights=balanced`` weighs each class by the inverse of its share of the train actions, so that a weight is 1
+    on the mean over them. A class that no train action has is never predicted. Training begins at the weighted shares
+    of the train actions. The L classes are numbered by their signs as digits of base 3.
+    """
+
+    rest_A: torch.Tensor
+    limit_A: torch.Tensor
+    place_A: torch.Tensor
+    action_LA: torch.Tensor
+    weight_L: torch.Tensor
+    prior_L: torch.Tensor
+    is_seen_L: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        feature_dim: int,
+        fwd_pred_next_n: int,
+        num_actions: int,
+        history: HistoryFactory,
+        class_weights: Literal["none", "balanced"],
+    ) -> None:
+        super().__init__()
+        num_classes = 3**num_actions
+        self.history = history(feature_dim=feature_dim)
+        self._shape = (fwd_pred_next_n, num_classes)
+        self._is_balanced = class_weights == "balanced"
+        self.out = nn.Linear(self.history.context_dim, fwd_pred_next_n * num_classes)
+        self.register_buffer("rest_A", torch.zeros(num_actions))
+        self.register_buffer("limit_A", torch.zeros(num_actions))
+        self.register_buffer("place_A", 3 ** torch.arange(num_actions))
+        self.register_buffer("action_LA", torch.zeros(num_classes, num_actions))
+        self.register_buffer("weight_L", torch.ones(num_classes))
+        self.register_buffer("prior_L", torch.zeros(num_classes))
+        self.register_buffer("is_seen_L", torch.ones(num_classes, dtype=torch.bool))
+
+    def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
+        """Learn the rest position, the dead zone around it, and each class's mean action and share."""
+        self.rest_A.copy_(rest_A)
+        self.limit_A.copy_(_DEAD_SHARE * (actions_FA - rest_A).abs().amax(0))
+        member_FL = functional.one_hot(self.classify(actions_FA), len(self.weight_L)).double()
+        count_L = member_FL.sum(0)
+        self.is_seen_L.copy_(count_L > 0)
+        self.action_LA.copy_(member_FL.T @ actions_FA.double() / count_L.clamp(min=1)[:, None])
+        if self._is_balanced:
+            balanced_L = len(actions_FA) / (self.is_seen_L.sum() * count_L.clamp(min=1))
+            self.weight_L.copy_(torch.where(self.is_seen_L, balanced_L, 1.0))
+        self.prior_L.copy_((count_L * self.weight_L + _EMPTY_COUNT).log())
+
+    def classify(self, actions: torch.Tensor) -> torch.Tensor:
+        """Return the class, 0 .. 3^A-1, of normalised ``actions`` [..., A]."""
+        offset = actions - self.rest_A
+        sign = torch.where(offset.abs() > self.limit_A, offset.sign(), 0.0)
+        return ((sign.long() + 1) * self.place_A).sum(-1)
+
+    def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
+        """See ``Head``."""
+        class_BTK = self.classify(target_BTKA)
+        logits = self._logits(context_BTH).flatten(0, -2)
+        error = functional.cross_entropy(logits, class_BTK.flatten(), weight=self.weight_L, reduction="none")
+        return error.view_as(class_BTK)
+
+    def predict(self, context: torch.Tensor) -> torch.Tensor:
+        """See ``Head``."""
+        return self.action_LA[self._logits(context).masked_fill(~self.is_seen_L, -torch.inf).argmax(-1)]
+
+    def _logits(self, context: torch.Tensor) -> torch.Tensor:
+        return self.out(context).unflatten(-1, self._shape) + self.prior_L

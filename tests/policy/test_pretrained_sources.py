@@ -1,0 +1,132 @@
+"""Weights that cannot be had: every reason is told in seconds, with what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.families.family import find_family
+from mobile_vla.policy.backbones.pretrained import load_model, read_settings
+
+_ASK = """
+import json, sys, time
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.pretrained import read_settings
+for name in sys.argv[1:]:
+    started = time.monotonic()
+    try:
+        read_settings(name)
+    except ConfigError as error:
+        print(json.dumps([name, str(error), time.monotonic() - started]))
+"""
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Answers like the hub where a model is unknown or under a licence, and not at all where it is slow."""
+
+    def do_GET(self) -> None:
+        if "slow" in self.path:
+            time.sleep(30)
+        code, reason = (403, "GatedRepo") if "gated" in self.path else (404, "RepoNotFound")
+        self.send_response(code)
+        self.send_header("X-Error-Code", reason)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def ask(names: list[str], home: Path, **environment: str) -> dict[str, tuple[str, float]]:
+    """Return what a fresh process is told of each name, and after how many seconds."""
+    base = {"PATH": "/usr/bin:/bin", "HF_HOME": str(home), "HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK, *names], env=base | environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    return {name: (message, seconds) for name, message, seconds in answers}
+
+
+def test_what_the_hub_refuses_is_said_in_seconds(hub: str, tmp_path: Path) -> None:
+    told = ask(["lab/unknown", "lab/gated", "lab/slow"], tmp_path, HF_ENDPOINT=hub)
+
+    assert "knows no model of that name" in told["lab/unknown"][0]
+    assert "spelling (owner/name)" in told["lab/unknown"][0]
+    assert "accepted its licence" in told["lab/gated"][0]
+    assert "hf auth login" in told["lab/gated"][0]
+    assert "the hub does not answer" in told["lab/slow"][0]
+    assert "hf download lab/slow --local-dir DIR" in told["lab/slow"][0]
+    assert all(seconds < 15 for _, seconds in told.values())
+
+
+def test_without_a_network_a_hub_name_fails_in_seconds(tmp_path: Path) -> None:
+    nobody_listens = "http://127.0.0.1:9"
+    told = ask(["microsoft/kosmos-2-patch14-224"], tmp_path, HF_ENDPOINT=nobody_listens)
+    told_offline = ask(["microsoft/kosmos-2-patch14-224"], tmp_path, HF_HUB_OFFLINE="1")
+
+    (message, seconds), (offline, _) = *told.values(), *told_offline.values()
+    assert message.startswith("model.backbone.weights=microsoft/kosmos-2-patch14-224: no such folder, and the hub does")
+    assert seconds < 15
+    assert "HF_HUB_OFFLINE keeps us from the hub" in offline
+
+
+@pytest.mark.parametrize("weights", ["./nowhere", "/nowhere/at/all", "~/nowhere", "one", "a/b/c"])
+def test_a_folder_that_is_not_there_is_told_at_once(weights: str) -> None:
+    with pytest.raises(ConfigError, match=r"no such folder. Expected a folder as transformers saves a model"):
+        read_settings(weights)
+
+
+def test_a_name_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no folder, and no hub name"):
+        read_settings("lab/a model!")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_told(missing: str, vlms: Path, tmp_path: Path) -> None:
+    import torch
+
+    folder = shutil.copytree(vlms / "llava", tmp_path / "llava")
+    (folder / missing).unlink()
+    if missing == "tokenizer.json":
+        (folder / "tokenizer_config.json").unlink()
+
+    with pytest.raises(ConfigError, match=r"cannot be (read|loaded)"):
+        load_model(read_settings(str(folder)), dtype=torch.float32, attention="sdpa")
+
+
+def test_a_folder_whose_weights_are_damaged_is_told(vlms: Path, tmp_path: Path) -> None:
+    import torch
+
+    folder = shutil.copytree(vlms / "llava", tmp_path / "llava")
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_model(read_settings(str(folder)), dtype=torch.float32, attention="sdpa")
+
+
+def test_a_model_of_another_family_is_told(vlms: Path) -> None:
+    config = read_settings(str(vlms / "llava")).config
+    config.model_type = "gpt2"
+
+    with pytest.raises(ConfigError, match=r"type 'gpt2'; expected one of .*kosmos_2.* A new family is one file"):
+        find_family(config)

@@ -1,0 +1,57 @@
+"""Whole runs with a tiny model of every family: train, stop, resume, drive, load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_experiments import assert_same_run, two_then_four
+from tiny_runs import run_in
+from tiny_vlms import FAMILIES
+
+from mobile_vla.policy.policy import Policy
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides for the embedded world in a few small episodes, driven a few steps."""
+    root = tmp_path_factory.mktemp("stores")
+    return (
+        *("dataset.generator.num_episodes=8", "dataset.generator.image_size=16", "dataset.num_workers=0"),
+        *(f"dataset.datasets_dir={root}/datasets", f"dataset.cache_dir={root}/cache", "dataset.window_size=3"),
+        *("trainer.batch_size=4", "trainer.warmup_steps=1", "evaluation.batch_size=32", "evaluation.probe_windows=0"),
+        *("logger=local", "closed_loop.episodes=2", "closed_loop.max_steps=3", "closed_loop.videos=0"),
+        *("~closed_loop.suites.shifted", "~closed_loop.suites.looks", "evaluation.shortcuts=false"),
+    )
+
+
+def tiny_model(folder: Path) -> tuple[str, ...]:
+    return (
+        *("model=pretrained", f"model.backbone.weights={folder}", "model.backbone.dtype=fp32"),
+        *("model/backbone/tuning=lora", "model.backbone.tuning.rank=4", "model.head.history.hidden_dim=8"),
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_trains_resumes_exactly_drives_and_loads(
+    name: str, vlms: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    resumed, whole = two_then_four(tmp_path, *data, *tiny_model(vlms / name))
+
+    assert_same_run(resumed, whole)
+    adapters = [Path(ran.summary["checkpoint/last"]) / "adapter/adapter_model.safetensors" for ran in (resumed, whole)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+    for suite in ("seen", "unseen"):
+        assert whole.summary[f"closed_loop/{suite}/episodes"] == 2
+    chunk = Policy.load(whole.folder).act(np.zeros((48, 64, 3), np.uint8), "Go to the left bottle")
+    assert np.isfinite(chunk).all()
+
+
+def test_a_video_backbone_drives_as_it_was_trained(vlms: Path, data: tuple[str, ...], tmp_path: Path) -> None:
+    ran = run_in(
+        tmp_path / "run", *data, *tiny_model(vlms / "smolvlm"), "model.backbone.structure=video", "trainer.steps=2"
+    )
+
+    assert ran.exit_code == 0, ran.message
+    assert ran.summary["closed_loop/seen/episodes"] == 2
