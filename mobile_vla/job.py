@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,11 +22,10 @@ from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
 from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
-from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
+from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, manifest_of, results_of
 from mobile_vla.streams import Stream
-from mobile_vla.tracking.provenance import code_commit, versions
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
 from mobile_vla.training.frozen_features import with_features
@@ -97,7 +94,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
     origin = None
     if cfg.resume is not None:
         cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
-    manifest = _manifest(cfg, job, origin)
+    manifest = manifest_of(cfg, choices=job.choices, overrides=job.overrides, folder=job.folder, origin=origin)
     if origin is None:
         folder.begin(manifest)
     check_config(cfg, overrides=job.overrides)
@@ -117,9 +114,9 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
         folder.begin(manifest)
         OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
     evidence = gather_evidence(run.data)
-    folder.learn(_facts(run, evidence))
+    folder.learn(facts_of(run, evidence))
     run.data.split.write(job.folder / "split.json")
-    manifest |= {"num_steps": run.num_steps} | {key: folder.known[key] for key in _MANIFEST_FACTS}
+    manifest |= {"num_steps": run.num_steps} | {key: folder.known[key] for key in MANIFEST_FACTS}
     folder.write_manifest(manifest)
     _announce(run, evidence, manifest, origin, console)
     folder.start_metrics(history=read_metrics(origin.folder, up_to_step=origin.step) if origin else [])
@@ -136,7 +133,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
             folder.learn({"steps" if key == "step" else key: value for key, value in row.items()})
 
         result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
-        folder.learn(_results(run, result, folder, mirror.url))
+        folder.learn(results_of(run, result, folder, mirror.url))
         if result.status == "done":
             try:
                 _probe_shortcuts(run, evidence, folder, console)
@@ -183,7 +180,7 @@ def _train(
         show=live.show,
         noise=run.noise,
         checkpoints=folder.checkpoints,
-        description=_description(run).to_json(),
+        description=description_of(run).to_json(),
     )
     return train(parts, run.trainer, num_steps=run.num_steps, resume_from=resume_from)
 
@@ -208,7 +205,7 @@ def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:
     """Let the trained policy drive where its data come from the embedded world; return the videos by name."""
     if run.closed_loop is None:
         return {}
-    policy = Policy(run.model, _description(run), folder=folder.path)
+    policy = Policy(run.model, description_of(run), folder=folder.path)
     console.print("driving ...", style="dim")
     videos = folder.path / "videos"
     shutil.rmtree(videos, ignore_errors=True)  # of a run that ended here before it went on
@@ -217,61 +214,6 @@ def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:
     folder.learn({**driven.metrics, "closed_loop/videos": str(videos) if driven.videos else None})
     print_suites(driven.metrics, console)
     return driven.videos
-
-
-def _manifest(cfg: DictConfig, job: Job, origin: Origin | None) -> dict[str, Any]:
-    """Return what ran; a resumed run keeps the name, the choices and the overrides it began with."""
-    if origin is not None:
-        began, now = origin.manifest["commit"], code_commit()
-        # Half a run of each is a run of neither: it must not be ranked with either.
-        commit = now if began == now else f"{began}+{now}"
-        return {**origin.manifest, "commit": commit, "versions": versions(), "resumed_from": str(origin.folder)}
-    sampler = job.choices["sampler"]
-    digest = hashlib.blake2b(f"{job.folder}{OmegaConf.to_yaml(cfg)}".encode(), digest_size=4).hexdigest()
-    run_id = f"{re.sub(r'[^a-zA-Z0-9_-]', '_', sampler)}-s{cfg.seed}-{digest}"
-    return {
-        "run_id": run_id,
-        "study": cfg.study,
-        "sampler": sampler,
-        "seed": cfg.seed,
-        "choices": job.choices,
-        "overrides": list(job.overrides),
-        "commit": code_commit(),
-        "versions": versions(),
-        "resumed_from": None,
-    }
-
-
-_MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameters/total")
-
-
-def _facts(run: Run, evidence: Evidence) -> dict[str, Any]:
-    """Return what the summary says of a run before its first step."""
-    trainable, total = run.model.num_parameters()
-    return {
-        "data_hash": run.data.data_hash,
-        "split_hash": run.data.split.hash,
-        "batch_size": run.trainer.batch_size,
-        "skipped_episodes": len(run.data.problems),
-        "skipped": "\n".join(map(str, run.data.problems)),
-        "parameters/trainable": trainable,
-        "parameters/total": total,
-        **evidence.baselines,
-    }
-
-
-def _description(run: Run) -> PolicyDescription:
-    train = [run.data.episodes[name] for name in run.data.split.train]
-    return PolicyDescription(
-        model=run.config["model"],
-        action_names=run.data.action_names,
-        window_size=run.dataset.window_size,
-        fwd_pred_next_n=run.dataset.fwd_pred_next_n,
-        padding=run.dataset.padding,
-        image=run.data.image,
-        instructions=tuple(sorted({episode.instruction for episode in train})[:MAX_INSTRUCTIONS]),
-        world=None if run.dataset.world is None else TaughtScenarios.of(run.data).described(),
-    )
 
 
 def _announce(
@@ -299,22 +241,6 @@ def _announce(
             "run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the end)"
         )
     print_warnings(warnings, console)
-
-
-def _results(run: Run, result: Result, folder: RunFolder, url: str | None) -> dict[str, Any]:
-    """Return what the summary says of a run after its last step."""
-    progress = result.progress
-    return {
-        **{key: value for key, value in progress.latest.items() if key != "step"},
-        "best/val/rmse": progress.best_val_rmse,
-        "steps": progress.step,
-        "samples_seen": progress.step * run.trainer.batch_size,
-        "wall_s": progress.wall_s,
-        "data_wait_s": progress.data_wait_s,
-        "checkpoint/last": str(folder.checkpoints / "last"),
-        "checkpoint/best": str(folder.checkpoints / "best"),
-        "url": url,
-    }
 
 
 def _print_end(status: str, known: Mapping[str, Any], console: Console) -> None:

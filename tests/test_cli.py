@@ -175,7 +175,9 @@ def test_compare_of_a_folder_without_runs_says_so(tmp_path: Path, capsys: pytest
     assert f"error: {tmp_path}: found no run folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [(), ("inspect",), ("compare",), ("rollout",), ("serve",), ("import", "donkeycar")])
+@pytest.mark.parametrize(
+    "command", [(), ("inspect",), ("compare",), ("rollout",), ("serve",), ("export",), ("import", "donkeycar")]
+)
 def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*command, "--help") == 0
     shown = capsys.readouterr().out

@@ -68,8 +68,7 @@ class VlmBackbone(nn.Module):
         assert isinstance(table, nn.Embedding)
         self._dtype = table.weight.dtype
         self.feature_dim = table.embedding_dim
-        # Where new entries of a vocabulary begin well, and the same for all seeds, which share frozen features.
-        self.action_token = nn.Parameter(table.weight.detach().float().mean(0), requires_grad=tuning.learns)
+        self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
         if gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -178,3 +177,12 @@ class VlmBackbone(nn.Module):
     def _embed_action_token(self, _: nn.Module, ids: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
         is_action_NL1 = (ids[0] == self._action_id)[..., None]
         return torch.where(is_action_NL1, self.action_token.to(embedded.dtype), embedded)
+
+
+def _typical_entry(table: nn.Embedding) -> torch.Tensor:
+    """Return the mean entry [D] of a vocabulary, float32, stretched to their mean length: a new entry's beginning.
+
+    It is the same for all seeds, which can so share a frozen model's features.
+    """
+    entries_VD = table.weight.detach().float()
+    return nn.functional.normalize(entries_VD.mean(0), dim=0) * entries_VD.norm(dim=1).mean()
