@@ -1,4 +1,4 @@
-"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare,rollout,serve}``."""
+"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare,rollout,serve,export}``."""
 
 from __future__ import annotations
 
@@ -91,15 +91,29 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0: all (default: %(default)s)")
     serving.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     serving.set_defaults(run=_serve)
+
+    export = commands.add_parser("export", help="write a policy as a folder to publish, with its model card")
+    _add_checkpoint_arguments(export)
+    export.add_argument("out", type=Path, help="new folder")
+    export.add_argument(
+        "--merge", action="store_true", help="merge the adapter into the pretrained weights, whole in OUT"
+    )
+    export.set_defaults(run=_export)
     return parser
 
 
 def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_checkpoint_arguments(parser)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+
+
+def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path, metavar="RUN", help="a run folder, or one of its checkpoints")
     parser.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="of a run (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    about = "where the pretrained weights lie that it was trained on: a folder or a hub name (default: where it says)"
+    parser.add_argument("--base", help=about)
     about = "full name of a backbone or head class of your own that the checkpoint may name; may be given again"
     parser.add_argument("--trust", action="append", default=[], metavar="CLASS", help=about)
 
@@ -183,10 +197,24 @@ def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from mobile_vla.export_command import Export
+
+    Export(
+        source=args.policy,
+        out=args.out,
+        checkpoint=args.checkpoint,
+        merge=args.merge,
+        base=args.base,
+        trust=args.trust,
+    ).run()
+    return 0
+
+
 def _load_policy(args: argparse.Namespace) -> Policy:
     import torch
 
     from mobile_vla.policy.policy import Policy
 
     torch.set_num_threads(1)  # as in training: another number rounds differently, and a drive amplifies it
-    return Policy.load(args.policy, checkpoint=args.checkpoint, device=args.device, trust=args.trust)
+    return Policy.load(args.policy, checkpoint=args.checkpoint, device=args.device, base=args.base, trust=args.trust)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ class Records:
     @classmethod
     def of(cls, checkpoint: Path) -> Records:
         """Read the files beside ``checkpoint`` and of the run folder it lies in."""
-        run = checkpoint.resolve().parents[1]
+        folder = checkpoint.resolve()
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
         return cls(
             manifest=_read(run / "manifest.json"),
             summary=_read(run / "summary.json"),
@@ -74,7 +75,7 @@ class PretrainedBase:
 def model_card(
     description: PolicyDescription, base: PretrainedBase | None, records: Records, *, trust: Sequence[str]
 ) -> ModelCard:
-    """Return the card; what was not recorded is left out. The licence is the user's to add."""
+    """Return the card of a policy as it was trained; what was not recorded is left out, the licence is its owner's."""
     sampler = records.manifest.get("sampler")
     data = ModelCardData(
         library_name="mobile_vla",
@@ -108,8 +109,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _what_it_is(description: PolicyDescription) -> str:
     return (
-        f"A robot policy: it sees the last {description.window_size} camera images and an instruction, and answers with "
-        f"the next {description.fwd_pred_next_n} commands."
+        f"A robot policy: it sees the last {description.window_size} camera images and an instruction, and answers "
+        f"with the next {description.fwd_pred_next_n} commands."
     )
 
 
@@ -121,6 +122,7 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
     facts = {
         "Backbone": _options(backbone),
         "Pretrained weights": base and _pretrained(base),
+        "Tuning": _options(backbone["tuning"]) if "tuning" in backbone else None,
         "Images": f"{images}, then as the pretrained model's own image processor does" if base else images,
         "Head": _options(head),
         "History": _options(head["history"]) if "history" in head else None,
@@ -130,9 +132,6 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
         "Action normalisation": description.model.get("normalization"),
         "Weights": f"{total:,}, {trainable:,} of them trained" if total else None,
     }
-    config = records.config.get("model", description.model)["backbone"]
-    if "tuning" in config:
-        facts["Tuning"] = _options(config["tuning"])
     return _bullets(facts)
 
 
@@ -148,15 +147,14 @@ def _pretrained(base: PretrainedBase) -> str:
 
 
 def _data(description: PolicyDescription, records: Records) -> list[str]:
-    parts = {part: len(records.split[part]) for part in ("train", "val", "unseen") if part in records.split}
-    skipped = records.summary.get("skipped_episodes")
+    parts = {part: len(records.split[part]) for part in ("train", "val", "unseen") if records.split.get(part)}
     unseen = records.config.get("dataset", {}).get("unseen")
     facts = {
         "Data": records.manifest.get("choices", {}).get("dataset"),
         "Data hash": records.manifest.get("data_hash"),
         "Split hash": records.manifest.get("split_hash"),
         "Episodes": ", ".join(f"{part} {count}" for part, count in parts.items()),
-        "Episodes that could not be used": skipped and str(skipped),
+        "Episodes that could not be used": records.summary.get("skipped_episodes") or None,
         "Held out of training": ", ".join(unseen or []),
     }
     texts = description.instructions
@@ -176,7 +174,8 @@ def _training(records: Records) -> list[str]:
         "Augmentation": ", ".join(_options(node, name=name) for name, node in transforms.items()) or "none",
         "Steps": steps,
         "Windows a step": records.summary.get("batch_size"),
-        "Optimizer": trainer and f"{trainer['optimizer']}, learning rate {trainer['learning_rate']:g}, "
+        "Optimizer": trainer
+        and f"{trainer['optimizer']}, learning rate {trainer['learning_rate']:g}, "
         f"weight decay {trainer['weight_decay']:g}, precision {trainer['precision']}",
         "Seed": records.manifest.get("seed"),
         "Commit of mobile_vla": records.manifest.get("commit"),
@@ -185,26 +184,11 @@ def _training(records: Records) -> list[str]:
 
 
 def _results(description: PolicyDescription, records: Records) -> list[str]:
-    lines: list[str] = []
-    columns = {
-        "val": ("val/rmse", records.offline),
-        "unseen": ("unseen/rmse", records.offline),
-        "val, mean of the train actions": ("baseline/mean/rmse", records.summary),
-        "val, lookup by scenario and time": ("baseline/scenario_time_lookup/rmse", records.summary),
-    }
-    columns = {title: (key, values) for title, (key, values) in columns.items() if _is_number(values.get(key))}
-    if "val" in columns:
-        lines += [f"RMSE of the chunk predicted at the current frame, after {records.step} steps; the lookup sees no image:", ""]
-        lines += ["| RMSE | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-        names = {"all actions": "", **{f"{name} [{ACTION_UNITS[name]}]": f"/{name}" for name in description.action_names}}
-        for name, part in names.items():
-            cells = [f"{values[key + part]:.4f}" for key, values in columns.values()]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines.append("")
+    lines = _rmse_table(description, records)
     driven = [key.split("/")[1] for key in records.at_end if key.endswith("/success_rate") and key.count("/") == 2]
     if driven:
         lines += ["| closed loop, simulated | drives | success | 95 % interval |", "|---|---|---|---|"]
-        lines += [_suite(suite, records.at_end) for suite in driven] + [""]
+        lines += [*(_suite(suite, records.at_end) for suite in driven), ""]
     if verdict := records.at_end.get("shortcut/verdict"):
         lines.append(f"What the policy acts on, by probes on val: it {verdict}.")
     elif not records.at_end and any(key.startswith(("closed_loop/", "shortcut/")) for key in records.summary):
@@ -212,22 +196,40 @@ def _results(description: PolicyDescription, records: Records) -> list[str]:
     return lines
 
 
+def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
+    columns = {
+        "val": ("val/rmse", records.offline),
+        "unseen": ("unseen/rmse", records.offline),
+        "val, mean of the train actions": ("baseline/mean/rmse", records.summary),
+        "val, lookup by scenario and time, no image": ("baseline/scenario_time_lookup/rmse", records.summary),
+    }
+    columns = {title: (key, values) for title, (key, values) in columns.items() if values.get(key) is not None}
+    if "val" not in columns:
+        return []
+    parts = {"all actions": "", **{f"{name} [{ACTION_UNITS[name]}]": f"/{name}" for name in description.action_names}}
+    rows = [
+        [title, *(f"{values[key + part]:.4f}" for key, values in columns.values())] for title, part in parts.items()
+    ]
+    table = [["RMSE", *columns], ["---"] * (1 + len(columns)), *rows]
+    said = f"Of the commands predicted at the current frame, after {records.step} steps:"
+    return [said, "", *(f"| {' | '.join(row)} |" for row in table), ""]
+
+
 def _suite(suite: str, values: Mapping[str, Any]) -> str:
-    own = {key: values[f"closed_loop/{suite}/{key}"] for key in ("episodes", "success_rate", "success_low", "success_high")}
-    interval = f"{own['success_low']:.1%} to {own['success_high']:.1%}"
-    return f"| {suite} | {own['episodes']} | {own['success_rate']:.1%} | {interval} |"
+    rate, low, high = (values[f"closed_loop/{suite}/success_{figure}"] for figure in ("rate", "low", "high"))
+    return f"| {suite} | {values[f'closed_loop/{suite}/episodes']} | {rate:.1%} | {low:.1%} to {high:.1%} |"
 
 
 def _loading(description: PolicyDescription, base: PretrainedBase | None, trust: Sequence[str]) -> list[str]:
     needs_base = base is not None and base.difference is None and not base.is_hub_name
-    options = [*(['base="BASE"'] if needs_base else []), *([f"trust={list(trust)}"] if trust else [])]
+    arguments = ['"FOLDER"', *(['base="BASE"'] if needs_base else []), *([f"trust={list(trust)}"] if trust else [])]
     flags = [*(["--base BASE"] if needs_base else []), *(f"--trust {name}" for name in trust)]
     instruction = next(iter(description.instructions), "an instruction")
     shape = f"[{description.fwd_pred_next_n}, {len(description.action_names)}]"
     where = "`FOLDER` is this folder" + ("; `BASE` is where the pretrained weights lie." if needs_base else ".")
     return [
         *("```python", "from mobile_vla import Policy", ""),
-        f"policy = Policy.load({', '.join(['"FOLDER"', *options])})",
+        f"policy = Policy.load({', '.join(arguments)})",
         "policy.reset()  # an episode begins",
         f"chunk = policy.act(image, {instruction!r})  # uint8 [rows, columns, 3] -> float32 {shape}",
         *("```", "", f"Over the network: `{' '.join(['python -m mobile_vla serve FOLDER', *flags])}`. {where}"),
@@ -235,16 +237,18 @@ def _loading(description: PolicyDescription, base: PretrainedBase | None, trust:
 
 
 def _limits(description: PolicyDescription, base: PretrainedBase | None, records: Records) -> list[str]:
-    has_driven = any(key.startswith("closed_loop/") for key in records.at_end)
-    driving = "Whether it drives was not measured, only its error on recorded episodes."
-    if has_driven:
+    driving = "How good it is was not recorded."
+    if any(key.startswith("closed_loop/") for key in records.at_end):
         driving = "Its drives were measured in the simulator that it was taught in, not on a robot."
-    owned = "its weights and the pretrained model's may differ in theirs" if base else "its weights have none yet"
+    elif records.offline:
+        driving = "Whether it drives was not measured, only its error on recorded episodes."
+    names = ", ".join(description.action_names)
+    licence = "No licence is stated here" + ("; the pretrained model may have its own" if base else "")
     return [
-        "- Nothing limits its commands to what a robot can do, and nothing stops before an obstacle but what it learnt.",
-        f"- {driving}" if records.offline or has_driven else "- How good it is was not recorded.",
-        f"- It answers in {', '.join(description.action_names)} of the robot that recorded the episodes, and no other's.",
-        f"- No licence is stated here; {owned}. Add `license:` to the head of this file.",
+        "- Nothing limits its commands to what a robot can do, and nothing but what it learnt stops it.",
+        f"- {driving}",
+        f"- Its commands ({names}) are those of the robot that recorded the episodes; another may need other ones.",
+        f"- {licence}. Add `license:` to the head of this file.",
     ]
 
 
@@ -257,8 +261,4 @@ def _options(node: Mapping[str, Any], *, name: str | None = None) -> str:
 
 
 def _bullets(facts: Mapping[str, object]) -> list[str]:
-    return [f"- {name}: {value}" for name, value in facts.items() if value not in (None, "", {}, 0) or name == "Seed"]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return [f"- {name}: {value}" for name, value in facts.items() if value not in (None, "")]

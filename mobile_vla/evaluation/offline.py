@@ -40,9 +40,7 @@ class Evaluation:
                 result |= self._measure_split(model, split, readers[split], action_names)
         return result | self._measure_probe(model, readers["train"], split_seed)
 
-    def _measure_split(
-        self, model: Model, split: str, reader: Reader, action_names: Sequence[str]
-    ) -> dict[str, float]:
+    def _measure_split(self, model: Model, split: str, reader: Reader, action_names: Sequence[str]) -> dict[str, float]:
         targets = reader.current_targets()
         loss_N, predicted_NKA = self._run(model, reader, np.arange(len(reader.windows)))
         parts = rmse_by_part(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.backbones.pretrained import read_settings, weights_hash
@@ -30,7 +31,8 @@ def merge_adapter(model: Model, description: PolicyDescription, folder: Path) ->
         raise UserError(f"--merge: this policy has no adapter to merge: {why}. Leave --merge out.")
     settings = read_settings(backbone.weights)
     merged = backbone.adapter.merge_and_unload()
-    assert isinstance(merged, torch.nn.Module)
+    assert isinstance(merged, PreTrainedModel)
+    assert isinstance(settings.processor, BaseImageProcessor)
     base = folder / BASE_FOLDER
     for part in (merged, settings.tokenizer, settings.processor):
         part.save_pretrained(base)
