@@ -55,3 +55,18 @@ def test_a_video_backbone_drives_as_it_was_trained(vlms: Path, data: tuple[str, 
 
     assert ran.exit_code == 0, ran.message
     assert ran.summary["closed_loop/seen/episodes"] == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_every_precision_trains_on_weights_of_every_dtype(
+    dtype: str, precision: str, vlms: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = (f"model.backbone.dtype={dtype}", f"trainer.precision={precision}", "trainer.micro_batch_size=3")
+    model = [option for option in tiny_model(vlms / "kosmos2") if "dtype" not in option]
+    undriven = [*(option for option in data if "closed_loop" not in option), "closed_loop=none"]
+    ran = run_in(tmp_path / "run", *undriven, *model, *options, "trainer.steps=2")
+
+    assert ran.exit_code == 0, ran.message
+    assert ran.summary["train/grad_norm"] > 0
+    assert ran.summary.get("train/skipped_steps", 0) == 0

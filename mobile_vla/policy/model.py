@@ -115,9 +115,15 @@ class Model(nn.Module):
         """Return loss and prediction of a batch; ``batch.features_BTD`` stand for its images where they are given.
 
         The loss of a window is the mean over its existing targets (all T frames and K actions) of the head's loss, and
-        0 for a window without any. No gradient goes through the prediction.
+        0 for a window without any. No gradient goes through the prediction. In mixed precision the head stays in
+        float32: it costs little, and its losses are sums of small numbers.
         """
-        context_BTH = self.head.history(self._features(batch), batch.history_BT)
+        features_BTD = self._features(batch).float()
+        with torch.autocast(features_BTD.device.type, enabled=False):
+            return self._answer(features_BTD, batch)
+
+    def _answer(self, features_BTD: torch.Tensor, batch: Batch) -> Answer:
+        context_BTH = self.head.history(features_BTD, batch.history_BT)
         # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
         target_BTKA = torch.where(batch.mask_BTK[..., None], self.normalizer.normalize(batch.actions_BTKA), 0.0)
         error_BTK = self.head.loss(context_BTH, target_BTKA) * batch.mask_BTK

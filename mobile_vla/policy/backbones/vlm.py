@@ -71,7 +71,7 @@ class VlmBackbone(nn.Module):
         self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
         if gradient_checkpointing:
-            base.gradient_checkpointing_enable({"use_reentrant": False})
+            base.activation_checkpointing_enable({"use_reentrant": False})
         self.base = tuning(base, family)
         if any(p.requires_grad and p.dtype != torch.float32 for p in self.parameters()):
             raise ConfigError(
@@ -161,12 +161,15 @@ class VlmBackbone(nn.Module):
         if exists_NF is not None:
             real_NL[:, -num_frames * tokens_per_frame :] &= exists_NF.repeat_interleave(tokens_per_frame, dim=1)
         pixels_NCYX = prepare(images_NFCYX.flatten(0, 1)).to(self._dtype)
-        hidden_NLD = self.base(
-            input_ids=ids_NL,
-            attention_mask=real_NL.long(),
-            use_cache=False,
-            **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
-        ).last_hidden_state
+        # Weights of one half type within an autocast to the other would not go together.
+        mixes = self._dtype not in (torch.float32, torch.get_autocast_dtype(device.type))
+        with torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type) and not mixes):
+            hidden_NLD = self.base(
+                input_ids=ids_NL,
+                attention_mask=real_NL.long(),
+                use_cache=False,
+                **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
+            ).last_hidden_state
         first = num_tokens - 1 - (num_frames - 1) * tokens_per_frame
         return hidden_NLD[:, first::tokens_per_frame].float()
 
