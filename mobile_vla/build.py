@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
 from mobile_vla.training.frozen_features import check_variants
 from mobile_vla.training.options import Trainer
+
+if TYPE_CHECKING:
+    from mobile_vla.policy.estimate.step import Estimate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -59,6 +62,8 @@ SET_BY_THE_RUN = {
     "model.head.history": {"feature_dim"},
 }
 """Arguments, by config path and what lies below it, that come from the data and the budget and not from the config."""
+
+PRETRAINED_BACKBONE = "mobile_vla.policy.backbones.vlm.VlmBackbone"
 
 _OWN_KEYS = {"_target_", "_partial_"}
 
@@ -173,7 +178,8 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
 class Run:
     """Everything a run works with, built and checked.
 
-    ``config`` is the resolved config as plain containers; ``closed_loop`` is None where nothing is driven.
+    ``config`` is the resolved config as plain containers; ``estimate`` is None but for a pretrained backbone,
+    ``closed_loop`` where nothing is driven.
     """
 
     config: dict[str, Any]
@@ -183,6 +189,7 @@ class Run:
     num_steps: int
     sampler: Sampler
     augment: Pipeline
+    estimate: Estimate | None
     model: Model
     noise: Stream
     evaluation: Evaluation
@@ -221,6 +228,7 @@ def build_run(cfg: DictConfig) -> Run:
         )
     windows = data.windows["train"]
     augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+    estimate = _estimate(cfg, data, trainer)
     model = _build_model(cfg, data)
     check_variants(model, augment)
     return Run(
@@ -231,6 +239,7 @@ def build_run(cfg: DictConfig) -> Run:
         num_steps=trainer.num_steps(len(windows)),
         sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
         augment=augment,
+        estimate=estimate,
         model=model,
         noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),
@@ -248,6 +257,31 @@ def build_closed_loop(node: DictConfig) -> ClosedLoop | None:
 def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, stream: Stream) -> Sampler:
     """Return the sampler of one option of the group over ``windows``."""
     return _instantiate(node, windows=windows, batch_size=batch_size, stream=stream)
+
+
+def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate | None:
+    """Say what a training step will need, before any weight is loaded; ``ConfigError`` where it cannot fit."""
+    if cfg.model.backbone._target_ != PRETRAINED_BACKBONE:
+        return None
+    # Here, as transformers and peft take seconds to import.
+    from mobile_vla.policy.estimate.device import available_bytes
+    from mobile_vla.policy.estimate.fit import check_fits
+    from mobile_vla.policy.estimate.step import BackboneOptions, Workload, estimate_backbone
+
+    options = BackboneOptions(**instantiate(cfg.model.backbone, _convert_="all").keywords)
+    workload = Workload(
+        batch_size=trainer.batch_size,
+        micro_batch_size=trainer.micro_batch_size,
+        window_size=cfg.dataset.window_size,
+        image_size=data.image.size,
+        instructions=sorted({episode.instruction for episode in data.episodes.values()}),
+        precision=trainer.precision,
+        optimizer=trainer.optimizer,
+        device_type=trainer.torch_device().type,
+    )
+    estimate = estimate_backbone(options, workload)
+    check_fits(estimate, available_bytes(trainer.torch_device()))
+    return estimate
 
 
 def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:

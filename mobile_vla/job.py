@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -32,6 +32,9 @@ from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
+
+if TYPE_CHECKING:
+    from mobile_vla.policy.estimate.step import Estimate
 
 _log = logging.getLogger(__name__)
 
@@ -221,6 +224,8 @@ def _announce(
 ) -> None:
     console.rule(f"[bold]{manifest['run_id']}")
     print_evidence(evidence, console)
+    if run.estimate is not None:
+        _print_estimate(run, run.estimate, console)
     trainable, total = run.model.num_parameters()
     console.print(
         f"training {f'from step {origin.step} ' if origin else ''}to step {run.num_steps}, {run.trainer.batch_size} "
@@ -243,10 +248,22 @@ def _announce(
     print_warnings(warnings, console)
 
 
+def _print_estimate(run: Run, estimate: Estimate, console: Console) -> None:
+    from mobile_vla.policy.backbones.vlm import DTYPES
+    from mobile_vla.policy.estimate.device import available_bytes, matmul_flops_per_s
+    from mobile_vla.policy.estimate.fit import print_estimate
+
+    device = run.trainer.torch_device()
+    flops_per_s = matmul_flops_per_s(device, DTYPES[estimate.options.dtype], seconds=0.2)
+    print_estimate(estimate, console, available_bytes=available_bytes(device), flops_per_s=flops_per_s)
+
+
 def _print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
     shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
     figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
     console.print(f"[bold]{status}[/] after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}")
+    if "memory/peak_gib" in known:
+        console.print(f"at most {known['memory/peak_gib']:.1f} GiB of memory were taken", style="dim")
     for name in ("checkpoint/last", "checkpoint/best", "url"):
         if known[name]:
             console.print(f"{name:16} {known[name]}", soft_wrap=True, markup=False, highlight=False)

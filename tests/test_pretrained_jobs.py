@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,16 @@ def test_every_precision_trains_on_weights_of_every_dtype(
     assert ran.exit_code == 0, ran.message
     assert ran.summary["train/grad_norm"] > 0
     assert ran.summary.get("train/skipped_steps", 0) == 0
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_the_weights_are_loaded(
+    vlms: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(vlms / "kosmos2", tmp_path / "kosmos2")
+    (folder / "model.safetensors").unlink()
+    batch = ("trainer.batch_size=10000000", "trainer.steps=2")
+    ran = run_in(tmp_path / "run", *data[:-1], *tiny_model(folder), *batch)
+
+    assert ran.exit_code == 1
+    assert "a training step needs about" in ran.message
+    assert "trainer.micro_batch_size=1  (fits)" in ran.message

@@ -21,12 +21,12 @@ def build_optimizer(model: Model, trainer: Trainer) -> torch.optim.Optimizer:
     """Return AdamW over the parameters that get gradients; ``adamw_8bit`` keeps its state in 8 bits (Dettmers 2022).
 
     A backbone with a rate of its own is the first of two groups: ``backbone_learning_rate``, by default a tenth of
-    ``learning_rate`` for a pretrained one. ``ConfigError`` where the option is given and no backbone weight is trained.
+    ``learning_rate`` for a pretrained one. ``ConfigError`` where another is given and no backbone weight is trained.
     """
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     backbone = [parameter for name, parameter in trainable.items() if name.startswith("backbone.")]
     rest = [parameter for name, parameter in trainable.items() if not name.startswith("backbone.")]
-    if trainer.backbone_learning_rate is not None and not backbone:
+    if trainer.backbone_learning_rate not in (None, trainer.learning_rate) and not backbone:
         raise ConfigError(
             f"trainer.backbone_learning_rate={trainer.backbone_learning_rate}: has no effect, as no weight of the "
             "backbone is trained. Leave it null, or train the backbone."

@@ -25,10 +25,6 @@ class Tuning(Protocol):
         """Set ``requires_grad`` of ``base`` in place and return it, with an adapter in it where there is one."""
         ...
 
-    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
-        """Return how many weights an adapter would add to ``base``, which may be on the meta device."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
@@ -45,10 +41,6 @@ class Frozen:
         base.requires_grad_(False)
         return base
 
-    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
-        """See ``Tuning``."""
-        return 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Full:
@@ -62,10 +54,6 @@ class Full:
         base.requires_grad_(True)
         base.get_submodule(family.vision_module).requires_grad_(self.vision)
         return base
-
-    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
-        """See ``Tuning``."""
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +76,6 @@ class LastLayers:
         for layer in list(layers)[-self.count :]:
             layer.requires_grad_(True)
         return base
-
-    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
-        """See ``Tuning``."""
-        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +112,6 @@ class Lora:
             adapted = get_peft_model(base, config)
         assert isinstance(adapted, PeftModel)
         return adapted
-
-    def num_adapter_parameters(self, base: nn.Module, family: type[Family]) -> int:
-        """See ``Tuning``."""
-        layers = [layer for _, layer in self._linear_layers(base, family)]
-        low_rank = sum(self.rank * (layer.in_features + layer.out_features) for layer in layers)
-        return low_rank + (sum(layer.out_features for layer in layers) if self.dora else 0)
 
     def _linear_layers(self, base: nn.Module, family: type[Family]) -> Iterator[tuple[str, nn.Linear]]:
         parts = (family.language_module, *([family.vision_module] if self.vision else []))

@@ -70,9 +70,9 @@ class VlmBackbone(nn.Module):
         self.feature_dim = table.embedding_dim
         self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
-        if gradient_checkpointing:
-            base.activation_checkpointing_enable({"use_reentrant": False})
         self.base = tuning(base, family)
+        if gradient_checkpointing:  # after peft, which would else send gradients through a frozen vision tower as well
+            base.activation_checkpointing_enable({"use_reentrant": False})
         if any(p.requires_grad and p.dtype != torch.float32 for p in self.parameters()):
             raise ConfigError(
                 f"model.backbone.dtype={dtype}: weights that learn must be fp32, or small steps are lost in rounding. "

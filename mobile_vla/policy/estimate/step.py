@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from mobile_vla.policy.backbones.estimate_layers import (
+from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.pretrained import Attention
+from mobile_vla.policy.backbones.tuning import Tuning
+from mobile_vla.policy.estimate.layers import (
     Arithmetic,
     Layer,
     cast_bytes,
@@ -14,10 +17,7 @@ from mobile_vla.policy.backbones.estimate_layers import (
     step_flops,
     without_adapters,
 )
-from mobile_vla.policy.backbones.estimate_outline import Outline, Parameter, lengths, read_outline
-from mobile_vla.policy.backbones.preprocessing import Size
-from mobile_vla.policy.backbones.pretrained import Attention
-from mobile_vla.policy.backbones.tuning import Tuning
+from mobile_vla.policy.estimate.outline import Outline, Parameter, lengths, read_outline
 
 DType = Literal["fp32", "bf16", "fp16"]
 
@@ -70,6 +70,7 @@ class Estimate:
     those of forward and backward.
     """
 
+    outline: Outline = field(repr=False)
     options: BackboneOptions
     workload: Workload
     num_parameters: int
@@ -86,7 +87,7 @@ class Estimate:
 
     @property
     def is_computed_once(self) -> bool:
-        """Whether the features of every frame are computed before training, so that a step costs the backbone nothing."""
+        """Whether every frame's features are computed before training, and a step costs the backbone nothing."""
         return not self.options.tuning.learns and self.options.structure == "frame"
 
     @property
@@ -144,6 +145,7 @@ def estimate_outline(outline: Outline, options: BackboneOptions, workload: Workl
     # Two moments of each value, in its own dtype or quantised.
     moments = 2 * _num_bytes(trained, options, value_bytes=1 if workload.optimizer == "adamw_8bit" else None)
     return Estimate(
+        outline=outline,
         options=options,
         workload=workload,
         num_parameters=sum(parameter.count for parameter in outline.parameters),

@@ -13,11 +13,11 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModel
 
-from mobile_vla.policy.backbones.estimate_layers import Layer, Linear, Norm
 from mobile_vla.policy.backbones.families.family import Family, find_family, prompt_ids
 from mobile_vla.policy.backbones.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Settings, read_settings
 from mobile_vla.policy.backbones.tuning import Tuning
+from mobile_vla.policy.estimate.layers import Layer, Linear, Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +147,11 @@ def _read_linears(found: list[tuple[str, Any]], *, keeps_last: bool) -> Iterator
     for place, (_, module) in enumerate(found):
         is_last = place == len(found) - 1
         adapted = isinstance(module, LoraLayer)
+        weight: Any = module.get_base_layer().weight if adapted else module.weight
         yield Linear(
             num_in=module.in_features,
             num_out=module.out_features,
-            is_trained=(module.get_base_layer() if adapted else module).weight.requires_grad,
+            is_trained=weight.requires_grad,
             has_own_input=keeps_last if is_last else place == 0,
             rank=module.r["default"] if adapted else 0,
             has_dropout=adapted and isinstance(module.lora_dropout["default"], nn.Dropout),
@@ -159,15 +160,9 @@ def _read_linears(found: list[tuple[str, Any]], *, keeps_last: bool) -> Iterator
 
 
 def _read_norms(layer: nn.Module, of_attention: dict[str, Any]) -> Iterator[Norm]:
-    for name, module in layer.named_modules():
-        kind = type(module).__name__
-        if not kind.endswith("Norm"):
-            continue
-        weight: Any = module.weight
+    norms: list[tuple[str, Any]] = [(n, m) for n, m in layer.named_modules() if type(m).__name__.endswith("Norm")]
+    for name, module in norms:
         # A norm of queries or keys has the width of one head and runs over all of them.
         projection = of_attention.get(name.split(".")[-1].replace("_norm", "_proj"))
-        yield Norm(
-            width=projection.out_features if projection is not None else len(weight),
-            is_rms="RMS" in kind,
-            is_trained=weight.requires_grad,
-        )
+        width = projection.out_features if projection is not None else len(module.weight)
+        yield Norm(width=width, is_rms="RMS" in type(module).__name__, is_trained=module.weight.requires_grad)
