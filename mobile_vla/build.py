@@ -279,6 +279,11 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
         optimizer=trainer.optimizer,
         device_type=trainer.torch_device().type,
     )
+    if options.dtype == "fp16" and options.tuning.learns and trainer.precision != "fp16":
+        raise ConfigError(
+            "model.backbone.dtype=fp16: its gradients vanish without a scaled loss. Use trainer.precision=fp16 with "
+            "it, or model.backbone.dtype=bf16."
+        )
     estimate = estimate_backbone(options, workload)
     check_fits(estimate, available_bytes(trainer.torch_device()))
     return estimate

@@ -58,8 +58,10 @@ def test_a_video_backbone_drives_as_it_was_trained(vlms: Path, data: tuple[str, 
     assert ran.summary["closed_loop/seen/episodes"] == 2
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("bf16", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "fp16")],
+)
 def test_every_precision_trains_on_weights_of_every_dtype(
     dtype: str, precision: str, vlms: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -84,3 +86,13 @@ def test_a_batch_that_cannot_fit_is_refused_before_the_weights_are_loaded(
     assert ran.exit_code == 1
     assert "a training step needs about" in ran.message
     assert "trainer.micro_batch_size=1  (fits)" in ran.message
+
+
+def test_half_precision_weights_that_would_learn_nothing_are_refused(
+    vlms: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = [option for option in tiny_model(vlms / "kosmos2") if "dtype" not in option]
+    ran = run_in(tmp_path / "run", *data, *model, "model.backbone.dtype=fp16", "trainer.steps=2")
+
+    assert ran.exit_code == 1
+    assert "model.backbone.dtype=fp16: its gradients vanish without a scaled loss" in ran.message

@@ -93,10 +93,11 @@ def runs_by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
     keys = sorted({key for settings in recorded for key in settings})
     differing = [key for key in keys if len({settings.get(key) for settings in recorded}) > 1]
     others = [_other_choices(run, differing) for run in runs]
-    says_sampler = not all(others) or len({run.sampler for run in runs}) > 1
+    samplers = [run.sampler + _own_options(run, differing) for run in runs]
+    says_sampler = not all(others) or len(set(samplers)) > 1
     groups: dict[str, list[Run]] = {}
-    for run, other in zip(runs, others, strict=True):
-        label = ", ".join([run.sampler + _own_options(run, differing), *other] if says_sampler else other)
+    for run, sampler, other in zip(runs, samplers, others, strict=True):
+        label = ", ".join([sampler, *other] if says_sampler else other)
         groups.setdefault(label, []).append(run)
     return groups
 
@@ -194,7 +195,8 @@ def _other_choices(run: Run, differing: Iterable[str]) -> list[str]:
     for key in differing:
         value = run.settings.get(key)
         is_treatment = key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)
-        if is_treatment and not key.startswith("sampler.") and value is not None and value not in LEFT_UNSAID:
+        is_off = value in LEFT_UNSAID and "." not in key  # of a group; model.normalization=none is one way among others
+        if is_treatment and not key.startswith("sampler.") and value is not None and not is_off:
             found.append(f"{key}={value}")
     return found
 

@@ -74,7 +74,13 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
         if recorded is not None:
             inside = folder / recorded
             recorded = inside if inside.is_dir() else recorded
-            located = with_backbone(description, weights=str(recorded if base is None else base))
+            # How it was computed is no part of what was learnt: attention that every machine has.
+            located = with_backbone(
+                description,
+                weights=str(recorded if base is None else base),
+                attention="sdpa",
+                gradient_checkpointing=False,
+            )
             hint = " Where they lie elsewhere here, say so: Policy.load(..., base=FOLDER), or --base FOLDER."
         elif base is not None:
             raise UserError(f"base={base}: has no effect, as this policy builds on no pretrained weights; leave it out")

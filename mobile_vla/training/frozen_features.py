@@ -29,8 +29,6 @@ from mobile_vla.streams import Stream
 CACHE_VERSION = 1
 """Part of every cache key: raise it when the same settings give other features."""
 
-_FRAMES_AT_ONCE = 64
-
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStore:
@@ -81,7 +79,7 @@ class DrawVariant:
         variant_B = self._stream.at(step).integers(1, len(self._store.features_VFD), len(batch))
         rows_BT, _ = self._reader.frame_rows(batch.window_ids)
         features_BTD = torch.from_numpy(self._store.features_VFD[variant_B[:, None], rows_BT])
-        mask_BTK = batch.mask_BTK.cpu().numpy()
+        _, mask_BTK = self._reader.targets(batch.window_ids)
         rows_BTK = np.where(mask_BTK, rows_BT[..., None] + np.arange(mask_BTK.shape[-1]), 0)
         actions_BTKA = self._store.actions_VFA[variant_B[:, None, None], rows_BTK] * mask_BTK[..., None]
         windows, device = self._reader.windows, batch.actions_BTKA.device
@@ -205,8 +203,6 @@ def _episode_batch(data: OpenDataset, name: str) -> Batch:
 def _encode(model: Model, batch: Batch) -> NDArray[np.float32]:
     """Return the features [T, D] of an episode's frames, each encoded by itself."""
     frames_T1CYX = batch.images_BTCYX[0][:, None]
-    chunks = [
-        model.encode(frames, frames.new_ones(len(frames), 1, dtype=torch.bool), batch.instruction * len(frames))
-        for frames in frames_T1CYX.split(_FRAMES_AT_ONCE)
-    ]
-    return torch.cat(chunks)[:, 0].float().cpu().numpy()
+    exists_T1 = frames_T1CYX.new_ones(len(frames_T1CYX), 1, dtype=torch.bool)
+    features_T1D = model.encode(frames_T1CYX, exists_T1, batch.instruction * len(frames_T1CYX))
+    return features_T1D[:, 0].float().cpu().numpy()

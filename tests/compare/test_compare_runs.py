@@ -57,6 +57,34 @@ def test_other_choices_and_overrides_appear_where_they_differ(tmp_path: Path) ->
     }
 
 
+def test_one_sampler_is_left_unsaid_where_something_else_tells_all_runs_apart(tmp_path: Path) -> None:
+    for head in ("lstm", "mlp"):
+        brought = {"model/head": head, "model/head/history": head}
+        write_run(tmp_path, "shuffled", 0, choices=brought, overrides=[f"model/head={head}"])
+    assert labels(tmp_path) == ["model/head=lstm", "model/head=mlp"]
+
+
+def test_a_samplers_own_options_are_never_left_unsaid(tmp_path: Path) -> None:
+    for tau in ("1", "4"):
+        for head in ("lstm", "mlp"):
+            overrides = [f"sampler.tau={tau}", f"model/head={head}"]
+            write_run(tmp_path, "stratified", 0, choices={"model/head": head}, overrides=overrides)
+    assert set(labels(tmp_path)) == {f"stratified tau={t}, model/head={h}" for t in "14" for h in ("lstm", "mlp")}
+
+
+def test_an_inner_group_is_named_where_it_was_given(tmp_path: Path) -> None:
+    for history in ("lstm", "gpt"):
+        given = {"model/head": "flow", "model/head/history": history}
+        write_run(tmp_path, "shuffled", 0, choices=given, overrides=[f"model/head/history={history}"])
+    assert labels(tmp_path) == ["model/head/history=lstm", "model/head/history=gpt"]
+
+
+def test_none_is_off_for_a_group_and_a_value_for_a_key(tmp_path: Path) -> None:
+    write_run(tmp_path, "shuffled", 0)
+    write_run(tmp_path, "shuffled", 0, overrides=["model.normalization=none"])
+    assert labels(tmp_path) == ["shuffled", "shuffled, model.normalization=none"]
+
+
 SETTINGS = st.dictionaries(
     st.sampled_from(["seed", "augmentation", "model", "sampler.tau", "trainer.lr", "trainer.steps"]),
     st.sampled_from(["1", "2", "3"]),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from tiny_vlms import FAMILIES
 from transformers import AutoModel
 
@@ -24,6 +25,8 @@ from mobile_vla.policy.history.lstm import LstmHistory
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import load_weights, save_weights
 from mobile_vla.schema import Batch
+from mobile_vla.training.gradient import accumulate_gradient
+from mobile_vla.training.precision import Precision, autocast, gradient_scaler
 
 VIDEO = ("smolvlm", "qwen2_5_vl", "qwen3_vl", "llava", "idefics3")
 STRUCTURES = [*((name, "frame") for name in FAMILIES), *((name, "video") for name in VIDEO)]
@@ -170,7 +173,7 @@ def test_one_step_lowers_the_loss_and_moves_only_adapter_action_token_and_head(
     learnable = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     optimizer.step()
 
-    assert float(model(batch).loss_B.mean()) < float(first)
+    assert float(model(batch).loss_B.mean().detach()) < float(first.detach())
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == learnable
     assert "backbone.action_token" in moved
@@ -178,6 +181,7 @@ def test_one_step_lowers_the_loss_and_moves_only_adapter_action_token_and_head(
     assert any(".lora_" in key for key in moved)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft, of transformers
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_saved_is_loaded_equal_and_is_an_adapter_that_peft_reads(name: str, vlms: Path, tmp_path: Path) -> None:
     model = train_a_little(make_vlm_model(vlms / name))
@@ -240,6 +244,19 @@ def test_what_learns_is_what_the_tuning_says(vlms: Path) -> None:
     assert any("vision_tower" in name for name in attention)
 
 
+def test_lora_goes_where_its_targets_are_named(vlms: Path) -> None:
+    backbone = make_backbone(vlms / "llava", tuning=Lora(**{**LORA, "targets": ["o_proj"]}))
+    assert {n.split(".")[-4] for n, p in backbone.named_parameters() if p.requires_grad and "lora" in n} == {"o_proj"}
+
+    with pytest.raises(ConfigError, match=r"targets=\['oh_proj'\]: no linear layer is called so; expected .* o_proj"):
+        make_backbone(vlms / "llava", tuning=Lora(**{**LORA, "targets": ["oh_proj"]}))
+
+
+def test_checkpointing_what_does_not_learn_is_an_error(vlms: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing=true: has no effect"):
+        make_backbone(vlms / "llava", tuning=FROZEN, gradient_checkpointing=True)
+
+
 def test_more_last_layers_than_there_are_is_an_error(vlms: Path) -> None:
     with pytest.raises(ConfigError, match=r"tuning\.count=3: the language model has 2 layers"):
         make_backbone(vlms / "llava", tuning=LastLayers(count=3))
@@ -277,6 +294,62 @@ def test_other_arithmetic_gives_nearly_the_same_features(
 
     assert found.dtype == torch.float32
     assert float((expected - found).norm() / expected.norm()) < tolerance
+
+
+@pytest.mark.parametrize("name", ["kosmos2", "smolvlm", "qwen2_5_vl"])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_mixed_precision_moves_the_gradients_little(name: str, gradient_checkpointing: bool, vlms: Path) -> None:
+    def gradients(precision: Precision) -> torch.Tensor:
+        model = make_vlm_model(vlms / name, gradient_checkpointing=gradient_checkpointing)
+        with autocast(precision, torch.device("cpu")):
+            loss = model(windows(height=64, width=64)).loss_B.mean()
+        loss.backward()
+        learning = [p.grad for n, p in model.backbone.named_parameters() if "lora_B" in n or n == "action_token"]  # pyright: ignore
+        return torch.cat([grad.flatten() for grad in learning if grad is not None])
+
+    expected, found = gradients("fp32"), gradients("bf16")
+    assert float((expected - found).norm() / expected.norm()) < 0.1
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2])
+@pytest.mark.parametrize("name", ["smolvlm", "kosmos2"])
+def test_the_gradient_is_that_of_the_whole_batch_however_it_is_cut(
+    name: str, micro_batch_size: int, vlms: Path
+) -> None:
+    def gradients(size: int | None) -> list[torch.Tensor]:
+        model, weights = make_vlm_model(vlms / name), np.array([1.0, 0.2, 3.0], np.float32)
+        scaler = gradient_scaler("fp32", torch.device("cpu"))
+        accumulate_gradient(model, windows(), weights, micro_batch_size=size, precision="fp32", scaler=scaler)
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    for whole, cut in zip(gradients(None), gradients(micro_batch_size), strict=True):
+        torch.testing.assert_close(whole, cut, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text", ["go <image> left", "go <pad> left", "</s> stop", "<|image_pad|>", "", "왼쪽 병으로", "é" * 300]
+)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_instruction_is_more_than_text(name: str, text: str, vlms: Path) -> None:
+    backbone, batch = make_backbone(vlms / name), windows()
+    with torch.no_grad():
+        found = backbone(batch.images_BTCYX, batch.history_BT, (text, text, "go"))
+        plain = backbone(batch.images_BTCYX, batch.history_BT, ("go", "go", "go"))
+
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found[2], plain[2], atol=1e-5, rtol=1e-5)
+    assert not torch.equal(found[:2], plain[:2])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_adds_lies_on_the_device_of_its_pixels(name: str, vlms: Path) -> None:
+    settings = read_settings(str(vlms / name))
+    family = find_family(settings.config)(settings.config, settings.tokenizer, settings.processor)
+    size = family.preprocessing((64, 64)).size
+    ids = torch.zeros(2, 5, dtype=torch.long, device="meta")
+    inputs = family.inputs(ids, torch.zeros(2, 1, 3, *size, device="meta"))
+
+    assert {tensor.device.type for tensor in inputs.values()} == {"meta"}
 
 
 def test_a_frozen_backbone_stays_without_dropout(vlms: Path) -> None:
@@ -317,6 +390,16 @@ def test_pixels_are_those_of_the_familys_own_processor(name: str, size: tuple[in
         assert float(levels.max()) < 1e-3
 
 
+def test_pixels_are_the_same_under_autocast(vlms: Path) -> None:
+    settings = read_settings(str(vlms / "llava"))
+    family = find_family(settings.config)(settings.config, settings.tokenizer, settings.processor)
+    prepare, images = family.preprocessing((64, 64)), windows(height=64, width=64).images_BTCYX.flatten(0, 1)
+
+    with autocast("bf16", torch.device("cpu")):
+        found = prepare(images)
+    assert torch.equal(found, prepare(images))
+
+
 def test_floats_are_prepared_like_the_bytes_they_stand_for(vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / "paligemma"), windows(height=28, width=28)
 
@@ -326,6 +409,17 @@ def test_floats_are_prepared_like_the_bytes_they_stand_for(vlms: Path) -> None:
         atol=1e-4,
         rtol=1e-4,
     )
+
+
+def test_half_an_adapter_is_refused(vlms: Path, tmp_path: Path) -> None:
+    model = make_vlm_model(vlms / "llava")
+    save_weights(model, tmp_path)
+    file = tmp_path / "adapter/adapter_model.safetensors"
+    state = load_file(file)
+    save_file(dict(list(state.items())[::2]), file)
+
+    with pytest.raises(UserError, match="is not this model's adapter: it lacks, or has besides, base_model"):
+        load_weights(model, tmp_path)
 
 
 def test_loading_onto_another_base_is_refused_by_name_and_hash(vlms: Path, tmp_path: Path) -> None:

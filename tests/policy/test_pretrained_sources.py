@@ -124,6 +124,26 @@ def test_a_folder_whose_weights_are_damaged_is_told(vlms: Path, tmp_path: Path) 
         load_model(read_settings(str(folder)), dtype=torch.float32, attention="sdpa")
 
 
+def test_a_folder_with_code_of_its_own_is_refused_without_asking(vlms: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(vlms / "llava", tmp_path / "llava")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "code.Theirs", "AutoModel": "code.Theirs"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text("raise SystemExit('their code ran')")
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_settings(str(folder))
+
+
+def test_what_was_fetched_once_is_found_without_a_network(vlms: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "hub/models--lab--tiny"
+    shutil.copytree(vlms / "llava", repository / "snapshots/abc")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+
+    assert ask(["lab/tiny"], tmp_path, HF_HUB_OFFLINE="1") == {}
+
+
 def test_a_model_of_another_family_is_told(vlms: Path) -> None:
     config = read_settings(str(vlms / "llava")).config
     config.model_type = "gpt2"

@@ -52,15 +52,24 @@ class Preprocessing:
         self._mean = torch.tensor(processor.image_mean)[:, None, None]
         self._std = torch.tensor(processor.image_std)[:, None, None]
 
+    def to(self, device: torch.device) -> Preprocessing:
+        """Move what it multiplies by to ``device``, in place, and return it."""
+        self._passes = [(axes, matrix.to(device)) for axes, matrix in self._passes]
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
     def __call__(self, images_NCYX: torch.Tensor) -> torch.Tensor:
-        """Return float32 pixels [N, 3, *size]."""
-        device = images_NCYX.device
+        """Return float32 pixels [N, 3, *size], in full precision under autocast too: half would move levels."""
+        with torch.autocast(images_NCYX.device.type, enabled=False):
+            return self._prepare(images_NCYX)
+
+    def _prepare(self, images_NCYX: torch.Tensor) -> torch.Tensor:
         is_bytes = images_NCYX.dtype == torch.uint8
         levels = images_NCYX.float() if is_bytes else images_NCYX * 255
         for axes, matrix in self._passes:
-            levels = torch.einsum(axes, matrix.to(device), levels).clamp_(0, 255)
+            levels = torch.einsum(axes, matrix, levels).clamp_(0, 255)
             levels = levels.add_(0.5).floor_() if is_bytes else levels
-        return (levels / 255 - self._mean.to(device)) / self._std.to(device)
+        return (levels / 255 - self._mean) / self._std
 
 
 def _axis_matrix(lengths: Sequence[int], *, crop: int, resample: int) -> torch.Tensor | None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.preprocessing import ImageProcessor
 
 _ANSWER_WITHIN_S = 5.0
+_fetch = partial(snapshot_download, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
 _HASHED_VALUES = 1024
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
@@ -54,10 +56,10 @@ def read_settings(weights: str) -> Settings:
     try:
         return Settings(
             folder=folder,
-            config=AutoConfig.from_pretrained(folder),
-            tokenizer=AutoTokenizer.from_pretrained(folder),
+            config=AutoConfig.from_pretrained(folder, trust_remote_code=False),
+            tokenizer=AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
             # Pillow's arithmetic, whatever else is installed: the preprocessing here is held to it.
-            processor=AutoImageProcessor.from_pretrained(folder, backend="pil"),
+            processor=AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil"),
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
@@ -74,17 +76,19 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
                 settings.folder,
                 dtype=dtype,
                 attn_implementation=attention,
+                trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigError(
-            f"model.backbone.weights: {settings.folder} cannot be loaded ({_first_line(error)})"
+            f"model.backbone.weights: {settings.folder} cannot be loaded ({_first_line(error)}). Fetch it again (hf "
+            "download OWNER/NAME --local-dir DIR), or use model.backbone.attention=sdpa where that package is missing."
         ) from error
     if absent := sorted(found["missing_keys"]):
         raise ConfigError(
-            f"model.backbone.weights: {settings.folder} lacks {len(absent)} weights of its model, such as {absent[0]}; "
-            "they would be random"
+            f"model.backbone.weights: {settings.folder} lacks {len(absent)} weights of its model, such as {absent[0]}, "
+            f"which would be random. Expected all weights of a {type(model).__name__}: fetch its *.safetensors again."
         )
     return model
 
@@ -92,12 +96,13 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
 def weights_hash(model: torch.nn.Module) -> str:
     """Return a hash of a model's weights: names, shapes and up to 1,024 evenly spread values of each.
 
-    Values count in bfloat16, so that a model has one hash whatever dtype it was loaded in.
+    Values count in bfloat16, so that a model has one hash whatever dtype it was loaded in. It tells one training from
+    another; a change of a few single values it may not see.
     """
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.flatten()
-        chosen = flat[:: max(1, len(flat) // _HASHED_VALUES)][:_HASHED_VALUES]
+        chosen = flat[torch.linspace(0, len(flat) - 1, min(len(flat), _HASHED_VALUES), device=flat.device).long()]
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(chosen.float().bfloat16().view(torch.int16).cpu().numpy().tobytes())
     return digest.hexdigest()
@@ -115,13 +120,15 @@ def _find(weights: str) -> Path:
             "hub name such as microsoft/kosmos-2-patch14-224."
         )
     try:
-        return Path(snapshot_download(weights, local_files_only=True))
+        cached = Path(_fetch(weights, local_files_only=True))
+        if any(cached.glob("*.safetensors")):  # not where another program fetched the tokenizer alone
+            return cached
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise ConfigError(f"model.backbone.weights={weights}: no folder, and no hub name ({error})") from error
     _ask_hub(weights)
-    return Path(snapshot_download(weights, ignore_patterns=["*.bin", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"]))
+    return Path(_fetch(weights))
 
 
 def _ask_hub(weights: str) -> None:

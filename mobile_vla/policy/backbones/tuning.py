@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -82,27 +82,35 @@ class LastLayers:
 class Lora:
     """Low-rank adapters (Hu et al. 2021) on the language model's linear layers, and with ``vision`` the vision tower's.
 
-    ``targets``: ``attention``, its query and value projections; ``all_linear``, every linear layer. ``dora`` (Liu et
-    al. 2024) learns magnitudes apart; ``rslora`` (Kalajdzievski 2023) scales by alpha / sqrt(rank). A fresh adapter
-    changes nothing.
+    ``targets``: ``attention``, its query and value projections; ``all_linear``, every linear layer; or the last names
+    of layers, such as ``[q_proj, o_proj]``. ``dora`` (Liu et al. 2024) learns magnitudes apart; ``rslora``
+    (Kalajdzievski 2023) scales by alpha / sqrt(rank). A fresh adapter changes nothing.
     """
 
     learns: ClassVar = True
     rank: PositiveInt
     alpha: PositiveInt
     dropout: Annotated[NonNegativeFloat, Field(lt=1)]
-    targets: Literal["attention", "all_linear"]
+    targets: Literal["attention", "all_linear"] | Sequence[str]
     vision: bool
     dora: bool
     rslora: bool
 
     def __call__(self, base: PreTrainedModel, family: type[Family]) -> PeftModel:
-        """See ``Tuning``."""
+        """See ``Tuning``; ``ConfigError`` where no layer has one of the names in ``targets``."""
+        layers = dict(self._linear_layers(base, family))
+        targets = sorted(name for name in layers if self._is_target(name.rsplit(".", 1)[1]))
+        if not targets:
+            known = sorted({name.rsplit(".", 1)[1] for name in layers})
+            raise ConfigError(
+                f"model.backbone.tuning.targets={self.targets}: no linear layer is called so; expected attention, "
+                f"all_linear, or some of {', '.join(known)}"
+            )
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=sorted(name for name, _ in self._linear_layers(base, family)),
+            target_modules=targets,
             use_dora=self.dora,
             use_rslora=self.rslora,
             bias="none",
@@ -113,10 +121,13 @@ class Lora:
         assert isinstance(adapted, PeftModel)
         return adapted
 
+    def _is_target(self, last_name: str) -> bool:
+        if isinstance(self.targets, str):
+            return self.targets == "all_linear" or last_name in ("q_proj", "v_proj", "qkv")
+        return last_name in self.targets
+
     def _linear_layers(self, base: nn.Module, family: type[Family]) -> Iterator[tuple[str, nn.Linear]]:
-        parts = (family.language_module, *([family.vision_module] if self.vision else []))
-        for part in parts:
+        for part in (family.language_module, *([family.vision_module] if self.vision else [])):
             for name, module in base.get_submodule(part).named_modules(prefix=part):
-                is_target = self.targets == "all_linear" or name.endswith((".q_proj", ".v_proj", ".qkv"))
-                if isinstance(module, nn.Linear) and is_target:
+                if isinstance(module, nn.Linear):
                     yield name, module

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
-from peft.utils import load_peft_weights
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import PositiveInt
+from safetensors.torch import load_file
 from torch import nn
 
-from mobile_vla.errors import ConfigError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.backbones.families.family import action_token_id, find_family, prompt_ids
 from mobile_vla.policy.backbones.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Attention, load_model, read_settings, weights_hash
@@ -59,7 +60,7 @@ class VlmBackbone(nn.Module):
         self._tokenizer = settings.tokenizer
         self._processor = settings.processor
         self._family = family(settings.config, settings.tokenizer, settings.processor)
-        self._preprocessing = lru_cache(self._family.preprocessing)
+        self._preprocessing = lru_cache(lambda recorded, device: self._family.preprocessing(recorded).to(device))
         self._prompt_ids = lru_cache(maxsize=4096)(self._make_prompt_ids)
         self._action_id = action_token_id(family, settings.tokenizer)
         base = load_model(settings, dtype=DTYPES[dtype], attention=attention)
@@ -70,6 +71,10 @@ class VlmBackbone(nn.Module):
         self.feature_dim = table.embedding_dim
         self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
+        if gradient_checkpointing and not tuning.learns:
+            raise ConfigError(
+                "model.backbone.gradient_checkpointing=true: has no effect, as nothing learns; leave it out"
+            )
         self.base = tuning(base, family)
         if gradient_checkpointing:  # after peft, which would else send gradients through a frozen vision tower as well
             base.activation_checkpointing_enable({"use_reentrant": False})
@@ -112,8 +117,15 @@ class VlmBackbone(nn.Module):
 
     def load_adapter(self, folder: Path) -> None:
         """See ``Pretrained``."""
-        if self.adapter is not None:
-            set_peft_model_state_dict(self.adapter, load_peft_weights(str(folder), device="cpu"))
+        if self.adapter is None:
+            return
+        state = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
+        expected = get_peft_model_state_dict(self.adapter, save_embedding_layers=False).keys()
+        if odd := sorted(state.keys() ^ expected):
+            raise UserError(
+                f"{folder}: is not this model's adapter: it lacks, or has besides, {odd[0]} and {len(odd) - 1} more"
+            )
+        set_peft_model_state_dict(self.adapter, state)
 
     def forward(
         self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
@@ -121,8 +133,10 @@ class VlmBackbone(nn.Module):
         """See ``Backbone``; the features of frames that do not exist are zero."""
         if not self.frames_apart:
             return self._encode(images_BTCYX, history_BT, instruction) * history_BT[..., None]
-        rows_N, frames_N = history_BT.nonzero(as_tuple=True)
+        # Found on the CPU: the device is waited for once.
+        rows_N, frames_N = history_BT.cpu().nonzero(as_tuple=True)
         texts = [instruction[row] for row in rows_N.tolist()]
+        rows_N, frames_N = rows_N.to(history_BT.device), frames_N.to(history_BT.device)
         frames_N1CYX = images_BTCYX[rows_N, frames_N][:, None]
         features_ND = self._encode(frames_N1CYX, None, texts)[:, 0]
         features_BTD = features_ND.new_zeros(*history_BT.shape, self.feature_dim)
@@ -148,14 +162,8 @@ class VlmBackbone(nn.Module):
             return torch.cat(
                 [self._encode(images_NFCYX[p], e, instruction[p]) for p, e in zip(parts, exist, strict=True)]
             )
-        prepare = self._preprocessing((images_NFCYX.shape[-2], images_NFCYX.shape[-1]))
-        window = None if exists_NF is None else num_frames
-        prompts = [self._prompt_ids(prepare.size, text, window) for text in instruction]
-        num_tokens = max(map(len, prompts))
-        # Padded on the left, so that the action tokens stand at the same places in every prompt.
-        padding = (self._tokenizer.pad_token_id,)
-        ids_NL = torch.tensor([padding * (num_tokens - len(ids)) + ids for ids in prompts])
-        real_NL = torch.tensor([[False] * (num_tokens - len(ids)) + [True] * len(ids) for ids in prompts])
+        prepare = self._preprocessing((images_NFCYX.shape[-2], images_NFCYX.shape[-1]), device)
+        ids_NL, real_NL = self._tokenize(instruction, prepare.size, None if exists_NF is None else num_frames)
         ids_NL, real_NL = ids_NL.to(device, non_blocking=True), real_NL.to(device, non_blocking=True)
         tokens_per_frame = len(self._family.image_ids(prepare.size)) + 1
         if exists_NF is not None:
@@ -170,8 +178,22 @@ class VlmBackbone(nn.Module):
                 use_cache=False,
                 **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
             ).last_hidden_state
-        first = num_tokens - 1 - (num_frames - 1) * tokens_per_frame
+        first = ids_NL.shape[1] - 1 - (num_frames - 1) * tokens_per_frame
         return hidden_NLD[:, first::tokens_per_frame].float()
+
+    @torch.compiler.disable()
+    def _tokenize(
+        self, instruction: Sequence[str], size: Size, num_frames: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tokens of N prompts and which are not padding [N, L], on the CPU.
+
+        Padded on the left, so that the action tokens stand at the same places in every prompt.
+        """
+        prompts = [self._prompt_ids(size, text, num_frames) for text in instruction]
+        num_tokens = max(map(len, prompts))
+        padding = (self._tokenizer.pad_token_id,)
+        ids_NL = torch.tensor([padding * (num_tokens - len(ids)) + ids for ids in prompts])
+        return ids_NL, torch.tensor([[False] * (num_tokens - len(ids)) + [True] * len(ids) for ids in prompts])
 
     def _make_prompt_ids(self, size: Size, text: str, num_frames: int | None) -> tuple[int, ...]:
         image = self._family.image_ids(size)

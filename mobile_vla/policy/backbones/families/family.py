@@ -61,9 +61,14 @@ def find_family(config: PretrainedConfig) -> type[Family]:
     return module.FAMILY
 
 
-def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of ``text``, none added."""
+def template_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of a part of a prompt, its special tokens among them, none added."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+
+def instruction_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of an instruction; what looks like a special token in it is text like any other."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]) if text else []
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
@@ -106,8 +111,8 @@ def prompt_ids(
 
     ``image`` are the tokens of each image.
     """
-    opening = text_ids(tokenizer, family.opening)
+    opening, text = template_ids(tokenizer, family.opening), instruction_ids(tokenizer, instruction)
     action = [action_token_id(type(family), tokenizer)]
     if num_frames is None:
-        return [*opening, *image, *text_ids(tokenizer, instruction + family.closing), *action]
-    return [*opening, *text_ids(tokenizer, instruction), *(image + action) * num_frames]
+        return [*opening, *image, *text, *template_ids(tokenizer, family.closing), *action]
+    return [*opening, *text, *(image + action) * num_frames]

@@ -48,8 +48,7 @@ class Qwen25Vl:
         grid = [1, images.shape[-2] // self._patch, images.shape[-1] // self._patch]
         return {
             "pixel_values": self._patches(images),
-            # On the CPU: the model walks it in Python, which on a GPU would wait for the device at every image.
-            "image_grid_thw": torch.tensor([grid] * len(images)),
+            "image_grid_thw": torch.tensor([grid] * len(images), device=images.device),
             "mm_token_type_ids": (ids_NL == self._place).int(),
         }
 
