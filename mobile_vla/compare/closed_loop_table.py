@@ -57,8 +57,8 @@ def _values(row: Row, name: str) -> list[float]:
 
 
 def _table(comparison: Comparison, *, gap: str, padding: int) -> Table:
-    headers = ["sampler", "success", "difference to\nbaseline, points, 95 %"]
-    table = new_table([*headers, "sampler\nalone", "baseline\nalone", "p"], num_left=1, padding=padding)
+    headers = [comparison.compared, "success", "difference to\nbaseline, points, 95 %"]
+    table = new_table([*headers, f"{comparison.compared}\nalone", "baseline\nalone", "p"], num_left=1, padding=padding)
     for suite in comparison.suites:
         table.add_row(Text(suite, style="bold italic"))
         for cells in _rows(comparison, suite, gap=gap):

@@ -89,6 +89,13 @@ class Comparison:
         return next((row for row in self.ranked if row.label == self.baseline), None)
 
     @property
+    def compared(self) -> str:
+        """What the rows are called: ``sampler``, or ``choice`` where all runs have one sampler and differ otherwise."""
+        return (
+            "sampler" if all(row.label.startswith(run.sampler) for row in self.rows for run in row.runs) else "choice"
+        )
+
+    @property
     def ranked(self) -> tuple[Row, ...]:
         """Rows that have a value of the primary metric."""
         return tuple(row for row in self.rows if row.metrics[self.primary].values)

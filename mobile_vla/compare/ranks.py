@@ -30,7 +30,7 @@ def _rank_sentence(comparison: Comparison, suite: str) -> str:
         one.label: [other for other in rows if _contradict(one, other, comparison.primary, success)] for one in rows
     }
     if not any(contradicted.values()):
-        return f"{comparison.primary} and success in {suite} agree on the order of the samplers."
+        return f"{comparison.primary} and success in {suite} agree on the order of the {comparison.compared}s."
     sure = {
         label: [other.label for other in others if _are_sure(one, other, (comparison.primary, success))]
         for one, (label, others) in zip(rows, contradicted.items(), strict=True)
@@ -49,7 +49,7 @@ def _rank_sentence(comparison: Comparison, suite: str) -> str:
             f"exclude 0, each for one comparison alone): {'; '.join(named)}."
         )
     else:
-        parts.append("That may be chance: no two samplers differ surely in both.")
+        parts.append(f"That may be chance: no two {comparison.compared}s differ surely in both.")
     return " ".join(parts)
 
 

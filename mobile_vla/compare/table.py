@@ -82,7 +82,7 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
 
 def _headline(comparison: Comparison, folder: Path) -> str:
     num_runs = sum(len(row.runs) for row in comparison.rows)
-    parts = [f"{folder.name}: {_count(len(comparison.rows), 'sampler')}, {_count(num_runs, 'run')}"]
+    parts = [f"{folder.name}: {_count(len(comparison.rows), comparison.compared)}, {_count(num_runs, 'run')}"]
     shared = comparison.shared
     if shared["steps"] is not None:
         parts.append(f"{shared['steps']} steps of {shared['batch_size']} windows")
@@ -100,7 +100,7 @@ def _samplers(comparison: Comparison, layout: Layout) -> Table:
         for name in [comparison.primary, *successes, *names]
     }
     unit = f"{layout.gap}[{comparison.action_unit}]" if comparison.action_unit else ""
-    headers = ["sampler", "n", comparison.primary + unit, f"difference to{layout.gap}baseline, 95 %"]
+    headers = [comparison.compared, "n", comparison.primary + unit, f"difference to{layout.gap}baseline, 95 %"]
     headers += [f"{suite}{layout.gap}success" for suite in successes.values()]
     headers += [name.replace("/", f"/{layout.gap.strip(' ')}") for name in names]
     table = new_table([*headers, "wall"], num_left=1, padding=layout.padding)

@@ -59,7 +59,8 @@ def _effects(comparison: Comparison) -> str:
         )
     if unsure and not sure and not too_few:
         parts.append(
-            f"The data cannot tell these samplers apart: every 95 % interval against {comparison.baseline} holds 0."
+            f"The data cannot tell these {comparison.compared}s apart: every 95 % interval against "
+            f"{comparison.baseline} holds 0."
         )
     elif unsure:
         parts.append(f"The data cannot tell {listed(unsure)} from {comparison.baseline}.")
@@ -77,7 +78,7 @@ def _lookup(comparison: Comparison) -> str:
         return ""
     beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
     if len(beaten) == len(means):
-        return "No sampler beats the (scenario, time step) lookup: these policies have learned nothing visual."
+        return f"No {comparison.compared} beats the (scenario, time step) lookup: these policies have learned nothing visual."
     if beaten:
         return f"No better than the (scenario, time step) lookup, which sees no image: {listed(beaten)}."
     return ""
