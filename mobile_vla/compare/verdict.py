@@ -78,7 +78,8 @@ def _lookup(comparison: Comparison) -> str:
         return ""
     beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
     if len(beaten) == len(means):
-        return f"No {comparison.compared} beats the (scenario, time step) lookup: these policies have learned nothing visual."
+        nothing = f"No {comparison.compared} beats the (scenario, time step) lookup"
+        return f"{nothing}: these policies have learned nothing visual."
     if beaten:
         return f"No better than the (scenario, time step) lookup, which sees no image: {listed(beaten)}."
     return ""
