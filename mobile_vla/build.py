@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -178,8 +178,7 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
 class Run:
     """Everything a run works with, built and checked.
 
-    ``config`` is the resolved config as plain containers; ``estimate`` is None but for a pretrained backbone,
-    ``closed_loop`` where nothing is driven.
+    ``config`` is the resolved config as plain containers; ``closed_loop`` is None where nothing is driven.
     """
 
     config: dict[str, Any]
@@ -189,7 +188,6 @@ class Run:
     num_steps: int
     sampler: Sampler
     augment: Pipeline
-    estimate: Estimate | None
     model: Model
     noise: Stream
     evaluation: Evaluation
@@ -210,8 +208,11 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     return _instantiate(cfg.dataset)
 
 
-def build_run(cfg: DictConfig) -> Run:
-    """Read the data and build all parts of a checked config, each from its own random stream of ``seed``."""
+def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
+    """Read the data and build all parts of a checked config, each from its own random stream of ``seed``.
+
+    ``on_estimate`` is told what a pretrained backbone will need before its weights are loaded.
+    """
     config = OmegaConf.to_container(cfg, resolve=True)
     trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
     # Before anything computes: the number of threads decides how sums are rounded.
@@ -229,6 +230,8 @@ def build_run(cfg: DictConfig) -> Run:
     windows = data.windows["train"]
     augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
     estimate = _estimate(cfg, data, trainer)
+    if estimate is not None and on_estimate is not None:
+        on_estimate(estimate)
     model = _build_model(cfg, data)
     check_variants(model, augment)
     return Run(
@@ -239,7 +242,6 @@ def build_run(cfg: DictConfig) -> Run:
         num_steps=trainer.num_steps(len(windows)),
         sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
         augment=augment,
-        estimate=estimate,
         model=model,
         noise=Stream(cfg.seed, "noise"),
         evaluation=_instantiate(cfg.evaluation),

@@ -19,7 +19,7 @@ from mobile_vla.policy.merge import BASE_FOLDER, merge_adapter
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model, recorded_base, with_backbone
-from mobile_vla.policy.weights import save_weights
+from mobile_vla.policy.weights import ADAPTER_FOLDER, save_weights
 
 _NUM_IMAGES = 8
 
@@ -45,7 +45,9 @@ class Export:
         Raises ``UserError``, before anything is written, where there is nothing to export or no room for it.
         """
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UserError(f"{self.out}: is not empty; give a new folder, so that nothing is overwritten")
+            raise UserError(
+                f"{self.out}: exists and is no empty folder; give a new one, so that nothing is overwritten"
+            )
         found = find_checkpoint(self.source, self.checkpoint)
         records = Records.of(found)
         model, description = load_stored_model(found, base=self.base, trust=self.trust)
@@ -97,6 +99,9 @@ class Export:
         names = [name for name in (self.base, recorded) if name is not None]
         return next(filter(_is_hub_name, names), names[0])
 
+    def _has_adapter(self) -> bool:
+        return (self.out / ADAPTER_FOLDER).exists()
+
     def _report(self, pretrained: PretrainedBase | None) -> None:
         console = Console()
 
@@ -110,7 +115,7 @@ class Export:
         elif pretrained and not pretrained.is_hub_name:
             say(
                 f"policy.json names a folder of this machine, {pretrained.name}: elsewhere it loads with --base only. "
-                "Give --base HUB_NAME where the weights have one, or --merge."
+                f"Give --base HUB_NAME where the weights have one{', or --merge' if self._has_adapter() else ''}."
             )
         say(f"README.md states no licence: add one, then publish it: hf upload OWNER/NAME {self.out}")
 
@@ -119,6 +124,8 @@ def _write(model: Model, description: PolicyDescription, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model, folder)
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description.to_json(), indent=1) + "\n")
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner reads
 
 
 def _actions(policy: Policy) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,16 +20,17 @@ from mobile_vla.build import Run, build_run, check_config
 from mobile_vla.closed_loop.evaluation import RESULTS_FILE, write_results
 from mobile_vla.closed_loop.suite_table import print_suites
 from mobile_vla.closed_loop.taught import TaughtScenarios
-from mobile_vla.errors import UserError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
 from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
+from mobile_vla.policy.weights import check_base
 from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, manifest_of, results_of
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
-from mobile_vla.training.frozen_features import with_features
+from mobile_vla.training.frozen_features import feature_warnings, with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
@@ -104,7 +106,12 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
     OmegaConf.set_readonly(cfg, True)
     if origin is None:
         OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
-    run = build_run(cfg)
+    try:
+        run = build_run(cfg, on_estimate=lambda estimate: _print_estimate(estimate, console))
+    except ConfigError as error:
+        if origin is None or "model.backbone.weights" not in str(error):
+            raise
+        raise ConfigError(f"{error}\nIf they only moved, say where they are: +model.backbone.weights=FOLDER") from error
     if origin is not None:
         # Nothing was written until here: a refusal leaves the run that it is about as it is.
         origin.check(
@@ -113,6 +120,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
             num_steps=run.num_steps,
             stop_at_step=run.trainer.stop_at_step,
         )
+        check_base(run.model, origin.checkpoint)
         folder.copy_checkpoints(origin.folder)
         folder.begin(manifest)
         OmegaConf.save(cfg, job.folder / "config.yaml", resolve=True)
@@ -224,19 +232,17 @@ def _announce(
 ) -> None:
     console.rule(f"[bold]{manifest['run_id']}")
     print_evidence(evidence, console)
-    if run.estimate is not None:
-        _print_estimate(run, run.estimate, console)
     trainable, total = run.model.num_parameters()
     console.print(
         f"training {f'from step {origin.step} ' if origin else ''}to step {run.num_steps}, {run.trainer.batch_size} "
-        f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights",
+        f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights learn",
         soft_wrap=True,
     )
     drives = "nothing is driven (dataset.world is null, or closed_loop=none)"
     if run.closed_loop is not None:
         drives = f"{run.closed_loop.episodes} drives in each of {', '.join(run.closed_loop.suites)}"
     console.print(f"closed loop: {drives}", soft_wrap=True)
-    warnings = [*run.data.warnings, *evidence.warnings()]
+    warnings = [*run.data.warnings, *evidence.warnings(), *feature_warnings(run.model)]
     if reason := run.sampler.no_effect_reason():
         warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")
     planned = origin.manifest["num_steps"] if origin else run.num_steps
@@ -248,12 +254,12 @@ def _announce(
     print_warnings(warnings, console)
 
 
-def _print_estimate(run: Run, estimate: Estimate, console: Console) -> None:
+def _print_estimate(estimate: Estimate, console: Console) -> None:
     from mobile_vla.policy.backbones.vlm import DTYPES
     from mobile_vla.policy.estimate.device import available_bytes, matmul_flops_per_s
     from mobile_vla.policy.estimate.fit import print_estimate
 
-    device = run.trainer.torch_device()
+    device = torch.device(estimate.workload.device_type)
     flops_per_s = matmul_flops_per_s(device, DTYPES[estimate.options.dtype], seconds=0.2)
     print_estimate(estimate, console, available_bytes=available_bytes(device), flops_per_s=flops_per_s)
 

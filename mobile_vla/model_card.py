@@ -174,13 +174,21 @@ def _training(records: Records) -> list[str]:
         "Augmentation": ", ".join(_options(node, name=name) for name, node in transforms.items()) or "none",
         "Steps": steps,
         "Windows a step": records.summary.get("batch_size"),
-        "Optimizer": trainer
-        and f"{trainer['optimizer']}, learning rate {trainer['learning_rate']:g}, "
-        f"weight decay {trainer['weight_decay']:g}, precision {trainer['precision']}",
+        "Optimizer": _optimizer(trainer) if trainer else None,
         "Seed": records.manifest.get("seed"),
         "Commit of mobile_vla": records.manifest.get("commit"),
     }
     return _bullets(facts) if config else []
+
+
+def _optimizer(trainer: Mapping[str, Any]) -> str:
+    own_rate = trainer["backbone_learning_rate"]
+    backbone = f"{own_rate:g}" if own_rate else "the same, or a tenth of it where pretrained"
+    return (
+        f"{trainer['optimizer']}, learning rate {trainer['learning_rate']:g} (of the backbone: {backbone}), "
+        f"{trainer['warmup_steps']} steps of warm-up, weight decay {trainer['weight_decay']:g}, "
+        f"precision {trainer['precision']}"
+    )
 
 
 def _results(description: PolicyDescription, records: Records) -> list[str]:

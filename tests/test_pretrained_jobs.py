@@ -96,3 +96,22 @@ def test_half_precision_weights_that_would_learn_nothing_are_refused(
 
     assert ran.exit_code == 1
     assert "model.backbone.dtype=fp16: its gradients vanish without a scaled loss" in ran.message
+
+
+def test_a_run_goes_on_where_its_weights_have_moved_and_on_no_others(
+    vlms: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(vlms / "smolvlm", tmp_path / "smolvlm")
+    undriven = [*(option for option in data if "closed_loop" not in option), "closed_loop=none"]
+    stopped = run_in(tmp_path / "run", *undriven, *tiny_model(folder), "trainer.steps=4", "trainer.stop_at_step=2")
+    moved = folder.rename(tmp_path / "moved")
+    lost = run_in(stopped.folder, f"resume={stopped.folder}")
+    other = run_in(stopped.folder, f"resume={stopped.folder}", f"+model.backbone.weights={vlms / 'idefics3'}")
+    found = run_in(stopped.folder, f"resume={stopped.folder}", f"+model.backbone.weights={moved}")
+
+    assert lost.exit_code == 1
+    assert "say where they are: +model.backbone.weights=FOLDER" in lost.message
+    assert other.exit_code == 1
+    assert "is another model" in other.message
+    assert found.exit_code == 0, found.message
+    assert found.summary["status"] == "done"

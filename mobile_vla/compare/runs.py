@@ -207,4 +207,6 @@ def _is_finite_number(value: object) -> TypeGuard[float]:
 
 def _first_line(text: object) -> str | None:
     lines = str(text or "").strip().splitlines()
-    return lines[0] if lines else None
+    if not lines:
+        return None
+    return " ".join([lines[0], lines[1].strip()]) if lines[0].endswith(":") and len(lines) > 1 else lines[0]

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mobile_vla.errors import UserError
-from mobile_vla.policy.backbones.pretrained import read_settings, weights_hash
+from mobile_vla.policy.backbones.pretrained import base_hash, read_settings
 from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
@@ -36,7 +36,11 @@ def merge_adapter(model: Model, description: PolicyDescription, folder: Path) ->
     base = folder / BASE_FOLDER
     for part in (merged, settings.tokenizer, settings.processor):
         part.save_pretrained(base)
-    backbone.base, backbone.weights, backbone.base_hash = merged, BASE_FOLDER, weights_hash(merged)
+    backbone.base, backbone.weights, backbone.base_hash = (
+        merged,
+        BASE_FOLDER,
+        base_hash(read_settings(str(base)), merged),
+    )
     return with_backbone(
         description,
         weights=BASE_FOLDER,

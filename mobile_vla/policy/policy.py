@@ -91,6 +91,8 @@ class Policy:
         """
         if isinstance(instruction, str):
             return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
+        if not isinstance(instruction, Sequence):
+            raise UserError(f"instruction: {instruction!r}; expected a text, or one for each image")
         robots = range(len(instruction)) if robots is None else robots
         _check_input(image, instruction, robots)
         for robot, view in zip(robots, image, strict=True):

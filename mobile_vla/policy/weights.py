@@ -21,13 +21,15 @@ _BASE = "base"
 class Pretrained(Protocol):
     """A backbone that builds on weights which are stored elsewhere.
 
-    ``weights`` names them and ``base_hash`` tells them from others. ``unstored`` are the entries of its state dict that
-    are theirs, unchanged, or an adapter's. ``feature_key`` tells its features from another's where nothing of it learns
-    and a frame's feature stands alone, so that they can be cached, with ``cached_variants`` augmented ones; else None.
+    ``weights`` names them and ``base_hash`` tells them from others. ``learns`` is False where nothing of the backbone
+    does. ``unstored`` are the entries of its state dict that are theirs, unchanged, or an adapter's. ``feature_key``
+    tells its features from another's where it does not learn and a frame's feature stands alone, so that they can be
+    cached, with ``cached_variants`` augmented ones; else None.
     """
 
     weights: str
     base_hash: str
+    learns: bool
     unstored: frozenset[str]
     feature_key: str | None
     cached_variants: int
@@ -55,9 +57,19 @@ def save_weights(model: Model, folder: Path) -> None:
 
 def load_weights(model: Model, folder: Path) -> None:
     """Take over what ``save_weights`` wrote; ``UserError`` where it builds on another pretrained model."""
+    check_base(model, folder)
     state = load_file(folder / WEIGHTS_FILE)
     if not isinstance(model.backbone, Pretrained):
         model.load_state_dict(state)
+        return
+    model.backbone.load_adapter(folder / ADAPTER_FOLDER)
+    known = {f"backbone.{name}" for name in model.backbone.unstored}
+    model.load_state_dict({**{name: t for name, t in model.state_dict().items() if name in known}, **state})
+
+
+def check_base(model: Model, folder: Path) -> None:
+    """Raise ``UserError`` where what ``folder`` holds was trained on another pretrained model than ``model`` has."""
+    if not isinstance(model.backbone, Pretrained):
         return
     with safe_open(folder / WEIGHTS_FILE, "pt") as file:
         name, _, base_hash = (file.metadata() or {}).get(_BASE, "").rpartition("@")
@@ -66,6 +78,3 @@ def load_weights(model: Model, folder: Path) -> None:
             f"{folder}: was trained on {name} (hash {base_hash}); {model.backbone.weights} has hash "
             f"{model.backbone.base_hash} and is another model. Give the one it was trained on."
         )
-    model.backbone.load_adapter(folder / ADAPTER_FOLDER)
-    known = {f"backbone.{name}" for name in model.backbone.unstored}
-    model.load_state_dict({**{name: t for name, t in model.state_dict().items() if name in known}, **state})

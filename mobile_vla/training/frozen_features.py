@@ -108,6 +108,17 @@ def check_variants(model: Model, augment: Pipeline) -> None:
         raise ConfigError(f"{key}={num_variants}: has no effect, as {reason}; expected 0")
 
 
+def feature_warnings(model: Model) -> list[str]:
+    """Say where a frozen backbone is asked again and again for what it said before."""
+    backbone = model.backbone
+    if not isinstance(backbone, Pretrained) or backbone.learns or backbone.feature_key is not None:
+        return []
+    return [
+        "the backbone is frozen and its features are computed anew at every step: in structure=video they belong to a "
+        "window, not to a frame. structure=frame computes them once"
+    ]
+
+
 def with_features(
     model: Model, data: OpenDataset, augment: Pipeline, *, split_seed: int, cache_dir: Path
 ) -> tuple[Mapping[str, Reader], Augment]:

@@ -13,7 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from mobile_vla.errors import ConfigError
 from mobile_vla.training.checkpoint import find_last_checkpoint
 
-_MAY_CHANGE = ("trainer.steps", "trainer.epochs", "trainer.stop_at_step", "logger", "closed_loop", "resume")
+_MAY_CHANGE = (
+    "trainer.steps",
+    "trainer.epochs",
+    "trainer.stop_at_step",
+    "logger",
+    "closed_loop",
+    "model.backbone.weights",
+    "resume",
+)
 """Config keys a resumed run may set anew; everything else stays as the run began."""
 
 
@@ -71,7 +79,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
             f"{', '.join(_MAY_CHANGE[:-1])} may change. Start a new run without resume."
         )
     given = {override.lstrip("+").split("=", 1)[0] for override in overrides}
-    for key in ("trainer.steps", "trainer.epochs", "logger", "closed_loop"):
+    for key in ("trainer.steps", "trainer.epochs", "logger", "closed_loop", "model.backbone.weights"):
         if any(name == key or name.startswith(f"{key}.") for name in given):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
     # A limit of the earlier sitting is not one of this sitting.

@@ -324,7 +324,7 @@ def test_nothing_is_overwritten_by_an_export(driven: Ran, tmp_path: Path, capsys
     (tmp_path / "thesis.txt").write_text("precious")
     for out in (tmp_path, tmp_path / "thesis.txt"):
         assert call("export", driven.folder, out) == 1
-        assert f"{out}: is not empty; give a new folder" in capsys.readouterr().err
+        assert f"{out}: exists and is no empty folder; give a new one" in capsys.readouterr().err
     assert files_of(tmp_path) == {"thesis.txt"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -431,6 +432,36 @@ def test_loading_onto_another_base_is_refused_by_name_and_hash(vlms: Path, tmp_p
 
     with pytest.raises(UserError, match=r"was trained on .*llava \(hash [0-9a-f]{16}\); .*other has hash [0-9a-f]{16}"):
         load_weights(other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.001'),
+        ("preprocessor_config.json", "0.48145466", "0.5"),
+        ("tokenizer.json", '"add_prefix_space": false', '"add_prefix_space": true'),
+    ],
+)
+def test_a_base_with_other_settings_is_another(file: str, old: str, new: str, vlms: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(vlms / "llava", tmp_path / "llava")
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+
+    assert make_backbone(folder).base_hash != make_backbone(vlms / "llava").base_hash
+    assert (
+        make_backbone(shutil.copytree(vlms / "llava", tmp_path / "copy")).base_hash
+        == make_backbone(vlms / "llava").base_hash
+    )
+
+
+def test_weights_of_another_size_are_named(vlms: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(vlms / "llava", tmp_path / "llava")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"intermediate_size": 48', '"intermediate_size": 40'))
+
+    with pytest.raises(ConfigError, match=r"weights of another size .* such as .*proj.weight: \[.*\], expected \[.*40"):
+        make_backbone(folder)
 
 
 def test_a_base_has_one_hash_in_every_dtype(vlms: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,14 +34,21 @@ _ANSWER_WITHIN_S = 5.0
 _fetch = partial(snapshot_download, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
 _HASHED_VALUES = 1024
 
+_SETTINGS_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer.model", "vocab.json")
+_WRITERS_KEYS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a folder of weights says of its model before any weight is read; ``folder`` is where it lies here."""
+    """What a folder of weights says of its model before any weight is read; ``folder`` is where it lies here.
+
+    ``hash`` tells its config, tokenizer and image processor from others.
+    """
 
     folder: Path
+    hash: str
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     processor: ImageProcessor
@@ -56,6 +64,7 @@ def read_settings(weights: str) -> Settings:
     try:
         return Settings(
             folder=folder,
+            hash=_settings_hash(folder),
             config=AutoConfig.from_pretrained(folder, trust_remote_code=False),
             tokenizer=AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
             # Pillow's arithmetic, whatever else is installed: the preprocessing here is held to it.
@@ -78,6 +87,7 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
                 attn_implementation=attention,
                 trust_remote_code=False,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below, by name
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -85,6 +95,12 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
             f"model.backbone.weights: {settings.folder} cannot be loaded ({_first_line(error)}). Fetch it again (hf "
             "download OWNER/NAME --local-dir DIR), or use model.backbone.attention=sdpa where that package is missing."
         ) from error
+    if odd := sorted(found["mismatched_keys"]):
+        name, stored, expected = odd[0]
+        raise ConfigError(
+            f"model.backbone.weights: {settings.folder} holds {len(odd)} weights of another size than its config.json "
+            f"says, such as {name}: {list(stored)}, expected {list(expected)}. Fetch the folder again."
+        )
     if absent := sorted(found["missing_keys"]):
         raise ConfigError(
             f"model.backbone.weights: {settings.folder} lacks {len(absent)} weights of its model, such as {absent[0]}, "
@@ -93,18 +109,32 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
     return model
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """Return a hash of a model's weights: names, shapes and up to 1,024 evenly spread values of each.
+def base_hash(settings: Settings, model: torch.nn.Module) -> str:
+    """Return a hash of a model: its settings, and its weights' names, shapes and up to 1,024 evenly spread values each.
 
     Values count in bfloat16, so that a model has one hash whatever dtype it was loaded in. It tells one training from
     another; a change of a few single values it may not see.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(settings.hash.encode(), digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.flatten()
         chosen = flat[torch.linspace(0, len(flat) - 1, min(len(flat), _HASHED_VALUES), device=flat.device).long()]
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(chosen.float().bfloat16().view(torch.int16).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _settings_hash(folder: Path) -> str:
+    """Return a hash of what the files of ``folder`` say beside the weights, but for who wrote them and when."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in _SETTINGS_FILES:
+        path = folder / name
+        if path.is_file() and path.suffix == ".json":
+            content = json.loads(path.read_bytes())
+            told = {key: value for key, value in content.items() if key not in _WRITERS_KEYS}
+            digest.update(f"{name}{json.dumps(told, sort_keys=True)}".encode())
+        elif path.is_file():
+            digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -127,15 +157,19 @@ def _find(weights: str) -> Path:
         pass
     except HFValidationError as error:
         raise ConfigError(f"model.backbone.weights={weights}: no folder, and no hub name ({error})") from error
-    _ask_hub(weights)
-    return Path(_fetch(weights))
+    with _told_what_to_do(weights):
+        # A download alone would try for minutes before it gives up on a hub that does not answer.
+        HfApi().model_info(weights, timeout=_ANSWER_WITHIN_S)
+        HfApi().auth_check(weights)
+        return Path(_fetch(weights))
 
 
-def _ask_hub(weights: str) -> None:
-    """Ask the hub once for ``weights``: a download would try for minutes before it gives up."""
+@contextmanager
+def _told_what_to_do(weights: str) -> Iterator[None]:
+    """Turn what the hub's client says of ``weights`` into a ``ConfigError`` with what to do."""
     given = f"model.backbone.weights={weights}: no such folder, and"
     try:
-        HfApi().model_info(weights, timeout=_ANSWER_WITHIN_S)
+        yield
     except GatedRepoError as error:
         raise ConfigError(
             f"{given} the hub gives this model only to those who accepted its licence. Accept it on the model's page, "

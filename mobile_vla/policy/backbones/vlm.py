@@ -17,7 +17,7 @@ from torch import nn
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.backbones.families.family import action_token_id, find_family, prompt_ids
 from mobile_vla.policy.backbones.preprocessing import Size
-from mobile_vla.policy.backbones.pretrained import Attention, load_model, read_settings, weights_hash
+from mobile_vla.policy.backbones.pretrained import Attention, base_hash, load_model, read_settings
 from mobile_vla.policy.backbones.tuning import Frozen, Tuning
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,6 +54,7 @@ class VlmBackbone(nn.Module):
                 "expected structure=frame"
             )
         self.weights = weights
+        self.learns = tuning.learns
         self._frames_at_once = frames_at_once
         self._tuning = tuning
         self.frames_apart = structure == "frame"
@@ -64,7 +65,7 @@ class VlmBackbone(nn.Module):
         self._prompt_ids = lru_cache(maxsize=4096)(self._make_prompt_ids)
         self._action_id = action_token_id(family, settings.tokenizer)
         base = load_model(settings, dtype=DTYPES[dtype], attention=attention)
-        self.base_hash = weights_hash(base)
+        self.base_hash = base_hash(settings, base)
         table = base.get_input_embeddings()
         assert isinstance(table, nn.Embedding)
         self._dtype = table.weight.dtype
