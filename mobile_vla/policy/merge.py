@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mobile_vla.errors import UserError
-from mobile_vla.policy.backbones.pretrained import base_hash, read_settings
+from mobile_vla.policy.backbones.pretrained import base_hash, quiet, read_settings
 from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
@@ -34,8 +34,9 @@ def merge_adapter(model: Model, description: PolicyDescription, folder: Path) ->
     assert isinstance(merged, PreTrainedModel)
     assert isinstance(settings.processor, BaseImageProcessor)
     base = folder / BASE_FOLDER
-    for part in (merged, settings.tokenizer, settings.processor):
-        part.save_pretrained(base)
+    with quiet():
+        for part in (merged, settings.tokenizer, settings.processor):
+            part.save_pretrained(base)
     backbone.base, backbone.weights, backbone.base_hash = (
         merged,
         BASE_FOLDER,

@@ -80,7 +80,7 @@ def read_settings(weights: str) -> Settings:
 def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:
     """Return the model without its language-model head; ``ConfigError`` where weights are missing or do not fit."""
     try:
-        with _quiet():  # that the language-model head is not used is no news
+        with quiet():  # that the language-model head is not used is no news
             model, found = AutoModel.from_pretrained(
                 settings.folder,
                 dtype=dtype,
@@ -193,7 +193,8 @@ def _told_what_to_do(weights: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Keep transformers from telling on the terminal what is told elsewhere, or is no news."""
     verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
