@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mobile_vla.errors import UserError
 from mobile_vla.model_card import PretrainedBase, Records, model_card
+from mobile_vla.policy.backbones.pretrained import is_hub_name
 from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.merge import BASE_FOLDER, merge_adapter
@@ -88,7 +89,7 @@ class Export:
         name = self._published_name(recorded)
         return PretrainedBase(
             name=name,
-            is_hub_name=_is_hub_name(name),
+            is_hub_name=is_hub_name(name),
             hash=backbone.base_hash,
             family=backbone.base.config.model_type,
             difference=difference,
@@ -97,7 +98,7 @@ class Export:
     def _published_name(self, recorded: str) -> str:
         """Return where others find the weights: a hub name where ``base`` or ``recorded`` is one."""
         names = [name for name in (self.base, recorded) if name is not None]
-        return next(filter(_is_hub_name, names), names[0])
+        return next(filter(is_hub_name, names), names[0])
 
     def _has_adapter(self) -> bool:
         return (self.out / ADAPTER_FOLDER).exists()
@@ -134,7 +135,3 @@ def _actions(policy: Policy) -> NDArray[np.float32]:
     images_NYXC = np.random.default_rng(0).integers(0, 256, (_NUM_IMAGES, rows, columns, 3), dtype=np.uint8)
     instruction = next(iter(policy.description.instructions), "")
     return np.stack([policy.act(image, instruction) for image in images_NYXC])
-
-
-def _is_hub_name(weights: str) -> bool:
-    return weights.count("/") == 1 and not weights.startswith((".", "/", "~")) and not Path(weights).is_dir()

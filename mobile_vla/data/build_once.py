@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mobile_vla.errors import ConfigError
+
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist.
@@ -28,3 +30,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         build(temporary)
         temporary.rename(folder)
     return folder
+
+
+def check_free_space(folder: Path, num_bytes: int, *, what: str, remedy: str) -> None:
+    """Raise ``ConfigError`` where ``num_bytes`` do not fit beside ``folder``, a part of the cache.
+
+    Writing on would end in SIGBUS: the files are mapped, and sparse at first.
+    """
+    num_free = shutil.disk_usage(folder).free
+    if num_bytes > num_free:
+        raise ConfigError(
+            f"dataset.cache_dir={folder.parent}: {what} need {num_bytes / 2**30:.1f} GiB and {num_free / 2**30:.1f} "
+            f"GiB are free. Make room, move the cache, or {remedy}."
+        )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mobile_vla.data.build_once import build_once
+from mobile_vla.data.build_once import build_once, check_free_space
 from mobile_vla.data.episodes import read_images
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.errors import DataError
 from mobile_vla.parallel import run_parallel
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
@@ -130,12 +129,7 @@ def _build(
     folder: Path, *, episodes: Sequence[Episode], first_rows: Sequence[int], options: ImageOptions, num_workers: int
 ) -> None:
     shape = (first_rows[-1], *options.size, 3)
-    num_free = shutil.disk_usage(folder).free
-    if math.prod(shape) > num_free:  # Writing on would end in SIGBUS: the file is mapped, and sparse at first.
-        raise ConfigError(
-            f"dataset.cache_dir={folder.parent}: the decoded frames need {math.prod(shape) / 2**30:.1f} GiB and "
-            f"{num_free / 2**30:.1f} GiB are free. Make room, move the cache, or choose a smaller dataset.image_size."
-        )
+    check_free_space(folder, math.prod(shape), what="the decoded frames", remedy="choose a smaller dataset.image_size")
     np.memmap(folder / "frames.u8", np.uint8, mode="w+", shape=shape).flush()
     decode = partial(_decode_into, folder / "frames.u8", shape, options)
     jobs = [(episode.path, row) for episode, row in zip(episodes, first_rows, strict=False)]

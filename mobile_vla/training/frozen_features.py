@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.augmentation.pipeline import Augment, Pipeline
 from mobile_vla.data.batches import Reader, Targets, WindowReader
-from mobile_vla.data.build_once import build_once
+from mobile_vla.data.build_once import build_once, check_free_space
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.model import Model
@@ -169,12 +168,8 @@ def open_features(
 def _build(
     folder: Path, *, shapes: Mapping[str, tuple[int, ...]], model: Model, data: OpenDataset, augment: Pipeline
 ) -> None:
-    needed, free = 4 * sum(map(math.prod, shapes.values())), shutil.disk_usage(folder).free
-    if needed > free:  # Writing on would end in SIGBUS: the files are mapped, and sparse at first.
-        raise ConfigError(
-            f"dataset.cache_dir={folder.parent}: the features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
-            "are free. Make room, move the cache, or lower model.backbone.tuning.cached_variants."
-        )
+    num_bytes = 4 * sum(map(math.prod, shapes.values()))
+    check_free_space(folder, num_bytes, what="the features", remedy="lower model.backbone.tuning.cached_variants")
     features_VFD, actions_VFA = (
         np.memmap(folder / name, np.float32, mode="w+", shape=shape) for name, shape in shapes.items()
     )

@@ -34,9 +34,13 @@ _ANSWER_WITHIN_S = 5.0
 _fetch = partial(snapshot_download, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
 _HASHED_VALUES = 1024
 
-_SETTINGS_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer.model", "vocab.json")
+_SETTINGS_FILES = (
+    *("config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer.model", "vocab.json"),
+)
 _WRITERS_KEYS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
+DType = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 
 
@@ -138,13 +142,17 @@ def _settings_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def is_hub_name(weights: str) -> bool:
+    """Tell whether ``weights`` reads as OWNER/NAME, and no folder here is called so."""
+    return weights.count("/") == 1 and not weights.startswith((".", "/", "~")) and not Path(weights).is_dir()
+
+
 def _find(weights: str) -> Path:
     """Return the folder of ``weights``, fetched from the hub where it is a name that is not in the local cache."""
     local = Path(weights).expanduser()
     if local.is_dir():
         return local
-    is_path = weights.startswith((".", "/", "~")) or weights.count("/") != 1
-    if is_path:
+    if not is_hub_name(weights):
         raise ConfigError(
             f"model.backbone.weights={weights}: no such folder. Expected a folder as transformers saves a model, or a "
             "hub name such as microsoft/kosmos-2-patch14-224."

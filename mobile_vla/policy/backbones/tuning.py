@@ -66,8 +66,7 @@ class LastLayers:
     def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel:
         """See ``Tuning``; ``ConfigError`` where the language model has fewer layers."""
         base.requires_grad_(False)
-        lists = [m for m in base.get_submodule(family.language_module).modules() if isinstance(m, nn.ModuleList)]
-        layers = max(lists, key=len)
+        layers = layer_stack(base.get_submodule(family.language_module))
         if self.count > len(layers):
             raise ConfigError(
                 f"model.backbone.tuning.count={self.count}: the language model has {len(layers)} layers; expected at "
@@ -131,3 +130,8 @@ class Lora:
             for name, module in base.get_submodule(part).named_modules(prefix=part):
                 if isinstance(module, nn.Linear):
                     yield name, module
+
+
+def layer_stack(part: nn.Module) -> nn.ModuleList:
+    """Return the transformer layers of a language model or vision tower: the longest list in it."""
+    return max((module for module in part.modules() if isinstance(module, nn.ModuleList)), key=len)

@@ -17,7 +17,7 @@ from torch import nn
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.backbones.families.family import action_token_id, find_family, prompt_ids
 from mobile_vla.policy.backbones.preprocessing import Size
-from mobile_vla.policy.backbones.pretrained import Attention, base_hash, load_model, read_settings
+from mobile_vla.policy.backbones.pretrained import Attention, DType, base_hash, load_model, read_settings
 from mobile_vla.policy.backbones.tuning import Frozen, Tuning
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,7 +40,7 @@ class VlmBackbone(nn.Module):
         weights: str,
         structure: Literal["frame", "video"],
         tuning: Tuning,
-        dtype: Literal["fp32", "bf16", "fp16"],
+        dtype: DType,
         attention: Attention,
         gradient_checkpointing: bool,
         frames_at_once: PositiveInt,
@@ -53,13 +53,16 @@ class VlmBackbone(nn.Module):
                 f"model.backbone.structure=video: {family.__name__} does not take several images in time order; "
                 "expected structure=frame"
             )
+        if gradient_checkpointing and not tuning.learns:
+            raise ConfigError(
+                "model.backbone.gradient_checkpointing=true: has no effect, as nothing learns; leave it out"
+            )
         self.weights = weights
         self.learns = tuning.learns
+        self.cached_variants = tuning.cached_variants if isinstance(tuning, Frozen) else 0
         self._frames_at_once = frames_at_once
-        self._tuning = tuning
         self.frames_apart = structure == "frame"
         self._tokenizer = settings.tokenizer
-        self._processor = settings.processor
         self._family = family(settings.config, settings.tokenizer, settings.processor)
         self._preprocessing = lru_cache(lambda recorded, device: self._family.preprocessing(recorded).to(device))
         self._prompt_ids = lru_cache(maxsize=4096)(self._make_prompt_ids)
@@ -72,10 +75,6 @@ class VlmBackbone(nn.Module):
         self.feature_dim = table.embedding_dim
         self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
-        if gradient_checkpointing and not tuning.learns:
-            raise ConfigError(
-                "model.backbone.gradient_checkpointing=true: has no effect, as nothing learns; leave it out"
-            )
         self.base = tuning(base, family)
         if gradient_checkpointing:  # after peft, which would else send gradients through a frozen vision tower as well
             base.activation_checkpointing_enable({"use_reentrant": False})
@@ -88,15 +87,9 @@ class VlmBackbone(nn.Module):
     @property
     def feature_key(self) -> str | None:
         """See ``Pretrained``."""
-        if self._tuning.learns or not self.frames_apart:
+        if self.learns or not self.frames_apart:
             return None
-        family = type(self._family)
-        return f"{self.base_hash} {self._dtype} {self._processor!r} {family.opening!r} {family.closing!r}"
-
-    @property
-    def cached_variants(self) -> int:
-        """See ``Pretrained``."""
-        return self._tuning.cached_variants if isinstance(self._tuning, Frozen) else 0
+        return f"{self.base_hash} {self._dtype} {self._family.opening!r} {self._family.closing!r}"
 
     @property
     def adapter(self) -> PeftModel | None:
@@ -145,7 +138,7 @@ class VlmBackbone(nn.Module):
 
     def train(self, mode: bool = True) -> VlmBackbone:
         """Set the mode as usual, but leave out dropout where nothing of the backbone learns."""
-        super().train(mode and self.action_token.requires_grad)
+        super().train(mode and self.learns)
         return self
 
     def _encode(

@@ -16,7 +16,7 @@ from transformers import AutoModel
 from mobile_vla.policy.backbones.families.family import Family, find_family, prompt_ids
 from mobile_vla.policy.backbones.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Settings, read_settings
-from mobile_vla.policy.backbones.tuning import Tuning
+from mobile_vla.policy.backbones.tuning import Tuning, layer_stack
 from mobile_vla.policy.estimate.layers import Layer, Linear, Norm
 
 
@@ -59,7 +59,7 @@ def read_outline(weights: str, tuning: Tuning) -> Outline:
         for name, p in tuned.named_parameters()
     ]
     action_token = Parameter(count=embeddings.embedding_dim, is_trained=tuning.learns, is_added=True)
-    stack = _stack(vision)
+    stack = layer_stack(vision)
     outside = {id(p) for p in vision.parameters()} - {id(p) for p in stack.parameters()}
     return Outline(
         settings=settings,
@@ -94,14 +94,10 @@ def _read_layers(part: nn.Module, *, gradient_enters: bool) -> tuple[Layer, ...]
 
     ``gradient_enters``: what goes into the first layer is learned. Otherwise backward stops at the first trained layer.
     """
-    stack = _stack(part)
+    stack = layer_stack(part)
     learns = [any(p.requires_grad for p in layer.parameters()) for layer in stack]
     reached = accumulate(learns, initial=gradient_enters, func=lambda before, here: before or here)
     return tuple(_read_layer(layer, flag) for layer, flag in zip(stack, list(reached)[1:], strict=True))
-
-
-def _stack(part: nn.Module) -> nn.ModuleList:
-    return max((module for module in part.modules() if isinstance(module, nn.ModuleList)), key=len)
 
 
 def _read_layer(layer: nn.Module, has_gradient: bool) -> Layer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mobile_vla.policy.backbones.preprocessing import Size
-from mobile_vla.policy.backbones.pretrained import Attention
+from mobile_vla.policy.backbones.pretrained import Attention, DType
 from mobile_vla.policy.backbones.tuning import Tuning
 from mobile_vla.policy.estimate.layers import (
     Arithmetic,
@@ -18,8 +18,6 @@ from mobile_vla.policy.estimate.layers import (
     without_adapters,
 )
 from mobile_vla.policy.estimate.outline import Outline, Parameter, lengths, read_outline
-
-DType = Literal["fp32", "bf16", "fp16"]
 
 _BYTES: dict[DType, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
