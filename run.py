@@ -3,13 +3,18 @@
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# conf/config.yaml needs it: a resumed run goes on in its own folder.
+from mobile_vla.study import naming
+
+# conf/config.yaml names folders by them.
 OmegaConf.register_new_resolver("if_given", lambda value, then, otherwise: otherwise if value is None else then)
+OmegaConf.register_new_resolver("sweep_folder", naming.sweep_folder)
+OmegaConf.register_new_resolver("job_digest", naming.job_digest)
+OmegaConf.register_new_resolver("record_folder", naming.record_folder)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
-    """Train and return the final ``val/rmse``."""
+    """Train and return the final ``val/rmse``; ``inner/rmse`` where ``dataset.inner_fraction`` holds episodes out."""
     from mobile_vla.job import run_job  # here, so that --help and --cfg do not wait for torch
 
     return run_job(cfg)

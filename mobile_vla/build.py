@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -22,12 +24,12 @@ from pydantic_core import SchemaError
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.closed_loop.evaluation import ClosedLoop
 from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset, OpenDataset
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.policy.model import Model
-from mobile_vla.sampling.contract import Sampler
-from mobile_vla.schema import WindowTable
+from mobile_vla.sampling.contract import ActionChunks, Sampler
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.wandb_mirror import Logger
 from mobile_vla.training.frozen_features import check_variants
@@ -53,7 +55,7 @@ ROOT_KEYS = {
 }
 
 SET_BY_THE_RUN = {
-    "sampler": {"windows", "batch_size", "stream"},
+    "sampler": {"windows", "batch_size", "stream", "chunks"},
     "augmentation": {"stream"},
     "augmentation.transforms": set(),
     "model": {"fwd_pred_next_n", "num_actions"},
@@ -90,8 +92,7 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
         raise ConfigError(f"the config lacks {', '.join(sorted(absent))}: every run needs it. Leave out the ~override.")
     if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
-    if not isinstance(cfg.study, str):
-        errors.append(f"study: {cfg.study!r}; expected a text")
+    errors += _check_study(cfg.study)
     epochs = OmegaConf.select(cfg, "trainer.epochs")
     if epochs is not None and any(override.startswith("trainer.steps=") for override in overrides):
         errors.append(
@@ -107,6 +108,12 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
             errors += _check_node(str(name), node)
     if errors:
         raise ConfigError("the config cannot be run:\n" + "\n".join(f"  {error}" for error in errors))
+
+
+def _check_study(study: object) -> list[str]:
+    if not isinstance(study, Mapping):
+        return [f"study: {study!r}; expected study.name, study.primary and study.baseline"]
+    return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **study})
 
 
 def _names_object(node: object) -> TypeGuard[Mapping[Any, Any]]:
@@ -240,7 +247,9 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         data=data,
         trainer=trainer,
         num_steps=trainer.num_steps(len(windows)),
-        sampler=build_sampler(cfg.sampler, windows, batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")),
+        sampler=build_sampler(
+            cfg.sampler, data.readers["train"], batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")
+        ),
         augment=augment,
         model=model,
         noise=Stream(cfg.seed, "noise"),
@@ -256,9 +265,24 @@ def build_closed_loop(node: DictConfig) -> ClosedLoop | None:
     return found if isinstance(found, ClosedLoop) else None
 
 
-def build_sampler(node: DictConfig, windows: WindowTable, *, batch_size: int, stream: Stream) -> Sampler:
-    """Return the sampler of one option of the group over ``windows``."""
-    return _instantiate(node, windows=windows, batch_size=batch_size, stream=stream)
+def build_sampler(node: DictConfig, reader: WindowReader, *, batch_size: int, stream: Stream) -> Sampler:
+    """Return the sampler of one option of the group over the windows of ``reader``.
+
+    It sees their table; their actions as well if it has an argument ``chunks``.
+    """
+    with _plain_errors():
+        factory = _with_chunks(instantiate(node, _convert_="all", _partial_=True), reader.chunks)
+        return factory(windows=reader.windows, batch_size=batch_size, stream=stream)
+
+
+def _with_chunks(value: Any, chunks: ActionChunks) -> Any:
+    """Give ``chunks`` to every factory in ``value`` that takes them: samplers may hold others."""
+    if isinstance(value, Mapping):
+        return {key: _with_chunks(entry, chunks) for key, entry in value.items()}
+    if not isinstance(value, partial):
+        return value
+    takes_chunks = "chunks" in inspect.signature(value.func).parameters
+    return partial(value.func, **_with_chunks(value.keywords, chunks), **({"chunks": chunks} if takes_chunks else {}))
 
 
 def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate | None:
@@ -303,10 +327,16 @@ def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:
-    """Build ``node``; what its class says of an option is for the user, Hydra's wrapping of it is not."""
-    try:
+    with _plain_errors():
         # In two steps, because instantiate would turn the dataclasses among ``given`` into configs.
         return instantiate(node, _convert_="all", _partial_=True)(**given)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Let out as ``ConfigError`` what a class says of its options: Hydra's wrapping of it is not for the user."""
+    try:
+        yield
     except InstantiationException as error:
         if isinstance(error.__cause__, ValueError):
             raise ConfigError(str(error.__cause__)) from error

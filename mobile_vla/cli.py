@@ -1,4 +1,4 @@
-"""Offer what is not training as ``python -m mobile_vla {inspect,import,compare,rollout,serve,export}``."""
+"""Offer what is not training as ``python -m mobile_vla COMMAND``; its ``--help`` lists the commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mobile_vla.compare.runs import DEFAULT_BASELINE
 from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError, UserError
@@ -60,16 +59,34 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(donkeycar, TubOptions)
     donkeycar.set_defaults(run=_import_donkeycar)
 
+    sampler = commands.add_parser("sampler", help="what a sampler draws, without training: tables and a picture")
+    sampler.add_argument("name", metavar="NAME", help="option of the config group sampler, such as stratified")
+    sampler.add_argument("--dataset", metavar="NAME", help="the same as the override dataset=NAME")
+    sampler.add_argument("--steps", type=int, help="of the budget (default: those of a run)")
+    about = "run folder whose losses the sampler is shown, as they stand in its last checkpoint (default: all equal)"
+    sampler.add_argument("--scores", type=Path, metavar="RUN", help=about)
+    sampler.add_argument("--out", type=Path, help="folder for the picture (default: one in outputs/samplers)")
+    sampler.add_argument("overrides", nargs="*", help="config overrides, as of run.py, such as sampler.tau=4")
+    sampler.set_defaults(run=_sampler)
+
     compare = commands.add_parser("compare", help="the comparison table of a multirun folder")
     compare.add_argument("folder", type=Path, help="a multirun folder, or any folder of run folders")
-    about = f"sampler the others are held against (default: {DEFAULT_BASELINE})"
-    compare.add_argument("--baseline", default=DEFAULT_BASELINE, help=about)
+    compare.add_argument("--baseline", help="label the others are held against (default: the study's)")
     compare.add_argument(
         "--change-table",
         action="store_true",
         help="also each metric at the first evaluation after step 0, at the last, and its change",
     )
     compare.set_defaults(run=_compare)
+
+    dashboard = commands.add_parser("dashboard", help="a W&B workspace and report of a multirun folder, as code")
+    dashboard.add_argument("folder", type=Path, help="a multirun folder, or any folder of run folders")
+    dashboard.add_argument("--baseline", help="label the others are held against (default: the study's)")
+    dashboard.set_defaults(run=_dashboard)
+
+    sync = commands.add_parser("sync", help="upload to W&B the runs that were recorded offline")
+    sync.add_argument("folder", type=Path, help="everything below it is looked through")
+    sync.set_defaults(run=_sync)
 
     rollout = commands.add_parser("rollout", help="let a trained policy drive in the embedded world")
     _add_policy_arguments(rollout)
@@ -99,6 +116,21 @@ def _parser() -> argparse.ArgumentParser:
         "--merge", action="store_true", help="merge the adapter into the pretrained weights, whole in OUT"
     )
     export.set_defaults(run=_export)
+
+    losses = commands.add_parser("losses", help="the loss of every train window under a trained run, as a score file")
+    _add_policy_arguments(losses)
+    losses.add_argument("out", type=Path, help="window score file to write (.csv or .parquet)")
+    losses.set_defaults(run=_losses)
+
+    irreducible = commands.add_parser(
+        "irreducible", help="the loss of every train window under models that have not seen its episode (sampler=rho)"
+    )
+    irreducible.add_argument("out", type=Path, help="window score file to write (.csv or .parquet)")
+    irreducible.add_argument("--folds", type=int, default=2, help="of the train episodes (default: %(default)s)")
+    about = "which of each fold's: the last, or the one that predicts the windows it scores best (default: %(default)s)"
+    irreducible.add_argument("--checkpoint", choices=("last", "best"), default="last", help=about)
+    irreducible.add_argument("overrides", nargs="*", help="config overrides, as of run.py, such as trainer.steps=500")
+    irreducible.set_defaults(run=_irreducible)
     return parser
 
 
@@ -119,17 +151,15 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from mobile_vla.build import CONF, build_dataset, build_sampler, check_config, compose_config
+    from mobile_vla.build import build_dataset, check_config, compose_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
+    from mobile_vla.sampler_report.shipped import warn_of_samplers
     from mobile_vla.streams import Stream
 
     if any(override.startswith("dataset.path=") for override in args.overrides):
         raise ConfigError(f"dataset.path: is PATH already ({args.path}); leave it out")
     cfg = compose_config(["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
-    # As they ship: an override of one sampler's option is no option of the others.
-    names = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
-    samplers = {name: compose_config([f"sampler={name}"]).sampler for name in names}
     cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
     check_config(cfg)
     dataset = build_dataset(cfg)
@@ -142,18 +172,9 @@ def _inspect(args: argparse.Namespace) -> int:
     data = dataset.open(scan)
     evidence = gather_evidence(data)
     print_evidence(evidence, console)
-    warnings = [*data.warnings, *evidence.warnings()]
-    for name, node in samplers.items():
-        try:
-            sampler = build_sampler(
-                node, data.windows["train"], batch_size=cfg.trainer.batch_size, stream=Stream(cfg.seed, "sampler")
-            )
-            reason = sampler.no_effect_reason()
-        except ConfigError as error:
-            warnings.append(f"sampler={name} cannot be used: {error}")
-        else:
-            warnings += [f"sampler={name} cannot differ from shuffled here: {reason}"] if reason else []
-    print_warnings(warnings, console)
+    stream = Stream(cfg.seed, "sampler")
+    of_samplers = warn_of_samplers(data.readers["train"], batch_size=cfg.trainer.batch_size, stream=stream)
+    print_warnings([*data.warnings, *evidence.warnings(), *of_samplers], console)
     return 1 if scan.problems else 0
 
 
@@ -162,6 +183,14 @@ def _import_donkeycar(args: argparse.Namespace) -> int:
 
     print(import_tub(args.tub, args.out, options_from(args, TubOptions)))
     print(f"next: python run.py dataset=donkeycar dataset.path={args.out}")
+    return 0
+
+
+def _sampler(args: argparse.Namespace) -> int:
+    from mobile_vla.sampler_report.command import SamplerReport
+
+    overrides = [*([f"dataset={args.dataset}"] if args.dataset else []), *args.overrides]
+    SamplerReport(name=args.name, overrides=overrides, steps=args.steps, scores=args.scores, out=args.out).run()
     return 0
 
 
@@ -174,6 +203,19 @@ def _compare(args: argparse.Namespace) -> int:
     if args.change_table:
         report_change_table(args.folder, console)
     return 1 if comparison.unfinished else 0
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from mobile_vla.compare.dashboard.publish import publish_dashboard
+
+    publish_dashboard(args.folder, baseline=args.baseline, console=Console())
+    return 0
+
+
+def _sync(args: argparse.Namespace) -> int:
+    from mobile_vla.tracking.sync import sync_folder
+
+    return 1 if sync_folder(args.folder, Console()) else 0
 
 
 def _rollout(args: argparse.Namespace) -> int:
@@ -208,6 +250,27 @@ def _export(args: argparse.Namespace) -> int:
         base=args.base,
         trust=args.trust,
     ).run()
+    return 0
+
+
+def _losses(args: argparse.Namespace) -> int:
+    from mobile_vla.window_losses.trained_run import RunLosses
+
+    RunLosses(
+        source=args.policy,
+        out=args.out,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        base=args.base,
+        trust=args.trust,
+    ).run()
+    return 0
+
+
+def _irreducible(args: argparse.Namespace) -> int:
+    from mobile_vla.window_losses.irreducible import Irreducible
+
+    Irreducible(out=args.out, num_folds=args.folds, checkpoint=args.checkpoint, overrides=args.overrides).run()
     return 0
 
 

@@ -16,23 +16,31 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.build import Run, build_run, check_config
 from mobile_vla.closed_loop.evaluation import RESULTS_FILE, write_results
 from mobile_vla.closed_loop.suite_table import print_suites
 from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.data.batches import Reader
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence, print_evidence, print_warnings
+from mobile_vla.evaluation.hardest import write_hardest
 from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
+from mobile_vla.evaluation.window_errors import WINDOW_ERRORS_FILE, measure_windows, write_window_errors
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.weights import check_base
 from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, manifest_of, results_of
 from mobile_vla.streams import Stream
+from mobile_vla.study.earlier import claimed, take_up
+from mobile_vla.study.finished import finished_value
+from mobile_vla.study.summary import objective_of
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
 from mobile_vla.training.frozen_features import feature_warnings, with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
+from mobile_vla.training.precision import autocast
 from mobile_vla.training.resume import Origin, resume_config
 
 if TYPE_CHECKING:
@@ -71,7 +79,9 @@ class Job:
 
 
 def run_job(cfg: DictConfig) -> float:
-    """Run the job and return its final ``val/rmse``.
+    """Run the job and return its final ``val/rmse``, or ``inner/rmse`` where that is measured.
+
+    A job of a sweep that is done already is not run again; one that was begun goes on where that is exact.
 
     A job that fails always leaves a summary that says so. Alone it then raises: a ``UserError`` as a plain message with
     exit code 1. In a sweep it returns NaN, so that its siblings run and the sweep's end can report it.
@@ -79,7 +89,13 @@ def run_job(cfg: DictConfig) -> float:
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
     try:
-        return _run(cfg, job, folder)
+        if job.sweep_folder is None or cfg.resume is not None:
+            return _run(cfg, job, folder, origin=None)
+        if (value := finished_value(job.folder, cfg)) is not None:
+            Console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
+            return value
+        with claimed(job.folder):
+            return _run(cfg, job, folder, origin=take_up(job.folder, cfg))
     except KeyboardInterrupt as error:  # while data were read; the training loop stops in its own way
         folder.fail(error)
         raise
@@ -93,10 +109,9 @@ def run_job(cfg: DictConfig) -> float:
         raise
 
 
-def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
-    """Check, build, announce, train, summarise."""
+def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None) -> float:
+    """Check, build, announce, train, summarise; ``origin`` is what the job goes on with, besides ``cfg.resume``."""
     console = Console()
-    origin = None
     if cfg.resume is not None:
         cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
     manifest = manifest_of(cfg, choices=job.choices, overrides=job.overrides, folder=job.folder, origin=origin)
@@ -131,10 +146,10 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
     folder.write_manifest(manifest)
     _announce(run, evidence, manifest, origin, console)
     folder.start_metrics(history=read_metrics(origin.folder, up_to_step=origin.step) if origin else [])
-    identity = RunIdentity(study=cfg.study, sampler=manifest["sampler"], seed=cfg.seed, run_id=manifest["run_id"])
-    wandb_folder = job.sweep_folder or job.folder
+    identity = RunIdentity(study=cfg.study.name, sampler=manifest["sampler"], seed=cfg.seed, run_id=manifest["run_id"])
+    wandb_folder, logged = job.sweep_folder or job.folder, {**run.config, "choices": manifest["choices"]}
     with (
-        run.logger.open(identity, config=run.config, folder=wandb_folder, resume=origin is not None) as mirror,
+        run.logger.open(identity, config=logged, folder=wandb_folder, resume=origin is not None) as mirror,
         LiveProgress(label=identity.run_id, num_steps=run.num_steps, is_bar=job.has_terminal, console=console) as live,
     ):
 
@@ -143,10 +158,15 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
             mirror.log(row)
             folder.learn({"steps" if key == "step" else key: value for key, value in row.items()})
 
-        result = _train(run, folder, log, live, resume_from=origin.checkpoint if origin else None)
+        run.model.to(run.trainer.torch_device())
+        split_seed, cache_dir = run.dataset.split_seed, Path(run.dataset.cache_dir)
+        readers, augment = with_features(run.model, run.data, run.augment, split_seed=split_seed, cache_dir=cache_dir)
+        checkpoint = origin.checkpoint if origin else None
+        result = _train(run, readers, augment, folder, log, live, resume_from=checkpoint)
         folder.learn(results_of(run, result, folder, mirror.url))
         if result.status == "done":
             try:
+                _record_windows(run, readers["val"], folder)
                 _probe_shortcuts(run, evidence, folder, console)
                 mirror.log_videos(_drive(run, folder, console))
             except BaseException:
@@ -157,26 +177,19 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
     _print_end(result.status, folder.known, console)
     if result.stopped_by is not None:
         raise SystemExit(128 + result.stopped_by)
-    return result.progress.latest.get("val/rmse", math.nan)
+    return objective_of(result.progress.latest)
 
 
 def _train(
     run: Run,
+    readers: Mapping[str, Reader],
+    augment: Augment,
     folder: RunFolder,
     log: Callable[[Mapping[str, float]], None],
     live: LiveProgress,
     *,
     resume_from: Path | None,
 ) -> Result:
-    run.model.to(run.trainer.torch_device())
-    readers, augment = with_features(
-        run.model,
-        run.data,
-        run.augment,
-        split_seed=run.dataset.split_seed,
-        cache_dir=Path(run.dataset.cache_dir),
-    )
-
     def evaluate(model: Model) -> dict[str, float]:
         names, split_seed = run.data.action_names, run.dataset.split_seed
         return run.evaluation.measure(model, readers, action_names=names, split_seed=split_seed)
@@ -194,6 +207,14 @@ def _train(
         description=description_of(run).to_json(),
     )
     return train(parts, run.trainer, num_steps=run.num_steps, resume_from=resume_from)
+
+
+def _record_windows(run: Run, reader: Reader, folder: RunFolder) -> None:
+    """Write what the trained policy gets wrong in each val window, as the last evaluation saw it."""
+    with autocast(run.trainer.precision, run.trainer.torch_device()):
+        errors = measure_windows(run.model, reader, batch_size=run.evaluation.batch_size)
+    write_window_errors(errors, folder.path / WINDOW_ERRORS_FILE)
+    write_hardest(errors, run.data.readers["val"], action_names=run.data.action_names, folder=folder.path)
 
 
 def _probe_shortcuts(run: Run, evidence: Evidence, folder: RunFolder, console: Console) -> None:

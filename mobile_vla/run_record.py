@@ -15,7 +15,7 @@ from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.evaluation.evidence import Evidence
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.weights import Pretrained
-from mobile_vla.tracking.provenance import code_commit, versions
+from mobile_vla.tracking.provenance import code_commit, own_code, versions
 from mobile_vla.tracking.run_folder import RunFolder
 from mobile_vla.training.loop import Result
 from mobile_vla.training.resume import Origin
@@ -38,12 +38,15 @@ def manifest_of(
     run_id = f"{re.sub(r'[^a-zA-Z0-9_-]', '_', sampler)}-s{cfg.seed}-{digest}"
     return {
         "run_id": run_id,
-        "study": cfg.study,
+        "study": cfg.study.name,
+        "primary": cfg.study.primary,
+        "baseline": cfg.study.baseline,
         "sampler": sampler,
         "seed": cfg.seed,
         "choices": choices,
         "overrides": list(overrides),
         "commit": code_commit(),
+        "own_code": own_code(OmegaConf.to_container(cfg)),
         "versions": versions(),
         "resumed_from": None,
     }

@@ -62,7 +62,7 @@ class WindowTable:
     ``start`` is the frame of the first history position and is negative where history is missing; ``progress`` is the
     current frame's place in its episode in thousandths (0..1000); ``pad_start`` and ``pad_end`` count the missing
     frames and actions. ``episode``, ``scenario`` and ``task`` index ``episode_names``, ``scenario_names`` and
-    ``task_names``.
+    ``task_names``. ``window_size`` is the number of history frames of every window.
     """
 
     episode: NDArray[np.int32]
@@ -75,9 +75,15 @@ class WindowTable:
     episode_names: tuple[str, ...]
     scenario_names: tuple[str, ...]
     task_names: tuple[str, ...]
+    window_size: int
 
     def __len__(self) -> int:
         return len(self.episode)
+
+    @property
+    def frame(self) -> NDArray[np.int32]:
+        """Current frame of each window [N], 0-based in its episode."""
+        return self.start + np.int32(self.window_size - 1)
 
     @property
     def phase(self) -> NDArray[np.int16]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_runs import CONF, compose_config, options_of, run_in
+from tiny_runs import CONF, choose_sampler, compose_config, options_of, run_in
 
 from mobile_vla import build
 from mobile_vla.errors import ConfigError
@@ -26,6 +26,8 @@ def required(group: str, option: str, folder: Path) -> list[str]:
         return [f"dataset.path={folder}"]
     if option == "pretrained":
         return [f"model.backbone.weights={folder}"]
+    if option == "static_scores":
+        return [f"sampler.file={folder}/scores.csv"]
     if group == "model/backbone/tuning":
         return ["model=pretrained", f"model.backbone.weights={folder}", "model.backbone.dtype=fp32"]
     return []
@@ -51,7 +53,8 @@ def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp
 )
 def test_every_option_builds_a_run(group: str, option: str, tiny: tuple[str, ...]) -> None:
     # W&B's own logger, as an experiment may set its options; nothing is opened here.
-    cfg = compose_config([*tiny, "logger=wandb", f"{group}={option}"])
+    chosen = choose_sampler(option, tiny) if group == "sampler" else (f"{group}={option}",)
+    cfg = compose_config([*tiny, "logger=wandb", *chosen])
 
     run = build.build_run(cfg)
 
@@ -122,8 +125,11 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         ("seed=1.5", "seed: 1.5; expected an integer of 0 or more"),
         ("seed=zero", "seed: 'zero'; expected an integer of 0 or more"),
         ("seed=true", "seed: True; expected an integer of 0 or more"),
-        ("study=3", "study: 3; expected a text"),
-        ("study=null", "study: None; expected a text"),
+        ("study=3", "study: 3; expected study.name, study.primary and study.baseline"),
+        ("study.name=null", "study.name: None; Input should be a valid string"),
+        ("study.name=a/b", "study.name: 'a/b'; String should match pattern"),
+        ("+study.secondary=val/loss", "study.secondary: Study has no such option; expected name, primary, baseline"),
+        ("~study.primary", "study.primary: missing; Study needs it"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(override: str, message: str) -> None:

@@ -19,8 +19,8 @@ def sweep(folder: Path, *overrides: str) -> tuple[int, list[Ran]]:
 
 
 def jobs_of(folder: Path) -> list[Path]:
-    jobs = [path for path in folder.iterdir() if path.name[0].isdigit()]
-    return sorted(jobs, key=lambda path: int(path.name.split("-")[0]))
+    """Return the folders of the jobs as they were planned."""
+    return [folder / job["folder"] for job in strict_json((folder / "study.json").read_text())["jobs"]]
 
 
 def comparison_of(folder: Path) -> dict[str, dict]:
@@ -91,9 +91,10 @@ def test_a_named_study_sweeps_by_itself_and_can_be_narrowed(tiny: tuple[str, ...
     exit_code, message = run_py("experiment=compare_samplers", f"hydra.sweep.dir={folder}", *tiny, *narrow)
 
     assert exit_code == 0, message
-    assert [path.name for path in jobs_of(folder)] == ["0-random_temporal-s3", "1-shuffled-s3"]
-    manifest = json.loads((folder / "0-random_temporal-s3" / "manifest.json").read_text())
+    assert [path.name.rsplit("-", 1)[0] for path in jobs_of(folder)] == ["random_temporal-s3", "shuffled-s3"]
+    manifest = json.loads((jobs_of(folder)[0] / "manifest.json").read_text())
     assert manifest["study"] == "compare_samplers"
+    assert (manifest["primary"], manifest["baseline"]) == ("val/rmse", "shuffled")
     assert comparison_of(folder).keys() == {"random_temporal", "shuffled"}
 
 

@@ -22,6 +22,9 @@ CONF = ROOT / "conf"
 
 SAMPLERS = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 
+READS_SCORES = ("static_scores", "rho", "group_dro")
+"""Samplers that read a window score file."""
+
 TIMES = ("wall_s", "data_wait_s", "train/windows_per_s", "memory/peak_gib")
 """What of a row two equal runs need not share: what a clock or the machine said."""
 
@@ -52,6 +55,18 @@ def write_tiny_episodes(folder: Path) -> Path:
             instruction=f"Navigate to the {'left' if 'left' in name else 'right'} bottle",
         )
     return folder
+
+
+def choose_sampler(sampler: str, tiny: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that choose ``sampler`` beside ``tiny``: with scores of its windows where it reads them."""
+    if sampler not in READS_SCORES:
+        return (f"sampler={sampler}",)
+    (episodes,) = (Path(o.removeprefix("dataset.path=")) for o in tiny if o.startswith("dataset.path="))
+    file = episodes.parent / "scores.csv"
+    if not file.exists():
+        lines = [f"{path.stem},{frame},{frame % 3}" for path in sorted(episodes.glob("*.h5")) for frame in range(13)]
+        file.write_text("\n".join(["episode,frame,score", *lines]) + "\n")
+    return (f"sampler={sampler}", f"sampler.file={file}")
 
 
 def tiny_overrides(episodes: Path, cache: Path) -> tuple[str, ...]:

@@ -148,7 +148,10 @@ def make_loaders(folder: Path, cache: Path, options: argparse.Namespace) -> list
     reader, reader_padded = data.readers["train"], padded.readers["train"]
     size = options.batch_size
     sampler = Shuffled(windows=table, batch_size=size, stream=Stream(options.seed, "sampler"), replacement=False)
-    scores = Scores(len(table), smoothing=0.5)
+    scores = Scores(table, smoothing=0.5)
+
+    def look(ids: NDArray[np.int64], measure: str) -> NDArray[np.float32]:
+        raise NotImplementedError("shuffled draws without a look at the model")
 
     def random_ids(windows: WindowTable, step: int) -> NDArray[np.int64]:
         return Stream(options.seed, "ids").at(step).integers(0, len(windows), size)
@@ -169,7 +172,7 @@ def make_loaders(folder: Path, cache: Path, options: argparse.Namespace) -> list
 
     return [
         ours("ours, random ids", lambda step: reader.gather(random_ids(table, step))),
-        ours("ours, shuffled", lambda step: reader.gather(sampler.draw(step, scores).ids)),
+        ours("ours, shuffled", lambda step: reader.gather(sampler.draw(step, scores, look).ids)),
         ours("ours, padding=both", lambda step: reader_padded.gather(random_ids(table_padded, step))),
         Loader(name="report's loader", num_windows=options.report_windows, load=load_report),
     ]

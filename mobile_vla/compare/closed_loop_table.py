@@ -11,7 +11,7 @@ from rich.text import Text
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import best_first
-from mobile_vla.compare.layout import new_table, roomiest
+from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.number_format import MISSING, POINTS, ShareFormat, p_value
 from mobile_vla.compare.table_cells import difference_cell, spread_cell
 
@@ -19,6 +19,8 @@ LAYOUTS = ((" ", 1), (" ", 0), ("\n", 0))
 """From roomy to tight: what stands between a mean and its spread, and the padding between columns."""
 
 OTHER_STATES = "other states"
+
+DENSE_LEGEND = "% of drives, then points against the baseline, coloured where the 95 % interval over seeds excludes 0."
 
 LEGEND = (
     "alone: paired drives (same seed, same initial state) that reached the goal with one of the two only. "
@@ -31,9 +33,13 @@ def print_closed_loop(comparison: Comparison, console: Console) -> None:
     if not comparison.suites:
         return
     console.print(Text(_title(comparison), style="bold"))
-    console.print(roomiest((_table(comparison, gap=gap, padding=padding) for gap, padding in LAYOUTS), console))
-    console.print()
-    console.print(Text(LEGEND, style="dim"))
+    if is_dense(comparison):
+        console.print(roomiest((_dense_table(comparison, padding=padding) for padding in (2, 1)), console))
+        console.print(Text(DENSE_LEGEND, style="dim"))
+    else:
+        console.print(roomiest((_table(comparison, gap=gap, padding=padding) for gap, padding in LAYOUTS), console))
+        console.print()
+        console.print(Text(LEGEND, style="dim"))
     for description in comparison.different_states.values():
         console.print()
         console.print(Text("Success is not compared between runs that met other initial states:", style="yellow"))
@@ -64,6 +70,19 @@ def _table(comparison: Comparison, *, gap: str, padding: int) -> Table:
         for cells in _rows(comparison, suite, gap=gap):
             table.add_row(*cells)
         table.add_section()
+    return table
+
+
+def _dense_table(comparison: Comparison, *, padding: int) -> Table:
+    """Put the suites side by side, the samplers in the order of the primary metric."""
+    table = new_table([comparison.compared, *comparison.suites], num_left=1, padding=padding)
+    for row in comparison.rows:
+        cells = [Text(row.label, style="bold" if row.label == comparison.baseline else "")]
+        for suite in comparison.suites:
+            metric = row.metrics[success_key(suite)]
+            points = difference_cell(success_key(suite), metric.difference, POINTS, gap=None)
+            cells.append(Text.assemble(POINTS.text(metric.mean), " " if points else "", points))
+        table.add_row(*cells)
     return table
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
-from mobile_vla.compare.runs import Run
+from mobile_vla.compare.runs import DEFAULT_BASELINE, DEFAULT_PRIMARY, Run
 from mobile_vla.errors import UserError
 
 MUST_AGREE = {
@@ -54,6 +55,29 @@ def require_comparable(runs: Sequence[Run]) -> None:
         )
 
 
+def agreed_name(runs: Sequence[Run], key: Literal["primary", "baseline"]) -> str:
+    """Return the primary metric or the baseline that the finished runs' study named before it ran, or the default.
+
+    Raises ComparabilityError where they were begun with different ones: which of them ranks would be a choice made
+    after the results are known.
+    """
+    default = {"primary": DEFAULT_PRIMARY, "baseline": DEFAULT_BASELINE}[key]
+    # Where nothing finished, what was planned still says what the question is.
+    asked = [run for run in runs if run.is_done] or runs
+    named: dict[str, list[str]] = {}
+    for run in asked:
+        named.setdefault(getattr(run, key) or default, []).append(run.folder.name)
+    if len(named) > 1:
+        lines = [f"  {name} in {_listed(folders)}" for name, folders in named.items()]
+        remedy = " or give one with --baseline" if key == "baseline" else ""
+        raise ComparabilityError(
+            f"These runs were begun with different answers to 'study.{key}' ({default} where none was named):\n"
+            + "\n".join(lines)
+            + f"\nCompare only runs that agree (one folder each){remedy}."
+        )
+    return next(iter(named), default)
+
+
 def different_states(runs: Sequence[Run]) -> dict[str, str]:
     """Describe, by suite, which finished runs met which initial states, where they did not all meet the same ones.
 
@@ -78,7 +102,10 @@ def _describe(key: str, meaning: str, runs: Sequence[Run]) -> str:
         folders.setdefault(run.summary.get(key, "(not recorded)"), []).append(run.folder)
     lines = [f"  {key} ({meaning}) differs:"]
     for value, where in folders.items():
-        named = ", ".join(path.name for path in where[:MAX_NAMED_FOLDERS])
-        more = f" and {len(where) - MAX_NAMED_FOLDERS} more" if len(where) > MAX_NAMED_FOLDERS else ""
-        lines.append(f"    {value} in {named}{more}")
+        lines.append(f"    {value} in {_listed([path.name for path in where])}")
     return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED_FOLDERS} more" if len(names) > MAX_NAMED_FOLDERS else ""
+    return ", ".join(names[:MAX_NAMED_FOLDERS]) + more

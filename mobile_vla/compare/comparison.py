@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobile_vla.compare.closed_loop import comparable_seeds, suites_of
-from mobile_vla.compare.comparability import MUST_AGREE, REFERENCE_PREFIX, different_states, require_comparable
-from mobile_vla.compare.direction import best_first
+from mobile_vla.compare.comparability import (
+    MUST_AGREE,
+    REFERENCE_PREFIX,
+    agreed_name,
+    different_states,
+    require_comparable,
+)
+from mobile_vla.compare.direction import best_first, is_higher_better
 from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
-from mobile_vla.compare.runs import DEFAULT_BASELINE, Run, runs_by_label
-from mobile_vla.compare.statistics import PairedDifference, mean, paired_difference, standard_deviation
+from mobile_vla.compare.episodes import METRIC as EPISODE_METRIC
+from mobile_vla.compare.episodes import episode_interval, load_episode_errors
+from mobile_vla.compare.runs import MISSING, Run, runs_by_label
+from mobile_vla.compare.significance import holm
+from mobile_vla.compare.statistics import (
+    PairedDifference,
+    interquartile_mean,
+    mean,
+    paired_difference,
+    probability_of_improvement,
+    standard_deviation,
+)
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_UNITS
 
-PRIMARY = "val/rmse"
-"""The one metric that ranks, at the last step; every other is secondary."""
-
 METRIC_PREFIXES = ("train/", "val/", "unseen/", "probe/", "best/", "sampler/", "closed_loop/")
-METRIC_COUNTERS = frozenset({"samples_seen", "wall_s", "data_wait_s"})
+COSTS = ("samples_seen", "windows_scored", "wall_s")
+"""What a run spent: windows trained on, windows of a sampler's extra forward passes, seconds."""
+
+METRIC_COUNTERS = frozenset({*COSTS, "data_wait_s"})
 """Numbers of ``summary.json`` that start or are named so are metrics; all others only say what was run."""
 
 LOOKUP = "baseline/scenario_time_lookup/rmse"
@@ -27,10 +43,15 @@ LOOKUP = "baseline/scenario_time_lookup/rmse"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric of one sampler: its ``values`` by seed and its difference to the baseline (None for the baseline)."""
+    """One metric of one sampler: its ``values`` by seed, and what holds it against the baseline.
+
+    ``difference`` is None for the baseline, ``improvement`` (the probability that a run of it is better than one of the
+    baseline) for the baseline and where either has no value.
+    """
 
     values: Mapping[int, float]
     difference: PairedDifference | None
+    improvement: float | None = None
 
     @property
     def mean(self) -> float | None:
@@ -41,6 +62,11 @@ class Metric:
     def std(self) -> float | None:
         """Sample standard deviation over seeds, None for fewer than two."""
         return standard_deviation(self.values.values())
+
+    @property
+    def iqm(self) -> float | None:
+        """Interquartile mean over seeds, None without a value."""
+        return interquartile_mean(self.values.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +90,11 @@ class Row:
     def count(self, status: str) -> int:
         """Count the runs in ``status``."""
         return sum(run.status == status for run in self.runs)
+
+    @property
+    def num_begun(self) -> int:
+        """Runs that have a folder."""
+        return len(self.runs) - self.count(MISSING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +133,7 @@ class Comparison:
 
     @property
     def unfinished(self) -> tuple[tuple[str, Run], ...]:
-        """Label and run of everything that failed, stopped or still runs."""
+        """Label and run of everything that failed, stopped, still runs, or was planned and never began."""
         return tuple((row.label, run) for row in self.rows for run in row.runs if not run.is_done)
 
     @property
@@ -114,17 +145,21 @@ class Comparison:
         return units.pop() if len(units) == 1 else None
 
 
-def compare_runs(runs: Sequence[Run], *, baseline: str = DEFAULT_BASELINE) -> Comparison:
+def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Comparison:
     """Compare finished runs by treatment; runs that did not finish are kept beside them, out of every number.
 
-    Raises ComparabilityError if they were not given the same problem, UserError if a treatment finished one seed twice
-    or the log of a run's drives is damaged. Runs that met different initial states are not compared in that suite.
+    The primary metric is the one that the runs' study named, and so is the baseline unless ``baseline`` gives its
+    label. Raises ComparabilityError if they were not given the same problem or the same question, UserError if a
+    treatment finished one seed twice or a record of a run is damaged. Runs that met different initial states are not
+    compared in that suite.
     """
     require_comparable(runs)
+    primary = agreed_name(runs, "primary")
+    baseline = agreed_name(runs, "baseline") if baseline is None else baseline
     groups = runs_by_label(runs)
     done = {label: _by_seed(label, members) for label, members in groups.items()}
     ranked_runs = [run for run in runs if run.is_done]
-    names = list(dict.fromkeys([PRIMARY, *(key for run in ranked_runs for key in run.numbers if _is_metric(key))]))
+    names = _metric_names(primary, ranked_runs)
     suites, outcomes = suites_of(runs), {run.folder: load_outcomes(run) for run in ranked_runs}
     held_against = done.get(baseline, {})
     rows = [
@@ -133,10 +168,9 @@ def compare_runs(runs: Sequence[Run], *, baseline: str = DEFAULT_BASELINE) -> Co
             runs=tuple(members),
             finished=done[label],
             metrics={
-                name: Metric(
-                    values=_values(done[label], name),
-                    difference=None if label == baseline else metric_difference(done[label], held_against, name),
-                )
+                name: _baseline_metric(done[label], name)
+                if label == baseline
+                else _metric(done[label], held_against, name)
                 for name in names
             },
             drives={
@@ -147,10 +181,11 @@ def compare_runs(runs: Sequence[Run], *, baseline: str = DEFAULT_BASELINE) -> Co
         )
         for label, members in groups.items()
     ]
+    rows = _refined(rows, held_against, primary)
     return Comparison(
         baseline=baseline,
-        primary=PRIMARY,
-        rows=tuple(sorted(rows, key=_rank)),
+        primary=primary,
+        rows=tuple(sorted(rows, key=lambda row: (best_first(primary, row.metrics[primary].mean), row.label))),
         shared={key: ranked_runs[0].summary.get(key) if ranked_runs else None for key in MUST_AGREE},
         reference={key: value for run in ranked_runs for key, value in run.numbers.items() if _is_reference(key)},
         suites=suites,
@@ -163,6 +198,43 @@ def metric_difference(treatment: Mapping[int, Run], baseline: Mapping[int, Run],
     seeds = comparable_seeds(treatment, baseline, name)
     one, other = ({seed: side[seed] for seed in seeds} for side in (treatment, baseline))
     return paired_difference(_values(one, name), _values(other, name))
+
+
+def _metric(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str) -> Metric:
+    seeds = comparable_seeds(treatment, baseline, name)
+    one, other = (
+        [side[seed].numbers[name] for seed in seeds if name in side[seed].numbers] for side in (treatment, baseline)
+    )
+    return Metric(
+        values=_values(treatment, name),
+        difference=metric_difference(treatment, baseline, name),
+        improvement=probability_of_improvement(one, other, is_higher_better=is_higher_better(name)),
+    )
+
+
+def _baseline_metric(runs: Mapping[int, Run], name: str) -> Metric:
+    return Metric(values=_values(runs, name), difference=None)
+
+
+def _refined(rows: Sequence[Row], baseline: Mapping[int, Run], primary: str) -> list[Row]:
+    """Give the primary differences what only they have: Holm's p over all samplers, and the episodes' interval."""
+    differences = {row.label: difference for row in rows if (difference := row.metrics[primary].difference)}
+    p_values = {label: one.t_p_value for label, one in differences.items() if one.t_p_value is not None}
+    adjusted = dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
+    finished = [run for seeds in (baseline, *(row.finished for row in rows)) for run in seeds.values()]
+    errors = {run.folder: load_episode_errors(run) for run in finished} if primary == EPISODE_METRIC else {}
+    refined = []
+    for row in rows:
+        metric = row.metrics[primary]
+        if metric.difference is not None:
+            difference = replace(
+                metric.difference,
+                adjusted_p_value=adjusted.get(row.label),
+                episode_interval=episode_interval(row.finished, baseline, errors),
+            )
+            row = replace(row, metrics={**row.metrics, primary: replace(metric, difference=difference)})
+        refined.append(row)
+    return refined
 
 
 def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
@@ -183,13 +255,15 @@ def _values(seeds: Mapping[int, Run], name: str) -> dict[int, float]:
     return {seed: run.numbers[name] for seed, run in seeds.items() if name in run.numbers}
 
 
+def _metric_names(primary: str, runs: Sequence[Run]) -> list[str]:
+    """Return all metrics of ``runs``: the primary one, what it cost, then the others as they were written."""
+    written = dict.fromkeys(key for run in runs for key in run.numbers if _is_metric(key))
+    return list(dict.fromkeys([primary, *(name for name in COSTS if name in written), *written]))
+
+
 def _is_reference(key: str) -> bool:
     return key.startswith(REFERENCE_PREFIX)
 
 
 def _is_metric(key: str) -> bool:
     return key.startswith(METRIC_PREFIXES) or key in METRIC_COUNTERS
-
-
-def _rank(row: Row) -> tuple[float, str]:
-    return (best_first(PRIMARY, row.metrics[PRIMARY].mean), row.label)

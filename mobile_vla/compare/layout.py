@@ -9,6 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mobile_vla.compare.comparison import Comparison
+
+MAX_TALL_ROWS = 12
+"""More samplers than this get one line each, so that their table fits a screen."""
+
+
+def is_dense(comparison: Comparison) -> bool:
+    """Whether the comparison has so many rows that each may take one line only."""
+    return len(comparison.rows) > MAX_TALL_ROWS
+
 
 def new_table(headers: Iterable[str], *, num_left: int, padding: int) -> Table:
     """Return an empty table; its first ``num_left`` columns hold words and may fold, the others whole numbers."""

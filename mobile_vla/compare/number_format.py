@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 MISSING = "—"
@@ -53,6 +53,22 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
+def in_words(value: float | None) -> str:
+    """Return a p value as a sentence holds it: ``p 0.012`` or ``p < 0.001``."""
+    text = p_value(value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p {text}"
+
+
+def count(value: float | None) -> str:
+    """Return a number of windows to three digits: ``950``, ``48k`` or ``1.25M``."""
+    if value is None:
+        return MISSING
+    for size, unit in ((1_000_000, "M"), (1000, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a duration to two or three digits: ``43 s``, ``12 min`` or ``3.2 h``."""
     if seconds is None:
@@ -66,3 +82,11 @@ def listed(names: Iterable[str]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def shortened(names: Collection[str], *, limit: int) -> str:
+    """Return ``listed`` of at most ``limit`` names, the last of which counts the rest: ``a, b and 7 more``."""
+    names = list(names)
+    if len(names) <= limit:
+        return listed(names)
+    return listed([*names[: limit - 1], f"{len(names) - limit + 1} more"])

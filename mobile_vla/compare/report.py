@@ -1,11 +1,10 @@
-"""Compare a folder of runs: print the table, write comparison.csv and comparison.json beside them."""
+"""Compare a folder of runs: print the table, write comparison.csv, comparison.json and report.html beside them."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,20 +12,27 @@ from typing import TYPE_CHECKING
 from mobile_vla.compare.closed_loop import is_detail
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
-from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
+from mobile_vla.compare.page.page import write_page
+from mobile_vla.compare.plan import load_study
+from mobile_vla.compare.runs import MISSING
+from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import print_comparison
+from mobile_vla.compare.verdict import verdict
+from mobile_vla.tracking.offline_runs import viewing_hint
 from mobile_vla.tracking.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def compare_folder(folder: Path, *, baseline: str = DEFAULT_BASELINE, console: Console) -> Comparison:
+def compare_folder(folder: Path, *, baseline: str | None = None, console: Console) -> Comparison:
     """Compare all runs at or below ``folder`` with ``baseline`` (a label), print and write the result into ``folder``.
 
-    Raises UserError where there is no run, ComparabilityError where they cannot be ranked; nothing is written then.
+    Without ``baseline`` it is the one that the runs' study named. Jobs that a study planned and that never began are
+    among ``Comparison.unfinished``. Raises UserError where there is no run, ComparabilityError where they cannot be
+    ranked; nothing is written then.
     """
-    runs = load_runs(folder)
+    runs = load_study(folder)
     try:
         comparison = compare_runs(runs, baseline=baseline)
     except ComparabilityError as error:
@@ -35,29 +41,38 @@ def compare_folder(folder: Path, *, baseline: str = DEFAULT_BASELINE, console: C
         raise ComparabilityError("\n  ".join([str(error), *others])) from error
     write_json(comparison, folder / "comparison.json")
     write_csv(comparison, folder / "comparison.csv")
+    write_page(comparison, folder / "report.html")
     print_comparison(comparison, folder=folder, console=console)
-    for name in ("comparison.csv", "comparison.json"):
+    for name in ("comparison.csv", "comparison.json", "report.html"):
         console.print(str(folder / name), style="dim", markup=False, highlight=False, soft_wrap=True)
+    if (hint := viewing_hint(folder)) is not None:
+        console.print(f"offline runs side by side: {hint}", style="dim", markup=False, highlight=False, soft_wrap=True)
     return comparison
 
 
 def write_json(comparison: Comparison, path: Path) -> None:
     """Write the whole comparison as strict JSON: one row a sampler, ``null`` for every number that is missing.
 
-    A row is ``sampler`` (its label), ``n``, ``failed``, ``unfinished`` (stopped or running), and by metric ``mean``,
-    ``std``, ``values`` by seed, ``paired_difference`` to the baseline, ``paired_ci95`` [low, high] and ``paired_n``.
-    ``paired_drives`` holds, by suite of the closed loop, the fields of PairedDrives. ``different_states`` describes, by
-    suite, which runs met other initial states, so that they are not compared there.
+    A row is ``sampler`` (its label), ``n``, ``failed``, ``unfinished`` (stopped or running), ``missing`` (planned,
+    never begun), and by metric ``mean``, ``std``, ``iqm``, ``values`` by seed, and against the baseline
+    ``improvement``, ``paired_difference``, ``paired_ci95`` [low, high], ``paired_n``, ``paired_t_p`` and
+    ``paired_sign_flip_p``. The primary metric has also ``paired_t_p_holm``, ``episode_ci95`` and ``verdict``: ``sure``,
+    ``indicative`` or ``not told apart``. Every other metric is secondary, its p values not adjusted. What each number
+    cost stands beside it: the metrics ``samples_seen``, ``windows_scored`` and ``wall_s``. ``paired_drives`` holds, by
+    suite of the closed loop, the fields of PairedDrives. ``different_states`` describes, by suite, which runs met other
+    initial states, so that they are not compared there. ``verdict`` says it all in sentences.
     """
     content = {
         "baseline": comparison.baseline,
         "primary": comparison.primary,
-        "rows": [_row(row) for row in comparison.rows],
+        "verdict": verdict(comparison),
+        "rows": [_row(row, comparison.primary) for row in comparison.rows],
         **comparison.shared,
         "reference": dict(comparison.reference),
         "different_states": dict(comparison.different_states),
         "failed_runs": _not_finished(comparison, {"failed"}, path.parent),
         "unfinished_runs": _not_finished(comparison, {"stopped", "running"}, path.parent),
+        "missing_runs": _not_finished(comparison, {MISSING}, path.parent),
     }
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -83,26 +98,45 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     write_atomically(path, text.getvalue())
 
 
-def _row(row: Row) -> dict[str, object]:
+def _row(row: Row, primary: str) -> dict[str, object]:
     return {
         "sampler": row.label,
         "n": row.num_done,
         "failed": row.count("failed"),
         "unfinished": row.count("stopped") + row.count("running"),
+        "missing": row.count(MISSING),
         "paired_drives": {suite: asdict(drives) for suite, drives in row.drives.items()},
-        **{name: _metric(metric) for name, metric in row.metrics.items()},
+        **{
+            name: {**_metric(metric), **(_primary(metric.difference) if name == primary else {})}
+            for name, metric in row.metrics.items()
+        },
     }
 
 
-def _metric(metric: Metric) -> Mapping[str, object]:
+def _metric(metric: Metric) -> dict[str, object]:
     difference = metric.difference
     return {
         "mean": metric.mean,
         "std": metric.std,
+        "iqm": metric.iqm,
         "values": {str(seed): value for seed, value in metric.values.items()},
+        "improvement": metric.improvement,
         "paired_difference": difference.mean if difference else None,
         "paired_ci95": list(difference.interval) if difference and difference.interval else None,
         "paired_n": difference.num_pairs if difference else 0,
+        "paired_t_p": difference.t_p_value if difference else None,
+        "paired_sign_flip_p": difference.p_value if difference else None,
+    }
+
+
+def _primary(difference: PairedDifference | None) -> dict[str, object]:
+    if difference is None:
+        return {}
+    claim = "sure" if difference.is_sure else "indicative" if difference.is_significant else "not told apart"
+    return {
+        "paired_t_p_holm": difference.adjusted_p_value,
+        "episode_ci95": list(difference.episode_interval) if difference.episode_interval else None,
+        "verdict": claim,
     }
 
 

@@ -15,19 +15,38 @@ from mobile_vla.errors import UserError
 
 STATUSES = ("done", "failed", "stopped", "running")
 
+MISSING = "missing"
+"""The status of a planned job that never began: it has no folder, so no run records it."""
+
+DEFAULT_PRIMARY = "val/rmse"
+"""The metric that ranks where the runs do not name one."""
+
 DEFAULT_BASELINE = "shuffled"
-"""The label that the others are held against where nobody says otherwise."""
+"""The label that the others are held against where the runs do not name one."""
 
 UNKNOWN = "unknown"
 """The label of a run that left no record of its sampler."""
 
 NOT_A_TREATMENT = frozenset(
-    {"sampler", "seed", "study", "resume", "logger", "trainer.steps", "trainer.batch_size", "trainer.epochs"}
+    {
+        "sampler",
+        "seed",
+        "study",
+        "resume",
+        "logger",
+        "trainer.steps",
+        "trainer.batch_size",
+        "trainer.epochs",
+        "trainer.stop_at_step",
+    }
 )
 """Choices and overrides that make no two treatments of two runs; a budget that differs is refused, not labelled."""
 
-MEASURED_ONLY = re.compile(r"closed_loop(?!.*execution).*|evaluation\..*|logger\..*")
-"""Keys that say how a trained policy is measured, and not what it became."""
+MEASURED_ONLY = re.compile(r"closed_loop(?!.*execution).*|evaluation\..*|logger\..*|study\..*")
+"""Keys that say how a trained policy is measured, or what was asked of it, and not what it became."""
+
+_SAMPLERS_OWN = re.compile(r"sampler(\.|@sampler\.)")
+"""Keys of a sampler's options: its own, and the choice of another that it is built on."""
 
 LEFT_UNSAID = ("none", "null", "None")
 """Options that mean *off*: a label says ``augmentation=mirror`` and stays silent about ``augmentation=none``."""
@@ -37,9 +56,10 @@ LEFT_UNSAID = ("none", "null", "None")
 class Run:
     """One training run as its folder records it.
 
-    ``status`` is one of STATUSES; a run without a readable summary is ``failed`` and ``error`` says so in one line.
-    ``settings`` maps config groups to the chosen option and overridden keys to their value, as text. ``summary`` is
-    ``summary.json``, empty if there is none.
+    ``status`` is one of STATUSES or MISSING; a run without a readable summary is ``failed`` and ``error`` says so in
+    one line. ``settings`` maps config groups to the chosen option and overridden keys to their value, as text.
+    ``summary`` is ``summary.json``, empty if there is none. ``primary`` and ``baseline`` are the metric and the label
+    that its study named before it ran, None where it named none.
     """
 
     folder: Path
@@ -49,6 +69,8 @@ class Run:
     error: str | None
     settings: Mapping[str, str]
     summary: Mapping[str, object]
+    primary: str | None = None
+    baseline: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -108,7 +130,7 @@ def _load_run(folder: Path) -> Run | None:
     if manifest_problem is None and "choices" not in manifest:
         return None
     summary, summary_problem = _read_json_object(folder / "summary.json")
-    settings = _settings(manifest)
+    settings = settings_of(manifest)
     seed, status = manifest.get("seed", summary.get("seed")), summary.get("status")
     problem = manifest_problem or summary_problem
     if problem is None and status not in STATUSES:
@@ -123,7 +145,13 @@ def _load_run(folder: Path) -> Run | None:
         error=_first_line(problem or summary.get("error") or _why_unfinished(str(status), summary)),
         settings=settings,
         summary=summary,
+        primary=_text(manifest.get("primary")),
+        baseline=_text(manifest.get("baseline")),
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _why_unfinished(status: str, summary: Mapping[str, object]) -> str | None:
@@ -164,16 +192,18 @@ def _read_manifest(folder: Path) -> tuple[dict[str, object], str | None]:
     return recorded, "manifest.json is missing: the run ended before it was set up, or it has only just begun"
 
 
-def _settings(manifest: Mapping[str, object]) -> dict[str, str]:
+def settings_of(manifest: Mapping[str, object]) -> dict[str, str]:
+    """Return what ``choices`` and ``overrides`` of a manifest set: group or key to option or value."""
     choices, overrides = manifest.get("choices"), manifest.get("overrides")
     choices = choices if isinstance(choices, dict) else {}
     given = [str(override).lstrip("+").partition("=") for override in overrides] if isinstance(overrides, list) else []
     keys = {key for key, _, _ in given}
-    # A group inside another (model/head) has the option that the outer one brings along, unless it was given.
+    # A group inside another (model/head, sampler@sampler.base) has the option that the outer one brings along, unless
+    # it was given.
     settings = {
         key: str(option)
         for key, option in choices.items()
-        if not key.startswith("hydra/") and (key in keys or not any(key.startswith(f"{outer}/") for outer in choices))
+        if not key.startswith("hydra/") and (key in keys or re.split("[/@]", key)[0] not in choices.keys() - {key})
     }
     for key, _, value in given:
         if key.startswith("~"):
@@ -185,7 +215,7 @@ def _settings(manifest: Mapping[str, object]) -> dict[str, str]:
 
 def _own_options(run: Run, differing: Iterable[str]) -> str:
     """Return the sampler's own options that differ, as ``" tau=4"``."""
-    own = {key.removeprefix("sampler."): run.settings.get(key) for key in differing if key.startswith("sampler.")}
+    own = {key[len(own[0]) :]: run.settings.get(key) for key in differing if (own := _SAMPLERS_OWN.match(key))}
     return "".join(f" {key}={value}" for key, value in own.items() if value is not None)
 
 
@@ -196,7 +226,7 @@ def _other_choices(run: Run, differing: Iterable[str]) -> list[str]:
         value = run.settings.get(key)
         is_treatment = key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)
         is_off = value in LEFT_UNSAID and "." not in key  # of a group; model.normalization=none is one way among others
-        if is_treatment and not key.startswith("sampler.") and value is not None and not is_off:
+        if is_treatment and not _SAMPLERS_OWN.match(key) and value is not None and not is_off:
             found.append(f"{key}={value}")
     return found
 

@@ -7,27 +7,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobile_vla.compare.significance import LEVEL, flip_p_values, t_p_values
+
 CONFIDENCE = 0.95
 
 MIN_SEEDS = 5
 """Below this many seeds a result is only indicative."""
+
+TRIMMED = 0.25
+"""The share that the interquartile mean leaves out at each end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
     """Mean of (treatment - baseline) over the ``num_pairs`` seeds both have, with its two-sided 95 % t interval.
 
-    ``mean`` is None without a pair, ``interval`` (low, high) with fewer than two.
+    ``mean`` is None without a pair; ``spread`` (standard deviation of the differences), ``interval`` (low, high),
+    ``t_p_value`` (paired t test) and ``p_value`` (exact sign-flip test) with fewer than two. All of them are for this
+    comparison alone. ``adjusted_p_value`` is the paired t test's, adjusted by Holm over the samplers of a comparison,
+    None for all but its primary metric. ``episode_interval`` is the 95 % interval over val episodes, with these trained
+    policies given; None where the runs did not record their errors by window.
     """
 
     mean: float | None
+    spread: float | None
     interval: tuple[float, float] | None
     num_pairs: int
+    t_p_value: float | None
+    p_value: float | None
+    adjusted_p_value: float | None = None
+    episode_interval: tuple[float, float] | None = None
 
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval exists and lies on one side of 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the adjusted p is below 0.05, however few the seeds."""
+        return self.adjusted_p_value is not None and self.adjusted_p_value < LEVEL
+
+    @property
+    def is_indicative(self) -> bool:
+        """Whether the seeds are too few for more than a hint."""
+        return self.num_pairs < MIN_SEEDS
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a difference may be claimed: the adjusted p is below 0.05 and 5 seeds or more are paired."""
+        return self.is_significant and not self.is_indicative
 
 
 def mean(values: Collection[float]) -> float | None:
@@ -40,21 +69,52 @@ def standard_deviation(values: Collection[float]) -> float | None:
     return float(np.std(list(values), ddof=1)) if len(values) > 1 else None
 
 
+def interquartile_mean(values: Collection[float]) -> float | None:
+    """Return the mean without the lowest and the highest quarter, each rounded down to whole values; None of nothing.
+
+    Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021. With fewer than
+    four values nothing is left out.
+    """
+    num_cut = int(TRIMMED * len(values))
+    return mean(sorted(values)[num_cut : len(values) - num_cut])
+
+
+def probability_of_improvement(
+    treatment: Collection[float], baseline: Collection[float], *, is_higher_better: bool
+) -> float | None:
+    """Return how often a run of ``treatment`` is better than one of ``baseline``, over all pairs of the two; ties half.
+
+    Source: Agarwal et al. 2021, as ``interquartile_mean``. It ignores the pairing by seed. None where a side is empty.
+    """
+    if not treatment or not baseline:
+        return None
+    gains = np.subtract.outer(list(treatment), list(baseline)) * (1 if is_higher_better else -1)
+    return float(np.mean((gains > 0) + 0.5 * (gains == 0)))
+
+
 def paired_difference(treatment: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference:
     """Compare two treatments by seed; seeds that only one of them has are left out.
 
-    The interval is that of the paired t test: it assumes differences that are roughly normal over seeds, and it is for
-    this comparison alone, not corrected for others made beside it.
+    Interval and t test assume differences that are roughly normal over seeds.
     """
     differences = [treatment[seed] - baseline[seed] for seed in sorted(treatment.keys() & baseline.keys())]
     centre, spread, num_pairs = mean(differences), standard_deviation(differences), len(differences)
     if centre is None or spread is None:
-        return PairedDifference(mean=centre, interval=None, num_pairs=num_pairs)
+        return PairedDifference(
+            mean=centre, spread=None, interval=None, num_pairs=num_pairs, t_p_value=None, p_value=None
+        )
     # scipy.special holds the same quantile as scipy.stats and loads several times faster.
     from scipy.special import stdtrit
 
     half_width = float(stdtrit(num_pairs - 1, 0.5 + CONFIDENCE / 2)) * spread / num_pairs**0.5
-    return PairedDifference(mean=centre, interval=(centre - half_width, centre + half_width), num_pairs=num_pairs)
+    return PairedDifference(
+        mean=centre,
+        spread=spread,
+        interval=(centre - half_width, centre + half_width),
+        num_pairs=num_pairs,
+        t_p_value=float(t_p_values(differences)),
+        p_value=float(flip_p_values(differences)),
+    )
 
 
 def sign_flip_p_value(sums: Iterable[int]) -> float:

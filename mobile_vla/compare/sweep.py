@@ -9,19 +9,16 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from mobile_vla.compare.runs import DEFAULT_BASELINE
-
 
 class CompareAtEnd(Callback):
-    """Compare the runs in ``hydra.sweep.dir`` with ``baseline`` at the end of a multirun.
+    """Compare the runs in ``hydra.sweep.dir`` with the study's baseline at the end of a multirun.
 
     The process exits with 1 if a run did not finish or the runs may not be ranked. ``change_table`` prints the founding
     report's first-last-change table as well. Hydra calls the hook only if every job returned, so jobs record their
     failure in their run folder and return NaN.
     """
 
-    def __init__(self, baseline: str = DEFAULT_BASELINE, change_table: bool = False) -> None:
-        self.baseline = baseline
+    def __init__(self, change_table: bool = False) -> None:
         self.change_table = change_table
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -32,7 +29,7 @@ class CompareAtEnd(Callback):
         from mobile_vla.errors import UserError
 
         try:
-            num_unfinished = self._compare(Path(config.hydra.sweep.dir), Console())
+            num_unfinished = self._compare(Path(config.hydra.sweep.dir), config.study.baseline, Console())
         except UserError as error:
             print(f"\nThe sweep was not compared. {error}", file=sys.stderr)
             raise SystemExit(1) from error
@@ -43,11 +40,11 @@ class CompareAtEnd(Callback):
             print(f"\n{num_unfinished} of the runs did not finish: see above.", file=sys.stderr)
             raise SystemExit(1)
 
-    def _compare(self, folder: Path, console: Any) -> int:
+    def _compare(self, folder: Path, baseline: str, console: Any) -> int:
         from mobile_vla.compare.change_table import report_change_table
         from mobile_vla.compare.report import compare_folder
 
-        comparison = compare_folder(folder, baseline=self.baseline, console=console)
+        comparison = compare_folder(folder, baseline=baseline, console=console)
         if self.change_table:
             report_change_table(folder, console)
         return len(comparison.unfinished)

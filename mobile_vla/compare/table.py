@@ -14,9 +14,11 @@ from rich.text import Text
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
-from mobile_vla.compare.layout import new_table, roomiest
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, duration
-from mobile_vla.compare.table_cells import difference_cell, spread_cell
+from mobile_vla.compare.forest import print_forest
+from mobile_vla.compare.layout import is_dense, new_table, roomiest
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat
+from mobile_vla.compare.runs import MISSING as MISSING_JOB
+from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
 
 SECONDARY = ("val/loss", "train/loss", "probe/rmse", "unseen/rmse")
@@ -28,28 +30,40 @@ COMPARABLE = tuple(name for name in SECONDARY if name != "train/loss")
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What stands between a mean and its spread, the padding between columns, and the columns beside the primary."""
+    """What stands between a mean and its spread, the padding between columns, and the columns beside the primary.
+
+    ``robust`` adds the interquartile mean and the probability of improvement, ``has_intervals`` the intervals.
+    """
 
     gap: str
     padding: int
     num_suites: int
-    secondary: tuple[str, ...]
+    secondary: tuple[str, ...] = ()
+    robust: bool = False
+    has_intervals: bool = True
 
 
 LAYOUTS = (
+    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
     Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY),
     Layout(gap="\n", padding=1, num_suites=4, secondary=SECONDARY),
     Layout(gap="\n", padding=1, num_suites=2, secondary=SECONDARY),
     Layout(gap="\n", padding=1, num_suites=2, secondary=COMPARABLE),
     Layout(gap="\n", padding=0, num_suites=2, secondary=COMPARABLE),
-)
-"""From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough."""
-
-TIGHTER = (
     Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse", "unseen/rmse")),
     Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse",)),
+    Layout(gap="\n", padding=0, num_suites=2),
 )
-"""For runs that drove: success takes the room of ``val/loss``, then that of ``unseen/rmse``."""
+"""From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough: at last they
+take the room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``."""
+
+DENSE = (
+    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
+    Layout(gap=" ", padding=2, num_suites=2, secondary=COMPARABLE, has_intervals=False),
+    Layout(gap=" ", padding=1, num_suites=2, has_intervals=False),
+    Layout(gap=" ", padding=1, num_suites=0, has_intervals=False),
+)
+"""For many samplers every row is one line, and the intervals stand in the forest plot alone."""
 
 REFERENCES = {
     "baseline/mean/rmse": "mean action",
@@ -60,13 +74,14 @@ REFERENCES = {
 
 
 def print_comparison(comparison: Comparison, *, folder: Path, console: Console) -> None:
-    """Print what was compared, the samplers, how they drove, the references, what did not finish, and the verdict."""
+    """Print what was compared, the samplers and their differences, how they drove, what is missing, and the verdict."""
     console.print()
     console.print(Text(_headline(comparison, folder), style="bold"))
     console.print()
-    layouts = (*LAYOUTS, *TIGHTER) if comparison.suites else LAYOUTS
-    console.print(roomiest((_samplers(comparison, layout) for layout in layouts), console))
+    console.print(roomiest((_samplers(comparison, layout) for layout in _layouts(comparison)), console))
+    console.print(Text(_legend(comparison), style="dim"))
     console.print()
+    print_forest(comparison, console)
     print_closed_loop(comparison, console)
     if comparison.reference.keys() & REFERENCES.keys():
         console.print(Text(f"Reference predictors, {comparison.primary}", style="bold"))
@@ -80,8 +95,25 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
     console.print()
 
 
+def _layouts(comparison: Comparison) -> tuple[Layout, ...]:
+    return DENSE if is_dense(comparison) else LAYOUTS
+
+
+def _legend(comparison: Comparison) -> str:
+    is_tested = any(
+        difference.adjusted_p_value is not None
+        for row in comparison.rows
+        if (difference := row.metrics[comparison.primary].difference)
+    )
+    p_text = " p: paired t test, adjusted by Holm." if is_tested else ""
+    return (
+        f"{comparison.primary} is the primary metric, named before the runs; all others are secondary.{p_text} "
+        "windows: trained on + scored by the sampler in extra forward passes, a run."
+    )
+
+
 def _headline(comparison: Comparison, folder: Path) -> str:
-    num_runs = sum(len(row.runs) for row in comparison.rows)
+    num_runs = sum(row.num_begun for row in comparison.rows)
     parts = [f"{folder.name}: {_count(len(comparison.rows), comparison.compared)}, {_count(num_runs, 'run')}"]
     shared = comparison.shared
     if shared["steps"] is not None:
@@ -100,37 +132,42 @@ def _samplers(comparison: Comparison, layout: Layout) -> Table:
         for name in [comparison.primary, *successes, *names]
     }
     unit = f"{layout.gap}[{comparison.action_unit}]" if comparison.action_unit else ""
-    headers = [comparison.compared, "n", comparison.primary + unit, f"difference to{layout.gap}baseline, 95 %"]
+    title = f"difference to{layout.gap}baseline, 95 %" if layout.has_intervals else "difference to\nbaseline"
+    headers = [comparison.compared, "n", comparison.primary + unit, title]
+    headers += ["IQM", "P(better)"] if layout.robust else []
     headers += [f"{suite}{layout.gap}success" for suite in successes.values()]
     headers += [name.replace("/", f"/{layout.gap.strip(' ')}") for name in names]
-    table = new_table([*headers, "wall"], num_left=1, padding=layout.padding)
+    table = new_table([*headers, f"wall,{layout.gap}windows"], num_left=1, padding=layout.padding)
     for row in comparison.rows:
-        table.add_row(*_cells(row, comparison, formats, gap=layout.gap))
+        table.add_row(*_cells(row, comparison, formats, layout))
     return table
 
 
 def _cells(
-    row: Row, comparison: Comparison, formats: Mapping[str, NumberFormat | ShareFormat], *, gap: str
+    row: Row, comparison: Comparison, formats: Mapping[str, NumberFormat | ShareFormat], layout: Layout
 ) -> list[Text]:
-    primary = row.metrics[comparison.primary]
+    primary, gap = row.metrics[comparison.primary], layout.gap
     mark = "*" if is_indicative(row, comparison.primary) else ""
-    wall = row.metrics["wall_s"].mean if "wall_s" in row.metrics else None
     cells = [_name(row, comparison, gap=gap), Text(f"{row.num_done}{mark}")]
     for name, numbers in formats.items():
         cells.append(spread_cell(row.metrics[name], numbers, gap=None if name.endswith("/loss") else gap))
         if name == comparison.primary:
-            cells.append(difference_cell(name, primary.difference, numbers, gap=gap))
+            interval_gap = gap if layout.has_intervals else None
+            cells.append(difference_cell(name, primary.difference, numbers, gap=interval_gap))
+            if layout.robust:
+                cells += [Text(numbers.text(primary.iqm)), Text(ShareFormat().text(primary.improvement))]
     if not primary.values:
         cells[2] = _absence(row)
-    return [*cells, Text(duration(wall))]
+    return [*cells, cost_cell(row, gap=gap)]
 
 
 def _name(row: Row, comparison: Comparison, *, gap: str) -> Text:
     text = Text(row.label, style="bold" if row.label == comparison.baseline else "")
     if row.label == comparison.baseline:
         text.append(f"{gap}(baseline)", style="dim")
-    if row.num_done and row.count("failed"):
-        text.append(f"\n({row.count('failed')} failed)", style="red")
+    for status, style in (("failed", "red"), (MISSING_JOB, "yellow")):
+        if row.num_done and row.count(status):
+            text.append(f"{gap}({row.count(status)} {status})", style=style)
     return text
 
 
@@ -138,6 +175,8 @@ def _absence(row: Row) -> Text:
     """Say why a sampler has no value: a word, so that it cannot be read as a result."""
     if row.count("failed"):
         return Text("failed", style="bold red")
+    if row.count(MISSING_JOB) == len(row.runs):
+        return Text("missing", style="yellow")
     return Text(MISSING if row.num_done else "unfinished", style="yellow")
 
 
@@ -154,10 +193,13 @@ def _unfinished(comparison: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for header in ("not ranked", "seed", "status", "reason"):
         table.add_column(header, overflow="fold")
+    seeds: dict[tuple[str, str, str], list[str]] = {}
     for label, run in comparison.unfinished:
         seed = MISSING if run.seed is None else str(run.seed)
-        style = "red" if run.status == "failed" else "yellow"
-        table.add_row(Text(label), Text(seed), Text(run.status, style=style), Text(run.error or MISSING))
+        seeds.setdefault((label, run.status, run.error or MISSING), []).append(seed)
+    for (label, status, reason), numbers in seeds.items():
+        style = "red" if status == "failed" else "yellow"
+        table.add_row(Text(label), Text(", ".join(numbers)), Text(status, style=style), Text(reason))
     return table
 
 

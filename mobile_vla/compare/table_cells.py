@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from mobile_vla.compare.comparison import Metric
+from mobile_vla.compare.comparison import COSTS, Metric, Row
 from mobile_vla.compare.direction import is_better
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, count, duration, p_value
 from mobile_vla.compare.statistics import PairedDifference
 
 
@@ -19,14 +19,32 @@ def spread_cell(metric: Metric, numbers: NumberFormat | ShareFormat, *, gap: str
 
 
 def difference_cell(
-    name: str, difference: PairedDifference | None, numbers: NumberFormat | ShareFormat, *, gap: str
+    name: str, difference: PairedDifference | None, numbers: NumberFormat | ShareFormat, *, gap: str | None
 ) -> Text:
-    """Write a difference in metric ``name`` and its interval: green if surely better, red if surely worse."""
+    """Write a difference in metric ``name``, its adjusted p, where it has one, and its interval unless ``gap`` is None.
+
+    Green is better and red is worse: for the primary metric where that is sure, else where the interval excludes 0.
+    """
     if difference is None or difference.mean is None:
         return Text("" if difference is None else MISSING)
-    style = ("green" if is_better(name, difference.mean) else "red") if difference.excludes_zero else ""
+    adjusted = difference.adjusted_p_value
+    is_coloured = difference.excludes_zero if adjusted is None else difference.is_sure
+    style = ("green" if is_better(name, difference.mean) else "red") if is_coloured else ""
     text = Text(numbers.text(difference.mean, sign="+"), style=style)
-    if difference.interval is not None:
+    if adjusted is not None:
+        text.append(f" p {p_value(adjusted)}")
+    if gap is not None and difference.interval is not None:
         low, high = (numbers.text(end, sign="+") for end in difference.interval)
         text.append(f"{gap}[{low}, {high}]")
+    return text
+
+
+def cost_cell(row: Row, *, gap: str) -> Text:
+    """Write what a run of ``row`` spent on average: time, and windows, those scored beside those trained on."""
+    spent = {name: row.metrics[name].mean if name in row.metrics else None for name in COSTS}
+    text = Text(duration(spent["wall_s"]))
+    if spent["samples_seen"] is not None:
+        text.append(f"{gap}{count(spent['samples_seen'])}", style="dim")
+    if spent["windows_scored"]:
+        text.append(f"+{count(spent['windows_scored'])}", style="dim")
     return text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mobile_vla.compare.claims import effect_sentences
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
-from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.number_format import NumberFormat, listed
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
@@ -12,13 +12,19 @@ PAST_BEST = 0.02
 """Relative. A final value that is worse than the run's best by no more is taken for noise between evaluations."""
 
 
-def verdict(comparison: Comparison) -> list[str]:
-    """Say the effects against the baseline, whether success ranks as errors do, then what limits the answer.
+MAX_MISSING = 6
+"""Entries of the list of jobs without a result, one a sampler and status; the rest is counted."""
 
-    One paragraph each: effects, ranks by suite, the lookup table, who is past the best, too few seeds.
+
+def verdict(comparison: Comparison) -> list[str]:
+    """Say what is missing, the effects against the baseline, whether success ranks as errors do, and what limits all.
+
+    One paragraph each: missing jobs, effects (several), ranks by suite, the lookup table, who is past the best, too few
+    seeds.
     """
     paragraphs = [
-        _effects(comparison),
+        _missing(comparison),
+        *effect_sentences(comparison),
         *rank_sentences(comparison),
         _lookup(comparison),
         _past_best(comparison),
@@ -32,43 +38,19 @@ def is_indicative(row: Row, primary: str) -> bool:
     return 0 < len(row.metrics[primary].values) < MIN_SEEDS
 
 
-def _effects(comparison: Comparison) -> str:
-    if not comparison.ranked:
-        return f"No finished run has {comparison.primary}: there is nothing to compare."
-    if comparison.baseline_row is None:
-        return (
-            f"The baseline '{comparison.baseline}' is not among the finished runs, so the differences are left empty. "
-            f"Choose one of: {'; '.join(row.label for row in comparison.ranked)}."
-        )
-    others = [row for row in comparison.ranked if row.label != comparison.baseline]
-    if not others:
-        return f"Only {comparison.baseline} finished: there is nothing to compare it with."
-    differences = {row.label: row.metrics[comparison.primary].difference for row in others}
-    sure = {name: d.mean for name, d in differences.items() if d and d.mean is not None and d.excludes_zero}
-    too_few = [name for name, d in differences.items() if d is None or d.interval is None]
-    unsure = [name for name in differences if name not in sure and name not in too_few]
-    parts = []
-    if sure:
-        effects = [
-            f"{name} is {'better' if is_better(comparison.primary, centre) else 'worse'} by {abs(centre):.2g}"
-            for name, centre in sure.items()
-        ]
-        parts.append(
-            f"Paired by seed with {comparison.baseline}, {listed(effects)} in {comparison.primary} "
-            "(95 % t intervals that exclude 0, each for one comparison alone)."
-        )
-    if unsure and not sure and not too_few:
-        parts.append(
-            f"The data cannot tell these {comparison.compared}s apart: every 95 % interval against "
-            f"{comparison.baseline} holds 0."
-        )
-    elif unsure:
-        parts.append(f"The data cannot tell {listed(unsure)} from {comparison.baseline}.")
-    if too_few:
-        parts.append(
-            f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {listed(too_few)}."
-        )
-    return " ".join(parts)
+def _missing(comparison: Comparison) -> str:
+    if not comparison.unfinished:
+        return ""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for label, run in comparison.unfinished:
+        seeds.setdefault((label, run.status), []).append("?" if run.seed is None else str(run.seed))
+    texts = [
+        f"{label} seed{'s' if len(numbers) > 1 else ''} {listed(numbers)} ({status})"
+        for (label, status), numbers in seeds.items()
+    ]
+    num_jobs, num_missing = sum(len(row.runs) for row in comparison.rows), len(comparison.unfinished)
+    named = "; ".join([*texts[:MAX_MISSING], *([f"{len(texts) - MAX_MISSING} more"] if texts[MAX_MISSING:] else [])])
+    return f"{num_missing} of {num_jobs} jobs {'is' if num_missing == 1 else 'are'} missing: {named}."
 
 
 def _lookup(comparison: Comparison) -> str:

@@ -143,6 +143,11 @@ class WindowReader:
         actions_BTKA[~mask_BTK] = 0
         return actions_BTKA, mask_BTK
 
+    def chunks(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the physical actions [B, K, A] from the current frames on, zero where the mask [B, K] is False."""
+        actions_BTKA, mask_BTK = self.targets(ids)
+        return actions_BTKA[:, -1], mask_BTK[:, -1]
+
     def current_targets(self) -> Targets:
         """Return what every window of the table predicts from its current frame on."""
         length = self._lengths[self.windows.episode][:, None]

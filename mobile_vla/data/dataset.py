@@ -17,7 +17,7 @@ from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Instruction, scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
-from mobile_vla.data.split import Split, split_episodes
+from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
@@ -47,8 +47,8 @@ class OpenDataset:
 
     ``data_hash`` covers the files' content, what was read from their names and the window settings: runs that share it
     (and the split) are measured on the same targets. ``windows`` has the parts ``train``, ``val`` and, where scenarios
-    are held out, ``unseen``. ``problems`` are the files that were skipped, ``warnings`` the oddities that were
-    tolerated.
+    are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name. ``problems`` are the files
+    that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
     episodes: Mapping[str, Episode]
@@ -84,6 +84,8 @@ class Dataset:
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: NonNegativeInt
     unseen: Sequence[str]
+    train_episodes: PositiveInt | None
+    inner_fraction: Annotated[float, Field(gt=0, lt=1)] | None
     world: Literal["sim"] | None
     on_bad_episode: Literal["error", "skip"]
 
@@ -146,12 +148,21 @@ class Dataset:
         if not episodes:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
         try:
-            split = split_episodes(episodes, val_fraction=self.val_fraction, seed=self.split_seed, unseen=self.unseen)
+            split = split_episodes(
+                episodes,
+                val_fraction=self.val_fraction,
+                seed=self.split_seed,
+                unseen=self.unseen,
+                train_episodes=self.train_episodes,
+            )
+            if self.inner_fraction is not None:
+                split = hold_out_inner(split, episodes, fraction=self.inner_fraction, seed=self.split_seed)
         except ConfigError as error:
             skipped = f"\n{summarise_problems(problems)}" if problems else ""
             raise ConfigError(f"{error}{skipped}") from error
-        by_name = {e.name: e for e in episodes}
-        parts = {"train": split.train, "val": split.val, "unseen": split.unseen}
+        parts = {"train": split.train, "val": split.val, "unseen": split.unseen, "inner": split.inner}
+        used = {name for names in parts.values() for name in names}
+        by_name = {e.name: e for e in episodes if e.name in used}
         windows = {part: self._cut(part, [by_name[n] for n in names]) for part, names in parts.items() if names}
         readers = {
             part: WindowReader(

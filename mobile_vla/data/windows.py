@@ -52,6 +52,7 @@ def build_windows(
         episode_names=tuple(e.name for e in episodes),
         scenario_names=scenario_names,
         task_names=task_names,
+        window_size=window_size,
     )
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from mobile_vla.data.batches import Targets
 from mobile_vla.schema import NUM_PHASES, WindowTable
 
+_CELLS_PER_DIMENSION = 10
+_RARE_SHARE = 0.25
+
 
 def masked_rmse(squared_NKA: NDArray[np.floating], mask_NK: NDArray[np.bool_]) -> float | None:
     """Return sqrt(sum of masked squared errors / count), or None where there is no target."""
@@ -42,8 +45,9 @@ def rmse_by_part(
 
     Parts are ``/<dimension>``, ``/horizon_<k>`` (1 is the current frame's own action), ``/phase_<i>`` (tenth of the
     episode the current frame stands in), ``/scenario_<name>`` with ``/scenario_mean`` over them, ``/task_<name>`` where
-    there is more than one task, and ``/critical``: targets whose frame begins or ends a change of action, see
-    ``critical_targets``. A part without targets is left out.
+    there is more than one task, ``/critical``: targets whose frame begins or ends a change of action, see
+    ``critical_targets``, and ``/rare`` and ``/common`` actions, see ``rare_targets``. A part without targets is left
+    out.
     """
     mask_NK = targets.mask_NK
     result: dict[str, float | None] = dict(rmse_by_dimension(name, squared_NKA, mask_NK, action_names))
@@ -64,6 +68,9 @@ def rmse_by_part(
         result[f"{name}/task_{task}"] = masked_rmse(squared_NKA[rows], mask_NK[rows])
     critical_NK = mask_NK & critical_targets(targets, threshold=critical_threshold)
     result[f"{name}/critical"] = masked_rmse(squared_NKA, critical_NK)
+    rare_NK = rare_targets(targets)
+    result[f"{name}/rare"] = masked_rmse(squared_NKA, rare_NK)
+    result[f"{name}/common"] = masked_rmse(squared_NKA, mask_NK & ~rare_NK)
     return {key: value for key, value in result.items() if value is not None}
 
 
@@ -81,3 +88,21 @@ def critical_targets(targets: Targets, *, threshold: float) -> NDArray[np.bool_]
     is_start = (np.abs(actions - before) > step_A).any(-1)
     is_end = (np.abs(after - actions) > step_A).any(-1) & has_after
     return (is_start | is_end) & mask_NK
+
+
+def rare_targets(targets: Targets) -> NDArray[np.bool_]:
+    """Return which targets [N, K] are rare actions: the least frequent ones that make up at most a quarter of them.
+
+    Actions are counted in cells, each dimension cut into ten equal parts between its smallest and largest value.
+    """
+    actions, mask_NK = targets.actions_NKA, targets.mask_NK
+    low_A, high_A = actions[mask_NK].min(0), actions[mask_NK].max(0)
+    width_A = np.where(high_A > low_A, high_A - low_A, 1) / _CELLS_PER_DIMENSION
+    cells_MA = np.minimum((actions[mask_NK] - low_A) // width_A, _CELLS_PER_DIMENSION - 1)
+    _, cell_M, counts = np.unique(cells_MA, axis=0, return_inverse=True, return_counts=True)
+    # How many targets are in cells that are no more frequent, its own included.
+    rarest_first = np.sort(counts)
+    num_up_to = np.cumsum(rarest_first)[np.searchsorted(rarest_first, counts, side="right") - 1]
+    is_rare_NK = np.zeros_like(mask_NK)
+    is_rare_NK[mask_NK] = (num_up_to <= _RARE_SHARE * len(cell_M))[cell_M.ravel()]
+    return is_rare_NK

@@ -43,6 +43,11 @@ class Head(Protocol):
 
     history: History
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """The last module with weights; it puts out [..., B, T, D] while the loss is computed."""
+        ...
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Learn what it needs of the normalised train actions; ``rest_A`` is standing still in the same units."""
         ...
@@ -124,15 +129,41 @@ class Model(nn.Module):
 
     def _answer(self, features_BTD: torch.Tensor, batch: Batch) -> Answer:
         context_BTH = self.head.history(features_BTD, batch.history_BT)
+        loss_B = self._loss(context_BTH, batch)
+        with torch.no_grad():
+            actions_BKA = self._actions(context_BTH, batch.history_BT)
+        return Answer(loss_B=loss_B, actions_BKA=actions_BKA)
+
+    def _loss(self, context_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
         # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
         target_BTKA = torch.where(batch.mask_BTK[..., None], self.normalizer.normalize(batch.actions_BTKA), 0.0)
         error_BTK = self.head.loss(context_BTH, target_BTKA) * batch.mask_BTK
-        with torch.no_grad():
-            actions_BKA = self._actions(context_BTH, batch.history_BT)
-        return Answer(
-            loss_B=error_BTK.sum((1, 2)) / batch.mask_BTK.sum((1, 2)).clamp(min=1),
-            actions_BKA=actions_BKA,
-        )
+        return error_BTK.sum((1, 2)) / batch.mask_BTK.sum((1, 2)).clamp(min=1)
+
+    @torch.no_grad()
+    def gradient_norms(self, batch: Batch) -> torch.Tensor:
+        """Return for each window [B] the norm of its loss gradient with respect to what the head's last layer puts out.
+
+        Nothing before that layer is differentiated, so it costs hardly more than the loss.
+        """
+        outputs: list[torch.Tensor] = []
+
+        def cut(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+            outputs.append(output.detach().requires_grad_())
+            return outputs[-1]
+
+        features_BTD = self._features(batch).float()
+        with torch.autocast(features_BTD.device.type, enabled=False):
+            context_BTH = self.head.history(features_BTD, batch.history_BT)
+            hook = self.head.last_layer.register_forward_hook(cut)
+            try:
+                with torch.enable_grad():
+                    total = self._loss(context_BTH, batch).sum()
+                gradients = torch.autograd.grad(total, outputs)
+            finally:
+                hook.remove()
+        by_window = [gradient.square().sum((-1, -2)).reshape(-1, len(batch)).sum(0) for gradient in gradients]
+        return torch.stack(by_window).sum(0).sqrt()
 
     def encode(
         self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]

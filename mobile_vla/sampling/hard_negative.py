@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
-from mobile_vla.sampling.contract import SamplerFactory
+from mobile_vla.sampling.contract import Look, SamplerFactory
+from mobile_vla.sampling.pools import random_pool
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -26,7 +27,8 @@ _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 class HardNegative:
     """Mines after ``warmup_passes`` passes' worth of draws; a base window that was replaced waits for a later pass.
 
-    Where no hard window is left (none seen yet, all others too near to those taken) the base window stays.
+    Where no hard window is left (none seen yet, all others too near to those taken) the base window stays. Of a large
+    table each step looks for hard windows in a random pool.
     """
 
     def __init__(
@@ -52,32 +54,37 @@ class HardNegative:
         self._warmup_steps = int(np.ceil(warmup_passes * len(windows) / batch_size))
         self._dedupe_radius = dedupe_radius
 
-    def draw(self, step: int, scores: Scores) -> Draw:
-        """See ``Sampler.draw``."""
-        ids = self._base.draw(step, scores).ids
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+        """See ``Sampler.draw``; hard windows are looked for in a random pool, the whole table if it is not larger."""
+        base = self._base.draw(step, scores, look)
         if step < self._warmup_steps:
-            return Draw.unweighted(ids)
+            return base
         random = self._stream.at(step)
         is_mined = random.random(self._batch_size) < self._fraction
         is_uniform = random.random(self._batch_size) < self._uniform_mix
         anywhere = random.integers(0, len(self.windows), self._batch_size)
-        ids = np.where(is_mined & is_uniform, anywhere, ids)
+        ids = np.where(is_mined & is_uniform, anywhere, base.ids)
         slots = np.flatnonzero(is_mined & ~is_uniform)
-        hard = self._spread_out(random.permutation(self._hard_windows(scores)), count=len(slots))
+        hard = self._hard_windows(random_pool(random, len(self.windows)), scores)
+        hard = self._spread_out(random.permutation(hard), count=len(slots))
         ids[slots[: len(hard)]] = hard
-        return Draw.unweighted(ids)
+        weights = np.where(ids == base.ids, base.weights, np.float32(1))
+        return Draw(ids=ids, weights=weights)
 
-    def _hard_windows(self, scores: Scores) -> NDArray[np.int64]:
-        """Return the ids of the seen windows with the highest loss; of equal losses the lower ids."""
-        seen = np.flatnonzero(scores.visits > 0)
+    def _hard_windows(self, pool: NDArray[np.int64], scores: Scores) -> NDArray[np.int64]:
+        """Return the seen windows of ``pool`` with the highest loss; of equal losses those that stand first."""
+        seen = pool[scores.visits[pool] > 0]
         if len(seen) == 0:
             return seen
-        count = max(round(self._top_fraction * len(seen)), 1)
-        loss = scores.loss[seen]
-        # A partition instead of a sort, for speed; ties are settled here, not by its internals.
-        threshold = np.partition(loss, len(loss) - count)[len(loss) - count]
+        loss, threshold, count = scores.loss[seen], *self._threshold(scores.loss[seen])
         above, level = seen[loss > threshold], seen[loss == threshold]
         return np.concatenate([above, level[: count - len(above)]])
+
+    def _threshold(self, losses: NDArray[np.float32]) -> tuple[np.float32, int]:
+        """Return the lowest loss that is hard among ``losses``, and how many windows are."""
+        count = max(round(self._top_fraction * len(losses)), 1)
+        # A partition instead of a sort, for speed; ties are settled by who calls, not by its internals.
+        return np.partition(losses, len(losses) - count)[len(losses) - count], count
 
     def _spread_out(self, candidates: NDArray[np.int64], *, count: int) -> NDArray[np.int64]:
         """Take the first ``count`` candidates that keep their distance from those taken before them."""
@@ -92,14 +99,24 @@ class HardNegative:
                 starts_taken[episode].append(start)
         return np.array(taken, np.int64)
 
-    def probabilities(self, scores: Scores) -> NDArray[np.float64]:
-        """See ``Sampler.probabilities``, after the warm-up; that hard picks of a batch differ is left out of it."""
-        p_base = self._base.probabilities(scores)
-        hard = self._hard_windows(scores)
-        p_hard = np.zeros(len(self.windows))
-        p_hard[hard] = 1 / max(len(hard), 1)
-        mined = (1 - self._uniform_mix) * (p_hard if len(hard) else p_base) + self._uniform_mix / len(self.windows)
+    def probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See ``Sampler.probabilities``; that hard picks of a batch keep their distance is left out of it."""
+        p_base = self._base.probabilities(step, scores, ids)
+        if step < self._warmup_steps:
+            return p_base
+        p_hard = self._hard_probabilities(step, scores, ids) if scores.num_seen else p_base
+        mined = (1 - self._uniform_mix) * p_hard + self._uniform_mix / len(self.windows)
         return (1 - self._fraction) * p_base + self._fraction * mined
+
+    def _hard_probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        pool = random_pool(self._stream.at(step), len(self.windows))
+        losses = scores.loss[pool[scores.visits[pool] > 0]]
+        if len(losses) == 0:
+            return self._base.probabilities(step, scores, ids)
+        threshold, count = self._threshold(losses)
+        num_above, num_level = int((losses > threshold).sum()), int((losses == threshold).sum())
+        hard_share = (scores.loss[ids] > threshold) + (scores.loss[ids] == threshold) * (count - num_above) / num_level
+        return hard_share / (count * scores.num_seen / len(losses))
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: one window leaves nothing to choose."""

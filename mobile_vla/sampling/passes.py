@@ -1,36 +1,108 @@
-"""Walk through a table pass by pass: the arithmetic that orders share."""
+"""Walk through a table pass by pass, each pass in a random order that is never written down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.streams import Stream
 
-PassOrder = Callable[[int], NDArray[np.int64]]
-"""Maps a pass (0, 1, ...) to an order of all ids of a table."""
+_NUM_ROUNDS = 20
+"""So many that on the smallest tables every order is as frequent as every other (the tests count them)."""
+
+_U64 = np.uint64
 
 
-def shuffled_passes(ids: NDArray[np.int64], stream: Stream) -> PassOrder:
-    """Return the order that shuffles ``ids`` anew each pass, by ``stream``.
+class Permutation(NamedTuple):
+    """Random orders of 0 .. length-1 that are computed where they are asked for: no memory, no wait for a shuffle.
 
-    The two latest passes are kept (a batch may span two), so that a draw costs a slice and not a permutation.
+    One order, or one for each place that is asked for: then ``lengths`` and each of the ``keys`` have their shape. An
+    order is a Feistel network over Z_a x Z_b with a*b just above the length, places outside of it walked through (Black
+    and Rogaway, CT-RSA 2002, methods 2 and 3); its rounds mix as splitmix64 does.
     """
-    return lru_cache(maxsize=2)(lambda which: stream.at(which).permutation(ids))
+
+    lengths: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, length: int, random: np.random.Generator) -> Permutation:
+        """Return the order that ``random`` decides."""
+        return cls(np.array(length), round_keys(random))
+
+    def __call__(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return what stands at ``places`` (0 .. length-1) of the orders."""
+        return self._walk(places, is_inverse=False)
+
+    def places_of(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return at which places ``found`` stand: the inverse."""
+        return self._walk(found, is_inverse=True)
+
+    def _walk(self, values: NDArray[np.int64], *, is_inverse: bool) -> NDArray[np.int64]:
+        lengths = np.broadcast_to(self.lengths, values.shape)
+        keys = np.broadcast_to(self.keys if self.keys.ndim > 1 else self.keys[:, None], (_NUM_ROUNDS, *values.shape))
+        result = _network(values, lengths, keys, is_inverse=is_inverse)
+        while (outside := np.flatnonzero(result >= lengths)).size:
+            result[outside] = _network(result[outside], lengths[outside], keys[:, outside], is_inverse=is_inverse)
+        return result
 
 
-def draw_from_passes(order: PassOrder, *, length: int, first: int, count: int) -> NDArray[np.int64]:
-    """Return places ``first`` .. ``first + count - 1`` (1 or more) of the endless sequence order(0), order(1), ...
+class ShuffledPasses:
+    """The endless sequence of all of 0 .. length-1 in a new random order each pass, of which any part can be asked."""
 
-    ``length`` (1 or more) is that of every pass.
-    """
-    parts = []
-    while count:
-        which, place = divmod(first, length)
-        parts.append(order(which)[place : place + count])
-        first += len(parts[-1])
-        count -= len(parts[-1])
-    return np.concatenate(parts)
+    def __init__(self, length: int, stream: Stream) -> None:
+        self.length = length
+        # A batch may span two passes.
+        self.keys = lru_cache(maxsize=2)(lambda which: round_keys(stream.at(which)))
+
+    def take(self, first: int, count: int) -> NDArray[np.int64]:
+        """Return places ``first`` .. ``first + count - 1`` of the sequence [count]."""
+        return take_from_each([self], np.array([first]), np.array([count]))
+
+
+def take_from_each(
+    sequences: list[ShuffledPasses], first: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the places ``first[s]`` .. ``first[s] + count[s] - 1`` of every sequence s, one after the other."""
+    number = np.repeat(np.arange(len(sequences)), count)
+    within = np.arange(len(number)) - np.repeat(np.cumsum(count) - count, count)
+    lengths = np.array([sequence.length for sequence in sequences])[number]
+    which, places = np.divmod(first[number] + within, lengths)
+    passes, place_in_passes = np.unique(np.stack([number, which]), axis=1, return_inverse=True)
+    keys = [sequences[s].keys(w) for s, w in passes.T.tolist()]
+    return Permutation(lengths, np.array(keys, _U64).reshape(-1, _NUM_ROUNDS)[place_in_passes.ravel()].T)(places)
+
+
+def round_keys(random: np.random.Generator) -> NDArray[np.uint64]:
+    """Return the keys that decide an order."""
+    return random.integers(0, 2**64, _NUM_ROUNDS, _U64)
+
+
+def _network(
+    values: NDArray[np.int64], lengths: NDArray[np.int64], keys: NDArray[np.uint64], *, is_inverse: bool
+) -> NDArray[np.int64]:
+    """Map 0 .. a*b-1 onto itself, a*b being at least the length of each value's order."""
+    # a is even, as shifts in groups of odd size alone make even permutations only: half of all orders.
+    rows = (2 * np.ceil(np.sqrt(lengths) / 2)).astype(_U64)
+    columns = -(-lengths // rows.astype(np.int64)).astype(_U64)
+    left, right = np.divmod(values.astype(_U64), columns)
+    rounds = range(0, _NUM_ROUNDS, 2)
+    if is_inverse:
+        for i in reversed(rounds):
+            right = (right + columns - _mixed(left, keys[i + 1]) % columns) % columns
+            left = (left + rows - _mixed(right, keys[i]) % rows) % rows
+    else:
+        for i in rounds:
+            left = (left + _mixed(right, keys[i]) % rows) % rows
+            right = (right + _mixed(left, keys[i + 1]) % columns) % columns
+    return (left * columns + right).astype(np.int64)
+
+
+def _mixed(value: NDArray[np.uint64], key: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return 64 random-looking bits of each ``value`` under ``key``: splitmix64's finaliser (Steele et al. 2014)."""
+    mixed = value * _U64(0x9E3779B97F4A7C15) + key
+    mixed = (mixed ^ (mixed >> _U64(30))) * _U64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> _U64(27))) * _U64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> _U64(31))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import StrictBool
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.sampling.passes import draw_from_passes, shuffled_passes
+from mobile_vla.sampling.contract import Look
+from mobile_vla.sampling.passes import ShuffledPasses
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -50,22 +51,22 @@ class RandomTemporal:
         self._episode_probability = weight / weight.sum()
         # Divided after the (exact) sum of whole numbers, so that it ends at exactly 1.
         self._cumulative = np.cumsum(weight) / weight.sum()
-        self._order = shuffled_passes(np.arange(len(self._count)), stream.child("episodes"))
+        self._passes = ShuffledPasses(len(self._count), stream.child("episodes"))
 
-    def draw(self, step: int, scores: Scores) -> Draw:
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
         random = self._stream.at(step)
         if self._replacement:
             # Inverse transform sampling: a binary search, where Generator.choice would build its table every step.
             episode = np.searchsorted(self._cumulative, random.random(self._batch_size), side="right")
         else:
-            first = step * self._batch_size
-            episode = draw_from_passes(self._order, length=len(self._count), first=first, count=self._batch_size)
+            episode = self._passes.take(step * self._batch_size, self._batch_size)
         return Draw.unweighted(self._first[episode] + random.integers(0, self._count[episode]))
 
-    def probabilities(self, scores: Scores) -> NDArray[np.float64]:
+    def probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """See ``Sampler.probabilities``: P(episode) shared by its windows."""
-        return np.repeat(self._episode_probability / self._count, self._count)
+        episode = np.searchsorted(self._first, ids, side="right") - 1
+        return (self._episode_probability / self._count)[episode]
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: one start an episode, one episode, or all windows equally likely."""

@@ -8,25 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.errors import ConfigError
+from mobile_vla.schema import WindowTable
 
 
 class Scores:
-    """The score table of adaptive samplers, one entry a window.
+    """The score table of adaptive samplers, one entry a window, and the log of what the scenarios' losses were.
 
     ``loss`` [N] float32 is the exponential moving average of the window's loss (NaN until the first visit), ``visits``
     [N] int32, ``last_step`` [N] int32 (-1 until the first visit). ``smoothing`` in [0, 1) is the weight of the past: 0
-    keeps the latest loss alone.
+    keeps the latest loss alone. ``scenario_losses`` holds one row [S] float32 an update: the mean loss of each
+    scenario's windows in it, NaN where there was none. ``num_seen`` counts the windows with a score.
+
+    ``version`` counts the changes and ``changed`` holds the ids of the latest one (None: all), so that what was derived
+    from the table can be brought up to date instead of being built anew.
     """
 
-    def __init__(self, num_windows: int, *, smoothing: float) -> None:
+    def __init__(self, windows: WindowTable, *, smoothing: float) -> None:
         if not 0 <= smoothing < 1:
             raise ConfigError(
                 f"trainer.score_smoothing={smoothing}: expected a weight of the past in [0, 1), such as 0.5."
             )
+        num_windows = len(windows)
         self.smoothing = smoothing
         self.loss: NDArray[np.float32] = np.full(num_windows, np.nan, np.float32)
         self.visits: NDArray[np.int32] = np.zeros(num_windows, np.int32)
         self.last_step: NDArray[np.int32] = np.full(num_windows, -1, np.int32)
+        self.scenario_losses: list[NDArray[np.float32]] = []
+        self.num_seen = 0
+        self.version = 0
+        self.changed: NDArray[np.int64] | None = None
+        self._scenario, self._num_scenarios = windows.scenario, len(windows.scenario_names)
 
     def update(self, step: int, ids: NDArray[np.int64], losses: NDArray[np.float32]) -> None:
         """Enter the ``losses`` [B] of the windows ``ids`` [B] seen at ``step``.
@@ -38,12 +49,28 @@ class Scores:
         mean = np.bincount(place, weights=losses[is_finite], minlength=len(seen)) / counts
         smoothed = self.smoothing * self.loss[seen] + (1 - self.smoothing) * mean
         self.loss[seen] = np.where(self.visits[seen] == 0, mean, smoothed)
+        self.num_seen += int((self.visits[seen] == 0).sum())
         self.visits[seen] += 1
         self.last_step[seen] = step
+        self.scenario_losses.append(self._mean_by_scenario(seen, mean))
+        self.version += 1
+        self.changed = seen
+
+    def _mean_by_scenario(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> NDArray[np.float32]:
+        scenario = self._scenario[ids]
+        counts = np.bincount(scenario, minlength=self._num_scenarios)
+        sums = np.bincount(scenario, weights=losses, minlength=self._num_scenarios)
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Return copies of the arrays a checkpoint needs."""
-        return {"loss": self.loss.copy(), "visits": self.visits.copy(), "last_step": self.last_step.copy()}
+        log = np.array(self.scenario_losses, np.float32).reshape(-1, self._num_scenarios)
+        return {
+            "loss": self.loss.copy(),
+            "visits": self.visits.copy(),
+            "last_step": self.last_step.copy(),
+            "scenario_losses": log,
+        }
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what ``state`` returned, of a table of the same length."""
@@ -51,3 +78,7 @@ class Scores:
             array = getattr(self, name)
             assert array.shape == state[name].shape
             array[:] = state[name]
+        self.scenario_losses = list(state["scenario_losses"].astype(np.float32))
+        self.num_seen = int((self.visits > 0).sum())
+        self.version += 1
+        self.changed = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.sampling.contract import Look
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -20,14 +21,14 @@ class Sequential:
         self.windows = windows
         self._batch_size = batch_size
 
-    def draw(self, step: int, scores: Scores) -> Draw:
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
         first = step * self._batch_size
         return Draw.unweighted(np.arange(first, first + self._batch_size) % len(self.windows))
 
-    def probabilities(self, scores: Scores) -> NDArray[np.float64]:
+    def probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """See ``Sampler.probabilities``: uniform."""
-        return np.full(len(self.windows), 1 / len(self.windows))
+        return np.full(len(ids), 1 / len(self.windows))
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: the order shows unless every batch holds whole passes."""

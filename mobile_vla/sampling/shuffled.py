@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import StrictBool
 
-from mobile_vla.sampling.passes import draw_from_passes, shuffled_passes
+from mobile_vla.sampling.contract import Look
+from mobile_vla.sampling.passes import ShuffledPasses
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -23,20 +24,17 @@ class Shuffled:
         self._batch_size = batch_size
         self._stream = stream
         self._replacement = replacement
-        self._order = shuffled_passes(np.arange(len(windows)), stream)
+        self._passes = ShuffledPasses(len(windows), stream)
 
-    def draw(self, step: int, scores: Scores) -> Draw:
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``; scores are not looked at."""
         if self._replacement:
             return Draw.unweighted(self._stream.at(step).integers(0, len(self.windows), self._batch_size))
-        first = step * self._batch_size
-        return Draw.unweighted(
-            draw_from_passes(self._order, length=len(self.windows), first=first, count=self._batch_size)
-        )
+        return Draw.unweighted(self._passes.take(step * self._batch_size, self._batch_size))
 
-    def probabilities(self, scores: Scores) -> NDArray[np.float64]:
+    def probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """See ``Sampler.probabilities``: uniform."""
-        return np.full(len(self.windows), 1 / len(self.windows))
+        return np.full(len(ids), 1 / len(self.windows))
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: shuffled is what the others are held against."""

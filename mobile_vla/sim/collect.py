@@ -7,17 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mobile_vla.data.build_once import build_once
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.expert import MAX_FRAMES, MIN_FRAMES, drive, succeeds
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.recording import Recording, episode_names, write_recordings
-from mobile_vla.sim.scenarios import SCENARIO_SHARES, Shares, shares_of, spread_scenarios
+from mobile_vla.sim.scenarios import NUM_SCENARIOS, SCENARIO_SHARES, Shares, imbalanced, shares_of, spread_scenarios
 from mobile_vla.sim.scene import NamedBy, Scene, sample_scene
 from mobile_vla.streams import Stream
 
@@ -26,18 +27,22 @@ GENERATOR_VERSION = 4
 
 _MAX_DRIVES = 50
 
+_LEAST_EPISODES = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimEpisodes:
     """The data sets ``sim`` and ``sim_multitask``: settings that say what they hold, and where to find them.
 
     ``named_by``: what instructions name the bottle by. With ``colour`` there, bottles are red and blue; see
-    ``shares_of``. ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: this one); the bytes do
-    not depend on it.
+    ``shares_of``. ``imbalance``: see ``imbalanced``; where it is not 1 every scenario has 2 episodes or more.
+    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: this one); the bytes do not depend on
+    it.
     """
 
     num_episodes: int
     named_by: Sequence[NamedBy]
+    imbalance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     seed: int
     image_size: int
     num_workers: int
@@ -46,6 +51,13 @@ class SimEpisodes:
         require_positive({"num_episodes": self.num_episodes, "image_size": self.image_size})
         if not self.named_by or len(set(self.named_by)) < len(self.named_by):
             raise ConfigError(f"dataset.generator.named_by={list(self.named_by)}; expected side, colour, or both, once")
+        least = NUM_SCENARIOS * _LEAST_EPISODES
+        if self.imbalance != 1 and self.num_episodes < least:
+            raise ConfigError(
+                f"dataset.generator.num_episodes={self.num_episodes}: with imbalance={self.imbalance:g} each of "
+                f"{NUM_SCENARIOS} scenarios has {_LEAST_EPISODES} episodes or more; expected {least} or more, or "
+                "imbalance=1"
+            )
 
     def ensure(self, root: Path) -> Path:
         """Return the folder of episode files below ``root``, generating it first if it is not there."""
@@ -54,13 +66,20 @@ class SimEpisodes:
             "seed": self.seed,
             "image_size": self.image_size,
         }
+        if self.imbalance != 1:
+            settings["imbalance"] = float(self.imbalance)
         if "colour" not in self.named_by:
             return build_once(dataset_folder(root, "sim", settings), self._generate)
         settings["named_by"] = sorted(self.named_by)
         return build_once(dataset_folder(root, "sim_multitask", settings), self._generate)
 
     def _generate(self, folder: Path) -> None:
-        recordings = record(num_episodes=self.num_episodes, seed=self.seed, shares=shares_of(self.named_by))
+        recordings = record(
+            num_episodes=self.num_episodes,
+            seed=self.seed,
+            shares=imbalanced(shares_of(self.named_by), self.imbalance),
+            at_least=0 if self.imbalance == 1 else _LEAST_EPISODES,
+        )
         write_recordings(recordings, folder, image_size=self.image_size, num_workers=self.num_workers)
 
 
@@ -77,13 +96,13 @@ def dataset_folder(root: Path, name: str, settings: Mapping[str, Any]) -> Path:
     return root / f"{name}-{hashlib.blake2b(content.encode(), digest_size=6).hexdigest()}"
 
 
-def record(*, num_episodes: int, seed: int, shares: Shares = SCENARIO_SHARES) -> list[Recording]:
-    """Drive every episode of a data set with scenarios of these ``shares``; no two have the same actions.
+def record(*, num_episodes: int, seed: int, shares: Shares = SCENARIO_SHARES, at_least: int = 0) -> list[Recording]:
+    """Drive every episode of a data set, spread as ``spread_scenarios`` says; no two have the same actions.
 
     A pure function of its arguments. Raises UserError if a scenario cannot be driven.
     """
     stream = Stream(seed, "sim")
-    spread = spread_scenarios(num_episodes, shares)
+    spread = spread_scenarios(num_episodes, shares, at_least=at_least)
     scenarios = [spread[place] for place in stream.child("order").at(0).permutation(num_episodes)]
     names = episode_names([scenario.name for scenario in scenarios], stream=stream.child("names"))
     recordings: list[Recording] = []

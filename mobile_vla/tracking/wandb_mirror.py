@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mobile_vla.errors import ConfigError
+from mobile_vla.tracking.wandb_login import failures, first_line, has_key, quiet_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -31,9 +32,6 @@ _ENVIRONMENT_MODES: Mapping[str, Mode] = {
     "dryrun": "offline",
     "disabled": "disabled",
 }
-
-_TRACKED_BEST = "val/rmse"
-"""W&B itself keeps the lowest and the last value of this metric, as ``val/rmse.min`` and ``val/rmse.last``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +161,14 @@ class WandbLogger:
         """Decide between explicit config, then WANDB_MODE, then whether there is a key."""
         asked = self.mode if self.mode != "auto" else os.environ.get("WANDB_MODE") or "auto"
         if asked == "auto":
-            return "online" if _has_key(insist=False) else "offline"
+            return "online" if has_key(insist=False) else "offline"
         if asked not in _ENVIRONMENT_MODES:
             raise ConfigError(f"WANDB_MODE={asked!r}: expected one of {', '.join(_ENVIRONMENT_MODES)}, or unset it")
         mode = _ENVIRONMENT_MODES[asked]
-        if mode == "online" and not _has_key(insist=True):
+        if mode == "online" and not has_key(insist=True):
             _LOG.warning(
                 "W&B was asked to be online, but no usable key is configured: recording offline. "
-                "Run `wandb login` or set WANDB_API_KEY; `wandb sync` uploads this run later"
+                "Run `wandb login` or set WANDB_API_KEY; `python -m mobile_vla sync FOLDER` uploads this run later"
             )
             return "offline"
         return mode
@@ -188,7 +186,7 @@ class WandbLogger:
         import wandb
         from wandb.errors import UsageError
 
-        settings = _quiet_settings()
+        settings = quiet_settings()
         settings.init_timeout = self.init_timeout_s
         settings.finish_timeout = self.finish_timeout_s
         attempts: tuple[tuple[Mode, str], ...] = (
@@ -205,7 +203,7 @@ class WandbLogger:
                     name=identity.name,
                     id=identity.run_id,
                     config=dict(config),
-                    dir=folder,
+                    dir=_recordings(folder, identity.run_id) if resume else folder,
                     mode=attempt,
                     resume="allow" if resume else None,
                     reinit="finish_previous",
@@ -213,11 +211,12 @@ class WandbLogger:
                 )
             except UsageError as error:
                 raise ConfigError(f"logger: W&B does not accept this run: {error}") from error
-            except _failures() as error:
-                _LOG.warning("W&B could not start %s (%s): %s", attempt, _first_line(error), consequence)
+            except failures() as error:
+                _LOG.warning("W&B could not start %s (%s): %s", attempt, first_line(error), consequence)
                 _disconnect()
             else:
-                _define_metrics(run)
+                # Every metric over our own step, which a resumed run goes on counting and wandb's row number does not.
+                run.define_metric("*", step_metric="step")
                 return run
         return None
 
@@ -244,8 +243,7 @@ class _WandbMirror:
             )
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        flat = {key: value for key, value in summary.items() if key != _TRACKED_BEST}
-        self._attempt(lambda: self._run.summary.update(flat))
+        self._attempt(lambda: self._run.summary.update(dict(summary)))
 
     def close(self, *, exit_code: int) -> None:
         # Not `with run:`, which prints the traceback a second time.
@@ -258,49 +256,14 @@ class _WandbMirror:
             return
         try:
             action()
-        except _failures() as error:
+        except failures() as error:
             self._is_lost = True
-            _LOG.warning("W&B has stopped recording this run (%s); the local files go on", _first_line(error))
+            _LOG.warning("W&B has stopped recording this run (%s); the local files go on", first_line(error))
 
 
-def _define_metrics(run: wandb.Run) -> None:
-    """Plot every metric over our own step, which a resumed run goes on counting and wandb's row number does not."""
-    run.define_metric("*", step_metric="step")
-    run.define_metric(_TRACKED_BEST, step_metric="step", summary="min,last")
-
-
-def _quiet_settings() -> wandb.Settings:
-    """Keep wandb off the terminal, the repository and the machine's sensors."""
-    import wandb
-
-    return wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True)
-
-
-def _has_key(*, insist: bool) -> bool:
-    """Say whether wandb has a usable key; never prompts and needs no network.
-
-    ``insist`` looks for the key even where the user's wandb settings say offline.
-    """
-    import wandb
-
-    settings = _quiet_settings()
-    if insist:
-        settings.mode = "online"
-    try:
-        wandb.setup(settings)
-        return wandb.login(prompt=False, verify=False)
-    except _failures() as error:
-        _LOG.warning("W&B could not log in (%s)", _first_line(error))
-        return False
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """List what wandb raises when its server refuses or its service process is gone."""
-    import wandb
-    from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-
-    return (wandb.Error, WandbServiceConnectionError, HandleAbandonedError, MailboxClosedError, ConnectionError)
+def _recordings(folder: Path, run_id: str) -> Path:
+    """Return where to record a run that goes on: beside what it recorded as a job of a sweep, else in its folder."""
+    return folder.parent if any(folder.parent.glob(f"wandb/*run-*-{run_id}")) else folder
 
 
 def _disconnect() -> None:
@@ -308,9 +271,5 @@ def _disconnect() -> None:
     import wandb
 
     # A service process that is gone cannot be told goodbye.
-    with contextlib.suppress(*_failures()):
+    with contextlib.suppress(*failures()):
         wandb.teardown()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -25,6 +25,7 @@ from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw
 from mobile_vla.streams import Stream
 from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
+from mobile_vla.training.forward_passes import ForwardPasses
 from mobile_vla.training.gradient import accumulate_gradient, measure
 from mobile_vla.training.memory import peak_memory_gib, reset_peak_memory
 from mobile_vla.training.optimizer import build_optimizer, set_learning_rate, trained_parameters
@@ -82,13 +83,15 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
         model.compile()
     optimizer = build_optimizer(model, trainer)
     scaler = gradient_scaler(trainer.precision, device)
-    scores = Scores(len(sampler.windows), smoothing=trainer.score_smoothing)
+    scores = Scores(sampler.windows, smoothing=trainer.score_smoothing)
+    forward_passes = ForwardPasses(model, parts.reader, trainer, parts.noise.child("look"))
     progress = Progress(drawn=DrawStatistics(sampler.windows), skipped_steps=0 if scaler.is_enabled() else None)
     if resume_from is not None:
         arrays, values = load_checkpoint(resume_from, model=model, optimizer=optimizer)
         progress.load(arrays, values)
         scaler.load_state_dict(values["scaler"])
         scores.load({name: arrays[f"scores/{name}"] for name in scores.state()})
+        forward_passes.num_windows = progress.windows_scored
 
     def save(name: str) -> None:
         save_checkpoint(
@@ -111,7 +114,8 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             if (is_last or step % trainer.eval_every == 0) and progress.evaluated_at != step:
                 with autocast(trainer.precision, device):
                     evaluation = parts.evaluate(model)
-                evaluation |= progress.drawn.metrics(sampler.probabilities(scores))
+                targets = sampler.probabilities(step, scores, np.arange(len(sampler.windows)))
+                evaluation |= progress.drawn.metrics(targets) | progress.drawn.score_metrics(scores)
                 evaluation |= {"memory/peak_gib": peak_memory_gib(device)}
             row: Mapping[str, float] = {}
             if evaluation or (is_boundary and progress.logged_at != step):
@@ -128,7 +132,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
                 break
 
             started = time.perf_counter()
-            draw = sampler.draw(step, scores)
+            draw = sampler.draw(step, scores, forward_passes.at(step))
             batch = parts.reader.gather(draw.ids)
             progress.data_wait_s += time.perf_counter() - started
             batch = parts.augment(batch.to(device), step=step)
@@ -165,6 +169,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
                 squared_error=measured.squared_error,
                 num_targets=measured.num_targets,
             )
+            progress.windows_scored = forward_passes.num_windows
             progress.finish_step(num_windows=len(batch), seconds=time.perf_counter() - started)
     status = "done" if is_last else "stopped"
     return Result(progress=progress, status=status, stopped_by=caught[0] if caught else None)

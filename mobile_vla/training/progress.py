@@ -13,7 +13,7 @@ from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.training.metrics import TrainSums
 
 _SCALARS = (
-    *("step", "evaluated_at", "logged_at", "learning_rate", "grad_norm", "skipped_steps"),
+    *("step", "evaluated_at", "logged_at", "learning_rate", "grad_norm", "skipped_steps", "windows_scored"),
     *("wall_s", "data_wait_s", "best_val_rmse"),
 )
 
@@ -23,6 +23,7 @@ class Progress:
     """``step`` counts the steps done; ``latest`` holds the newest value of every metric that was logged.
 
     ``skipped_steps`` of them changed no weight because their gradient overflowed; None where it cannot.
+    ``windows_scored`` counts the windows that a sampler asked about before it drew.
     """
 
     drawn: DrawStatistics
@@ -33,6 +34,7 @@ class Progress:
     learning_rate: float = 0.0
     grad_norm: float = 0.0
     skipped_steps: int | None = None
+    windows_scored: int = 0
     wall_s: float = 0.0
     data_wait_s: float = 0.0
     best_val_rmse: float | None = None
@@ -64,6 +66,7 @@ class Progress:
         """
         self.tick()
         row: dict[str, float] = {"step": self.step, "samples_seen": self.step * batch_size}
+        row["windows_scored"] = self.windows_scored
         if self.step:
             row |= self.sums.metrics()
             row |= {"train/learning_rate": self.learning_rate, "train/grad_norm": self.grad_norm}

@@ -52,6 +52,17 @@ class Origin:
             )
 
 
+def origin_of(folder: Path) -> Origin:
+    """Return where the run in ``folder`` stands; ``UserError`` when it has no checkpoint."""
+    checkpoint = find_last_checkpoint(folder)
+    return Origin(
+        folder=folder,
+        checkpoint=checkpoint,
+        step=json.loads((checkpoint / "training.json").read_text())["step"],
+        manifest=json.loads((folder / "manifest.json").read_text()),
+    )
+
+
 def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) -> tuple[DictConfig, Origin]:
     """Return the config of the run in ``cfg.resume`` with what may change taken from ``cfg``, and that run.
 
@@ -60,8 +71,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     if is_sweep:
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
-    checkpoint = find_last_checkpoint(folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    origin = origin_of(folder)
     saved = OmegaConf.load(folder / "config.yaml")
     assert isinstance(saved, DictConfig)
     refused = []
@@ -85,8 +95,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
     saved.resume = cfg.resume
-    step = json.loads((checkpoint / "training.json").read_text())["step"]
-    return saved, Origin(folder=folder, checkpoint=checkpoint, step=step, manifest=manifest)
+    return saved, origin
 
 
 def _may_change(key: str) -> bool:

@@ -43,6 +43,8 @@ sampler: shuffled
 seed: 0
 steps: 5
 broken: none
+study:
+  baseline: shuffled
 hydra:
   sweep:
     dir: sweep-${now:%H-%M-%S-%f}

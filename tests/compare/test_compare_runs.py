@@ -25,7 +25,7 @@ def test_seed_budget_logging_and_folder_names_do_not_make_a_label(tmp_path: Path
             tmp_path,
             "stratified",
             seed,
-            overrides=[f"trainer.steps={seed}", f"study=s{seed}"],
+            overrides=[f"trainer.steps={seed}", f"study.name=s{seed}", f"trainer.stop_at_step={seed}"],
             choices={"logger": f"l{seed}"},
         )
     assert labels(tmp_path) == ["stratified"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import json
 from pathlib import Path
@@ -16,8 +15,7 @@ from written_runs import SHARED, write_failed, write_json, write_run, write_stud
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, compare_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import DEFAULT_BASELINE, load_runs
-from mobile_vla.compare.sweep import CompareAtEnd
+from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
 
 STUDY = {"shuffled": [0.115, 0.117, 0.119], "stratified": [0.110, 0.113, 0.112], "sequential": [0.2, 0.3, 0.25]}
@@ -69,10 +67,17 @@ def test_missing_numbers_are_null_everywhere_and_never_zero(tmp_path: Path) -> N
     assert stratified["val/rmse"] == {
         "mean": None,
         "std": None,
+        "iqm": None,
         "values": {},
+        "improvement": None,
         "paired_difference": None,
         "paired_ci95": None,
         "paired_n": 0,
+        "paired_t_p": None,
+        "paired_sign_flip_p": None,
+        "paired_t_p_holm": None,
+        "episode_ci95": None,
+        "verdict": "not told apart",
     }
     assert stratified["unseen/rmse"]["mean"] is None
     assert shuffled["sampler/coverage"]["mean"] is None
@@ -191,6 +196,7 @@ def test_metrics_are_what_was_measured_and_not_what_was_run(tmp_path: Path) -> N
         "sampler/coverage": 1.0,
         "closed_loop/success": 0.5,
         "samples_seen": 100,
+        "windows_scored": 50,
         "data_wait_s": 1.0,
     }
     bookkeeping = {
@@ -216,12 +222,11 @@ def test_a_reader_sees_the_old_file_or_the_new_one_whole(tmp_path: Path, name: s
         written(tmp_path)
         assert reader.read() == before
     assert (tmp_path / name).read_text() != before
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["comparison.csv", "comparison.json"]
-
-
-def test_everything_that_compares_has_the_same_default_baseline() -> None:
-    for function in (compare_runs, compare_folder, CompareAtEnd):
-        assert inspect.signature(function).parameters["baseline"].default == DEFAULT_BASELINE == "shuffled"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "comparison.csv",
+        "comparison.json",
+        "report.html",
+    ]
 
 
 def test_comparing_again_gives_the_same_files(tmp_path: Path) -> None:

@@ -22,19 +22,23 @@ def write_run(
     log: Iterable[Mapping[str, float | None]] = (),
     drives: Mapping[str, Sequence[bool]] | None = None,
     states: Mapping[str, str] | None = None,
+    manifest: Mapping[str, Any] | None = None,
+    windows: Mapping[str, Sequence[float]] | None = None,
     **summary: Any,
 ) -> Path:
     """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary.
 
     ``drives`` says by suite which initial states (0, 1, ...) the closed loop succeeded from, ``states`` what
-    the suite's states are called (one name for all runs by default).
+    the suite's states are called (one name for all runs by default). ``manifest`` adds to it; ``windows`` holds, by val
+    episode, the squared error of each of its windows, which have 4 targets.
     """
     folder = root / f"{len(list(root.glob('*')))}-anything"
     folder.mkdir(parents=True)
-    manifest = {
+    recorded = {
         "choices": {**CHOICES, "sampler": sampler, **(choices or {})},
         "overrides": [f"sampler={sampler}", f"seed={seed}", *overrides],
         "seed": seed,
+        **(manifest or {}),
     }
     content = {
         "status": "done",
@@ -46,11 +50,13 @@ def write_run(
         **_closed_loop(drives or {}, states or {}),
         **summary,
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / "manifest.json", recorded)
     write_json(folder / "summary.json", {key: value for key, value in content.items() if value is not None})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
     if drives is not None:
         (folder / "episode_results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in _results(drives)))
+    if windows is not None:
+        (folder / "val_windows.csv").write_text("".join(f"{line}\n" for line in _windows(windows)))
     return folder
 
 
@@ -93,3 +99,9 @@ def _results(drives: Mapping[str, Sequence[bool]]) -> Iterable[Mapping[str, Any]
         for index, success in enumerate(successes):
             outcome = "success" if success else "collision"
             yield {"suite": suite, "index": index, "side": "left", "outcome": outcome, "success": bool(success)}
+
+
+def _windows(windows: Mapping[str, Sequence[float]]) -> Iterable[str]:
+    yield "episode,frame,scenario,task,phase,squared_error,num_targets,loss"
+    for episode, errors in windows.items():
+        yield from (f"{episode},{frame},1box_vert_left,drive,0,{error},4,0.1" for frame, error in enumerate(errors))

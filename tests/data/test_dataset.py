@@ -73,6 +73,26 @@ def test_unseen_scenarios_are_a_part_of_their_own(dataset: Dataset) -> None:
         assert "2box_vert_left" not in data.windows[part].scenario_names
 
 
+def test_fewer_train_episodes_are_another_split_of_the_same_data(dataset: Dataset) -> None:
+    whole, part = dataset.open(), replace(dataset, train_episodes=5).open()
+    assert len(part.split.train) == 5
+    assert part.windows["train"].episode_names == part.split.train
+    assert set(part.windows["train"].scenario_names) == set(SCENARIOS)
+    assert part.split.val == whole.split.val
+    assert set(part.episodes) == {*part.split.train, *part.split.val}
+    assert part.data_hash == whole.data_hash
+    assert part.split.hash != whole.split.hash
+    with pytest.raises(ConfigError, match=r"dataset\.train_episodes=13: the split leaves 12 episodes"):
+        replace(dataset, train_episodes=13).open()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "true"])
+def test_a_number_of_train_episodes_that_is_none_is_refused(value: str) -> None:
+    cfg = compose_config(["dataset=h5", "dataset.path=x", f"dataset.train_episodes={value}"])
+    with pytest.raises(ConfigError, match=r"dataset\.train_episodes: "):
+        build.check_config(cfg)
+
+
 def spoil(folder: Path) -> list[Path]:
     """Make three files of ``folder`` unusable in ways that are found at different depths."""
     paths = [folder / f"{name_of(i)}.h5" for i in (1, 5, 9)]

@@ -60,6 +60,71 @@ def test_order_and_content_of_episodes_do_not_matter(order: list[int], seed: int
     assert split_episodes(moved, val_fraction=0.3, seed=seed) == expected
 
 
+def kept_by_scenario(sizes: list[int], *, train_episodes: int, seed: int = 0) -> tuple[Counter[str], Counter[str]]:
+    """Return how many train episodes of each scenario there are in all, and how many are kept."""
+    episodes = collection(sizes)
+    scenario_of = {e.name: e.scenario for e in episodes}
+    whole = split_episodes(episodes, val_fraction=0.3, seed=seed)
+    split = split_episodes(episodes, val_fraction=0.3, seed=seed, train_episodes=train_episodes)
+    return Counter(scenario_of[n] for n in whole.train), Counter(scenario_of[n] for n in split.train)
+
+
+@law
+@given(sizes=sizes, seed=seeds, data=st.data())
+def test_fewer_train_episodes_are_a_part_of_more_and_nothing_else_moves(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    episodes = collection(sizes)
+    assume(0 < round(0.3 * len(episodes)) < len(episodes))
+    unseen = ["scenario_1"] if len(sizes) > 2 and data.draw(st.booleans()) else []
+    whole = split_episodes(episodes, val_fraction=0.3, seed=seed, unseen=unseen)
+    more = data.draw(st.integers(1, len(whole.train)))
+    fewer = data.draw(st.integers(1, more))
+    splits = [
+        split_episodes(episodes, val_fraction=0.3, seed=seed, unseen=unseen, train_episodes=count)
+        for count in (fewer, more, len(whole.train))
+    ]
+    assert [len(split.train) for split in splits] == [fewer, more, len(whole.train)]
+    assert set(splits[0].train) <= set(splits[1].train) <= set(whole.train)
+    assert {(split.val, split.unseen) for split in splits} == {(whole.val, whole.unseen)}
+    assert splits[2] == whole
+    assert (splits[0].hash == whole.hash) == (fewer == len(whole.train))
+
+
+@law
+@given(sizes=sizes, seed=seeds, data=st.data())
+def test_the_kept_ones_are_spread_as_all_are_and_leave_no_scenario_out(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    assume(0 < round(0.3 * sum(sizes)) < sum(sizes))
+    num_train = sum(sizes) - round(0.3 * sum(sizes))
+    count = data.draw(st.integers(1, num_train))
+    present, kept = kept_by_scenario(sizes, train_episodes=count, seed=seed)
+    assert len(kept) == min(count, len(present))
+    # No scenario with more than one episode has a stronger claim met than one that another scenario was refused.
+    for richer in (s for s in kept if kept[s] > 1):
+        for other in present:
+            assert (kept[richer] - 0.5) / present[richer] <= (kept[other] + 0.5) / present[other] + 1e-12
+
+
+def test_a_part_keeps_the_proportions_of_a_collection_like_the_embedded_one() -> None:
+    for count in (60, 125):
+        present, kept = kept_by_scenario([50, 41, 36, 30, 31, 25, 21, 16], train_episodes=count)
+        for scenario, size in present.items():
+            assert abs(kept[scenario] - count * size / present.total()) < 1
+
+
+def test_who_is_kept_is_drawn_by_the_splits_seed() -> None:
+    episodes = collection([20])
+    kept = {split_episodes(episodes, val_fraction=0.3, seed=seed, train_episodes=4).train for seed in range(8)}
+    assert len(kept) == 8
+
+
+def test_more_train_episodes_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.train_episodes=8: the split leaves 7 episodes to train on"):
+        split_episodes(collection([6, 4]), val_fraction=0.3, seed=0, train_episodes=8)
+
+
 def test_seed_decides_who_is_where() -> None:
     splits = {split_episodes(collection([10, 10]), val_fraction=0.3, seed=seed).val for seed in range(8)}
     assert len(splits) == 8

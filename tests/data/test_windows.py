@@ -58,6 +58,7 @@ def test_every_window_appears_once_in_time_order(drawn: tuple[list[Episode], int
     for row, (i, start) in enumerate(expected):
         current = start + window_size - 1
         length = episodes[i].num_frames
+        assert table.frame[row] == current
         assert table.progress[row] == round(1000 * current / (length - 1))
         assert table.phase[row] == min(table.progress[row] // 100, 9)
         assert table.scenario_names[table.scenario[row]] == episodes[i].scenario

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from made_episodes import actions, law, made_episode, made_reader
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.windows import Padding
-from mobile_vla.evaluation.rmse import critical_targets, masked_rmse, rmse_by_part
+from mobile_vla.evaluation.rmse import critical_targets, masked_rmse, rare_targets, rmse_by_part
 from mobile_vla.schema import Episode
 
 NAMES = ("linear_x", "linear_y", "angular_z")
@@ -65,13 +66,14 @@ def test_every_part_is_the_error_over_its_own_targets(seed: int, padding: Paddin
     found = rmse_by_part(
         "val/rmse", squared, targets=targets, windows=table, action_names=NAMES, critical_threshold=0.5
     )
-    critical = critical_targets(targets, threshold=0.5)
+    critical, rare = critical_targets(targets, threshold=0.5), rare_targets(targets)
     members: dict[str, list[float]] = {}
     for n, k in zip(*np.nonzero(targets.mask_NK), strict=True):
         scenario = table.scenario_names[table.scenario[n]]
         parts = ["", f"/horizon_{k + 1}", f"/phase_{table.phase[n]}", f"/scenario_{scenario}"]
         parts += [f"/task_{table.task_names[table.task[n]]}"] if len(table.task_names) > 1 else []
         parts += ["/critical"] if critical[n, k] else []
+        parts += ["/rare" if rare[n, k] else "/common"]
         for part in parts:
             members.setdefault(f"val/rmse{part}", []).extend(squared[n, k])
         for a, name in enumerate(NAMES):
@@ -118,3 +120,26 @@ def test_an_action_that_never_changes_has_no_critical_segment() -> None:
     )
     assert "val/rmse/critical" not in found
     assert found["val/rmse"] == 1
+
+
+@law
+@given(seed=st.integers(0, 50))
+def test_rare_are_the_least_frequent_actions_up_to_a_quarter_of_all(seed: int) -> None:
+    targets = reader_of(collection(seed)).current_targets()
+    is_rare = rare_targets(targets)
+    assert not (is_rare & ~targets.mask_NK).any()
+    # A keyboard's actions are few and far apart: each is a cell of its own.
+    keys = Counter(map(tuple, targets.actions_NKA[targets.mask_NK].tolist()))
+    rare = {tuple(action) for action in targets.actions_NKA[is_rare].tolist()}
+    common = {tuple(action) for action in targets.actions_NKA[targets.mask_NK & ~is_rare].tolist()}
+    assert not rare & common
+    total, limit = sum(keys.values()), sum(keys.values()) / 4
+    assert max((keys[a] for a in rare), default=0) < min(keys[a] for a in common)
+    assert sum(keys[a] for a in rare) <= limit
+    next_level = min(keys[a] for a in common)
+    assert sum(n for n in keys.values() if n <= next_level) > limit or total == sum(keys[a] for a in common)
+
+
+def test_one_action_alone_is_common() -> None:
+    targets = reader_of([made_episode(0, num_frames=9, actions=np.ones((9, 3), np.float32))]).current_targets()
+    assert not rare_targets(targets).any()

@@ -196,3 +196,29 @@ def test_a_head_takes_any_history(history: str) -> None:
 
     assert type(model.head.history).__name__.lower() == f"{history}history"
     assert torch.isfinite(model(key_batch()).loss_B).all()
+
+
+@each
+def test_the_norm_of_the_gradient_is_that_of_the_last_layers_output(head: str) -> None:
+    one_draw = ["model.head.num_draws=1"] if head in ("flow", "diffusion") else []
+    model, batch = build_model(head, *one_draw).eval(), key_batch()
+    mask_BTK = torch.zeros_like(batch.mask_BTK)
+    mask_BTK[:, -1] = True  # one frame alone has targets, so the bias gets its output's gradient
+    batch = replace(batch, mask_BTK=mask_BTK)
+    for row in range(len(batch)):
+        window = batch.rows(row, row + 1)
+        model.zero_grad()
+        torch.manual_seed(row)
+        norm = model.gradient_norms(window)
+        assert all(p.grad is None for p in model.parameters())
+        torch.manual_seed(row)
+        model(window).loss_B.sum().backward()
+        torch.testing.assert_close(norm, torch.linalg.vector_norm(model.head.last_layer.bias.grad)[None])
+    assert not model.head.last_layer._forward_hooks
+
+
+@each
+def test_a_window_has_its_gradient_norm_whoever_its_neighbours_are(head: str) -> None:
+    model, batch = build_model(head).eval(), key_batch(5)
+    alone = torch.cat([model.gradient_norms(batch.rows(row, row + 1)) for row in range(len(batch))])
+    torch.testing.assert_close(model.gradient_norms(batch), alone, rtol=1e-4, atol=1e-6)

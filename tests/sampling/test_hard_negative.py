@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import UNEVEN, Problem, law, problems, scores_of, table
+from tables import UNEVEN, Problem, law, no_look, problems, scores_of, scores_with, table
 
+from mobile_vla.sampling.contract import Look
 from mobile_vla.sampling.hard_negative import HardNegative
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.sampling.sequential import Sequential
@@ -27,11 +28,11 @@ class FirstWindow:
         self.windows = windows
         self._batch_size = batch_size
 
-    def draw(self, step: int, scores: Scores) -> Draw:
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         return Draw.unweighted(np.zeros(self._batch_size, np.int64))
 
-    def probabilities(self, scores: Scores) -> np.ndarray:
-        return np.eye(len(self.windows))[0]
+    def probabilities(self, step: int, scores: Scores, ids: np.ndarray) -> np.ndarray:
+        return (ids == 0).astype(float)
 
     def no_effect_reason(self) -> None:
         return None
@@ -60,19 +61,23 @@ def hard_negative(
     )
 
 
-def hardest(scores: Scores, *, top_fraction: float) -> list[int]:
-    """Return the hard windows by the definition: seen ones by falling loss, of equal losses the lower ids."""
-    seen = [int(i) for i in np.flatnonzero(scores.visits > 0)]
-    return sorted(seen, key=lambda i: (-scores.loss[i], i))[: max(round(top_fraction * len(seen)), min(len(seen), 1))]
+def hard_shares(scores: Scores, *, top_fraction: float) -> np.ndarray:
+    """Return by the definition how hard each window is: 1 or 0, and what is left for each of equals on the edge."""
+    seen = np.flatnonzero(scores.visits > 0)
+    ordered = sorted(scores.loss[seen].tolist(), reverse=True)[: max(round(top_fraction * len(seen)), 1)]
+    level = [int((scores.loss == loss).sum()) for loss in scores.loss]
+    return np.array([ordered.count(loss) / max(n, 1) for loss, n in zip(scores.loss.tolist(), level, strict=True)])
 
 
 @law
 @given(problem=problems(), score_seed=score_seeds, top_fraction=st.sampled_from([0.01, 0.2, 0.5, 1.0]))
 def test_hard_are_the_seen_windows_of_highest_loss(problem: Problem, score_seed: int, top_fraction: float) -> None:
     scores = scores_of(problem.windows, seed=score_seed, share_seen=0.9)
-    expected = hardest(scores, top_fraction=top_fraction) or [0]
-    p = hard_negative(problem, base=FirstWindow, top_fraction=top_fraction).probabilities(scores)
-    np.testing.assert_allclose(p[expected], 1 / len(expected))
+    expected = hard_shares(scores, top_fraction=top_fraction)
+    if not expected.any():
+        expected[0] = 1  # the base's
+    p = hard_negative(problem, base=FirstWindow, top_fraction=top_fraction).probabilities(9, scores, problem.all_ids)
+    np.testing.assert_allclose(p, expected / expected.sum(), atol=1e-12)
 
 
 @law
@@ -82,10 +87,11 @@ def test_hard_picks_keep_their_distance_and_the_base_fills_up_what_is_left(
 ) -> None:
     # Some 20 hard windows, so crowded that a batch of 24 cannot be filled with them.
     problem = Problem(windows=table([40, 12, 25]), batch_size=24, seed=score_seed)
-    windows, scores = problem.windows, scores_of(problem.windows, seed=score_seed, share_seen=0.9)
-    scores.update(3, np.array([0]), np.array([-99], np.float32))  # window 0 is the base's and not hard
-    hard = set(hardest(scores, top_fraction=0.3)) - {0}
-    ids = hard_negative(problem, base=FirstWindow, dedupe_radius=radius).draw(step, scores).ids
+    windows = problem.windows
+    losses = np.random.default_rng(score_seed).permutation(len(windows)) + 1
+    scores = scores_with(windows, np.where(problem.all_ids == 0, 0, losses))  # window 0 is the base's and not hard
+    hard = set(np.flatnonzero(hard_shares(scores, top_fraction=0.3)).tolist())
+    ids = hard_negative(problem, base=FirstWindow, dedupe_radius=radius).draw(step, scores, no_look).ids
     picks = ids[ids != 0]
     assert set(picks) <= hard
 
@@ -111,51 +117,55 @@ def test_the_base_order_is_left_alone_in_the_warm_up_and_while_nothing_is_seen(
     )
     shuffled = partial(Shuffled, replacement=False)
     scores = scores_of(problem.windows, seed=score_seed)
-    unseen = Scores(len(problem.windows), smoothing=0.5)
+    unseen = Scores(problem.windows, smoothing=0.5)
     warming = hard_negative(problem, base=shuffled, warmup_passes=2)
     mining = hard_negative(problem, base=shuffled)
     for step in range(-(-2 * len(problem.windows) // problem.batch_size)):
-        expected = base.draw(step, scores).ids
-        np.testing.assert_array_equal(warming.draw(step, scores).ids, expected)
-        np.testing.assert_array_equal(mining.draw(step, unseen).ids, expected)
-    np.testing.assert_allclose(mining.probabilities(unseen), base.probabilities(unseen))
+        expected = base.draw(step, scores, no_look).ids
+        np.testing.assert_array_equal(warming.draw(step, scores, no_look).ids, expected)
+        np.testing.assert_array_equal(mining.draw(step, unseen, no_look).ids, expected)
+    np.testing.assert_allclose(
+        mining.probabilities(9, unseen, problem.all_ids), base.probabilities(9, unseen, problem.all_ids)
+    )
 
 
 def test_mining_begins_after_as_many_draws_as_the_warm_up_has() -> None:
     scores = scores_of(UNEVEN.windows, seed=0)
     sampler = hard_negative(UNEVEN, base=FirstWindow, warmup_passes=1.5)
     num_steps = int(np.ceil(1.5 * len(UNEVEN.windows) / UNEVEN.batch_size))
-    assert not sampler.draw(num_steps - 1, scores).ids.any()
-    assert sampler.draw(num_steps, scores).ids.any()
+    assert not sampler.draw(num_steps - 1, scores, no_look).ids.any()
+    assert sampler.draw(num_steps, scores, no_look).ids.any()
 
 
 @pytest.mark.parametrize(("fraction", "uniform_mix"), [(0.3, 0.0), (0.3, 0.5), (0.8, 0.1)])
 def test_hard_windows_are_drawn_at_the_stated_rate(fraction: float, uniform_mix: float) -> None:
     # 40 episodes far longer than the radius, so that suppression almost never finds all hard windows taken.
     problem = Problem(windows=table([30] * 40), batch_size=8, seed=0)
-    scores = scores_of(problem.windows, seed=0, share_seen=1.0)
-    scores.update(3, np.array([0]), np.array([-9], np.float32))
+    losses = np.random.default_rng(0).permutation(len(problem.windows))
+    scores = scores_with(problem.windows, np.where(problem.all_ids == 0, -1, losses))
     sampler = hard_negative(
         problem, base=FirstWindow, fraction=fraction, uniform_mix=uniform_mix, top_fraction=0.1, dedupe_radius=4
     )
-    is_hard = np.isin(np.arange(len(problem.windows)), hardest(scores, top_fraction=0.1))
-    drawn = np.concatenate([sampler.draw(step, scores).ids for step in range(1500)])
+    is_hard = hard_shares(scores, top_fraction=0.1) == 1
+    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(1500)])
     expected = fraction * (1 - uniform_mix + uniform_mix * is_hard.mean())
     spread = np.sqrt(expected * (1 - expected) / len(drawn))
     assert abs(is_hard[drawn].mean() - expected) < 4 * spread
-    assert is_hard @ sampler.probabilities(scores) == pytest.approx(expected)
+    assert is_hard @ sampler.probabilities(9, scores, problem.all_ids) == pytest.approx(expected)
 
 
 @law
 @given(problem=problems(), score_seed=score_seeds)
 def test_a_uniform_mix_keeps_every_window_reachable(problem: Problem, score_seed: int) -> None:
     scores = scores_of(problem.windows, seed=score_seed)
-    p = hard_negative(problem, base=FirstWindow, fraction=0.5, uniform_mix=0.2).probabilities(scores)
+    p = hard_negative(problem, base=FirstWindow, fraction=0.5, uniform_mix=0.2).probabilities(
+        9, scores, problem.all_ids
+    )
     assert (p >= 0.5 * 0.2 / len(problem.windows) - 1e-12).all()
 
 
 def test_a_uniform_mix_reaches_every_window_in_time() -> None:
     scores = scores_of(UNEVEN.windows, seed=0)
     sampler = hard_negative(UNEVEN, base=FirstWindow, uniform_mix=0.5, top_fraction=0.1)
-    drawn = np.concatenate([sampler.draw(step, scores).ids for step in range(400)])
+    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(400)])
     assert set(drawn) == set(range(len(UNEVEN.windows)))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import law
+from tables import law, table
 
 from mobile_vla.sampling.scores import Scores
 
-NUM_WINDOWS = 6
+WINDOWS = table([2, 3, 1], ["near", "far", "near"], window_size=1, fwd_pred_next_n=1)
+NUM_WINDOWS = len(WINDOWS)
 
 losses = st.floats(0, 1e6, width=32) | st.sampled_from([float("nan"), float("inf"), float("-inf")])
 batches = st.lists(st.tuples(st.integers(0, NUM_WINDOWS - 1), losses), min_size=1, max_size=8)
@@ -25,7 +26,7 @@ def enter(scores: Scores, history: list[list[tuple[int, float]]], *, first_step:
 @law
 @given(history=st.lists(batches, max_size=5), smoothing=st.sampled_from([0.0, 0.3, 0.9]))
 def test_scores_are_what_their_definition_says(history: list[list[tuple[int, float]]], smoothing: float) -> None:
-    scores = enter(Scores(NUM_WINDOWS, smoothing=smoothing), history)
+    scores = enter(Scores(WINDOWS, smoothing=smoothing), history)
     for window in range(NUM_WINDOWS):
         expected, visits, last_step = None, 0, -1
         for step, batch in enumerate(history):
@@ -44,8 +45,8 @@ def test_scores_are_what_their_definition_says(history: list[list[tuple[int, flo
 def test_a_loaded_table_goes_on_as_the_saved_one(
     history: list[list[tuple[int, float]]], later: list[tuple[int, float]]
 ) -> None:
-    saved = enter(Scores(NUM_WINDOWS, smoothing=0.5), history)
-    loaded = Scores(NUM_WINDOWS, smoothing=0.5)
+    saved = enter(Scores(WINDOWS, smoothing=0.5), history)
+    loaded = Scores(WINDOWS, smoothing=0.5)
     state = saved.state()
     enter(saved, [later], first_step=9)
     loaded.load(state)
@@ -55,11 +56,11 @@ def test_a_loaded_table_goes_on_as_the_saved_one(
 
 
 def test_an_unseen_window_has_no_score_rather_than_zero() -> None:
-    scores = enter(Scores(2, smoothing=0.5), [[(0, 0.0)]])
+    scores = enter(Scores(table([2]), smoothing=0.5), [[(0, 0.0)]])
     assert scores.loss[0] == 0
     assert np.isnan(scores.loss[1])
 
 
 def test_a_table_of_another_length_is_not_taken_over() -> None:
     with pytest.raises(AssertionError):
-        Scores(3, smoothing=0.5).load(Scores(1, smoothing=0.5).state())
+        Scores(table([3]), smoothing=0.5).load(Scores(table([2]), smoothing=0.5).state())

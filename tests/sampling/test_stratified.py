@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import UNEVEN, Problem, law, problems, scores_of, table
+from tables import UNEVEN, Problem, law, no_look, problems, scores_of, table
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.sampling.quotas import QuotaSchedule, at_least_one_each, tempered_shares
@@ -79,7 +79,7 @@ def test_tau_runs_from_natural_to_equal_shares() -> None:
 def test_every_scenario_is_in_every_batch(problem: Problem, tau: float) -> None:
     sampler, scores = stratified(problem, tau=tau), scores_of(problem.windows, seed=0)
     for step in range(10):
-        scenarios = problem.windows.scenario[sampler.draw(step, scores).ids]
+        scenarios = problem.windows.scenario[sampler.draw(step, scores, no_look).ids]
         assert set(scenarios) == set(problem.windows.scenario)
 
 
@@ -89,7 +89,7 @@ def test_no_window_of_a_scenario_comes_twice_before_all_of_them_came_once(proble
     windows, scores = problem.windows, scores_of(problem.windows, seed=0)
     sampler, seen = stratified(problem, tau=tau), np.zeros(len(windows), int)
     for step in range(12):
-        seen += np.bincount(sampler.draw(step, scores).ids, minlength=len(seen))
+        seen += np.bincount(sampler.draw(step, scores, no_look).ids, minlength=len(seen))
         for scenario in np.unique(windows.scenario):
             assert np.ptp(seen[windows.scenario == scenario]) <= 1
 
@@ -98,16 +98,16 @@ def test_scenario_shares_of_the_draws_are_the_tempered_ones() -> None:
     windows, scores = UNEVEN.windows, scores_of(UNEVEN.windows, seed=0)
     sampler = stratified(UNEVEN, tau=2)
     weight = np.sqrt(np.bincount(windows.scenario))
-    drawn = np.concatenate([windows.scenario[sampler.draw(step, scores).ids] for step in range(400)])
+    drawn = np.concatenate([windows.scenario[sampler.draw(step, scores, no_look).ids] for step in range(400)])
     np.testing.assert_allclose(np.bincount(drawn) / len(drawn), weight / weight.sum(), atol=2 / len(drawn))
     np.testing.assert_allclose(
-        np.bincount(windows.scenario, weights=sampler.probabilities(scores)), weight / weight.sum()
+        np.bincount(windows.scenario, weights=sampler.probabilities(0, scores, UNEVEN.all_ids)), weight / weight.sum()
     )
 
 
 def test_scenarios_of_equal_size_are_shuffled_apart() -> None:
     problem = Problem(windows=table([16, 16], ["near", "far"]), batch_size=32, seed=0)
-    ids = stratified(problem, tau=1).draw(0, scores_of(problem.windows, seed=0)).ids
+    ids = stratified(problem, tau=1).draw(0, scores_of(problem.windows, seed=0), no_look).ids
     first, second = (ids[problem.windows.episode[ids] == episode] % 16 for episode in (0, 1))
     assert sorted(first) == sorted(second)
     assert first.tolist() != second.tolist()

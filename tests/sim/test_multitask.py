@@ -114,7 +114,9 @@ def test_the_red_bottle_is_meant_where_red_is_named(recordings: list[Recording])
 
 def test_folders_of_one_task_keep_their_name_and_others_have_their_own(tmp_path: Path) -> None:
     folders = [
-        SimEpisodes(num_episodes=2, named_by=named_by, seed=0, image_size=4, num_workers=1).ensure(tmp_path)
+        SimEpisodes(num_episodes=2, named_by=named_by, imbalance=1, seed=0, image_size=4, num_workers=1).ensure(
+            tmp_path
+        )
         for named_by in (["side"], ["side", "colour"], ["colour", "side"], ["colour"])
     ]
     assert folders[0].name == "sim-a2063ab79636"  # what generated it before there were colours
@@ -125,7 +127,7 @@ def test_folders_of_one_task_keep_their_name_and_others_have_their_own(tmp_path:
 @pytest.mark.parametrize("named_by", [[], ["side", "side"]])
 def test_what_a_bottle_is_named_by_is_said_once(named_by: list) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.generator\.named_by=.*expected side, colour, or both, once"):
-        SimEpisodes(num_episodes=2, named_by=named_by, seed=0, image_size=4, num_workers=1)
+        SimEpisodes(num_episodes=2, named_by=named_by, imbalance=1, seed=0, image_size=4, num_workers=1)
 
 
 def test_the_environment_draws_every_task() -> None:

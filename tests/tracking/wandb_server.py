@@ -1,4 +1,4 @@
-"""Stand in for a W&B server on the loopback interface and keep what wandb uploads to it."""
+"""Stand in for a W&B server on the loopback interface and keep what is uploaded to it or saved on it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from typing import Any
 
 @dataclass
 class Uploads:
-    """What arrived, by run id: the run's own record, its history rows by line, its files, its exit code."""
+    """What arrived, by run id: the run's own record, its history rows by line, its files, its exit code.
+
+    ``views`` are the workspaces and reports, by their own id.
+    """
 
     operations: list[str] = field(default_factory=list)
     run: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
-    files: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    files: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     exit_code: dict[str, int] = field(default_factory=dict)
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def rows(self, run_id: str) -> list[dict[str, Any]]:
         """Return the history in order, without wandb's own columns."""
@@ -46,9 +50,11 @@ class WandbServer(ThreadingHTTPServer):
 
     def answer_graphql(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one GraphQL request with what wandb needs to go on."""
-        operation, variables = request["operationName"], request.get("variables", {})
+        named = re.search(r"(query|mutation)\s+(\w+)", request["query"])
+        assert named is not None
+        operation, variables = named[2], request.get("variables", {})
         self.uploads.operations.append(operation)
-        if operation == "Viewer":
+        if operation in ("Viewer", "GetDefaultEntity"):
             return {"viewer": {"id": "user", "entity": "us", "username": "us", "flags": "{}", "teams": {"edges": []}}}
         if operation == "UpsertBucket":
             stated = {key: value for key, value in variables.items() if value is not None}
@@ -61,7 +67,35 @@ class WandbServer(ThreadingHTTPServer):
             where = f"{self.url}/upload/{variables['run']}"
             files = [{"name": name, "uploadUrl": f"{where}/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if operation in ("UpsertView2", "upsertView"):
+            return self._upsert_view(variables)
+        if operation == "ProjectInternalId":
+            known = {"id": "project", "internalId": "42"}
+            return {"project": known if variables["projectName"] in self.projects else None}
+        if operation == "GetProjects":
+            nodes = [{"id": name, "name": name, "entityName": "us", "isBenchmark": False} for name in self.projects]
+            unknown = {"createdAt": "2026-01-01T00:00:00", "user": None}
+            edges = [{"node": {"__typename": "Project"} | node | unknown} for node in nodes]
+            return {
+                "models": {
+                    "pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False},
+                    "edges": edges,
+                }
+            }
         return {}
+
+    @property
+    def projects(self) -> set[str]:
+        """Names of the projects that runs were uploaded to."""
+        return {run["project"] for run in self.uploads.run.values()}
+
+    def _upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        view_id = variables.get("id") or f"view-{len(self.uploads.views)}"
+        is_new = view_id not in self.uploads.views
+        self.uploads.views[view_id] = variables
+        project = {"id": "project", "name": variables["projectName"], "entityName": variables["entityName"]}
+        view = {key: variables[key] for key in ("type", "name", "displayName", "description", "spec")}
+        return {"upsertView": {"view": {"id": view_id, "project": project} | view, "inserted": is_new}}
 
     def _bucket(self, run_id: str) -> dict[str, Any]:
         run = self.uploads.run[run_id]
@@ -106,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         _, _, run_id, name = self.path.split("/", 3)
-        self.server.uploads.files[run_id][name] = self._body().decode()
+        self.server.uploads.files[run_id][name] = self._body()
         self._reply(200, {})
 
     def _body(self) -> bytes:

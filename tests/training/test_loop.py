@@ -101,11 +101,15 @@ def test_weights_scale_the_gradient_but_not_the_loss_that_is_logged(
         torch.testing.assert_close(3 * once, thrice, rtol=1e-4, atol=1e-6)
 
 
+def nobody_looks(ids: np.ndarray, measure: str) -> np.ndarray:
+    raise AssertionError("shuffled does not look")
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(
     make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make_run("trainer.steps=6")
-    draw = run.sampler.draw(2, Scores(len(run.sampler.windows), smoothing=0.5))
+    draw = run.sampler.draw(2, Scores(run.sampler.windows, smoothing=0.5), nobody_looks)
     augment = Pipeline(transforms={"spoiled": Spoiled(row=5, at_step=2)}, stream=Stream(0, "augmentation"))
 
     with watched_optimizer() as seen, pytest.raises(NonFiniteLossError) as stopped:

@@ -12,6 +12,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mobile_vla.build import Run
+from mobile_vla.sampling.contract import Look
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.training.loop import Parts, Result, train
@@ -25,11 +26,11 @@ class Weighted:
     ids: tuple[int, ...]
     weights: tuple[float, ...]
 
-    def draw(self, step: int, scores: Scores) -> Draw:
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         return Draw(ids=np.array(self.ids), weights=np.array(self.weights, np.float32))
 
-    def probabilities(self, scores: Scores) -> np.ndarray:
-        return np.full(len(self.windows), 1 / len(self.windows))
+    def probabilities(self, step: int, scores: Scores, ids: np.ndarray) -> np.ndarray:
+        return np.full(len(ids), 1 / len(self.windows))
 
     def no_effect_reason(self) -> str | None:
         return None

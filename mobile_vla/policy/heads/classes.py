@@ -56,6 +56,11 @@ class ClassesHead(nn.Module):
         self.register_buffer("prior_L", torch.zeros(num_classes))
         self.register_buffer("is_seen_L", torch.ones(num_classes, dtype=torch.bool))
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See ``Head``."""
+        return self.out
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Learn the rest position, the dead zone around it, and each class's mean action and share."""
         self.rest_A.copy_(rest_A)

@@ -62,6 +62,11 @@ class DiffusionHead(nn.Module):
         self.register_buffer("low_A", torch.full((num_actions,), -torch.inf))
         self.register_buffer("high_A", torch.full((num_actions,), torch.inf))
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See ``Head``."""
+        return self.denoise.leave
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Learn the range of each dimension."""
         self.low_A.copy_(actions_FA.amin(0))

@@ -45,6 +45,11 @@ class FlowHead(nn.Module):
             num_layers=num_layers,
         )
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See ``Head``."""
+        return self.velocity.leave
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Need nothing of the train actions."""
 

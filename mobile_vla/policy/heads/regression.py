@@ -31,6 +31,11 @@ class RegressionHead(nn.Module):
         self._loss = _LOSSES[loss]
         self.out = nn.Linear(self.history.context_dim, fwd_pred_next_n * num_actions)
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See ``Head``."""
+        return self.out
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Need nothing of the train actions."""
 

@@ -48,6 +48,11 @@ class TokensHead(nn.Module):
         self.register_buffer("width_A", torch.zeros(num_actions))
         self.register_buffer("prior_AV", torch.zeros(num_actions, num_bins))
 
+    @property
+    def last_layer(self) -> nn.Module:
+        """See ``Head``."""
+        return self.out
+
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Learn the range of each dimension and the shares of its bins."""
         self.low_A.copy_(actions_FA.amin(0))

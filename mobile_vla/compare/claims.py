@@ -1,0 +1,179 @@
+"""Say which samplers differ from the baseline, how sure that is, and what the comparison could not have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median, median_low
+
+from mobile_vla.compare.comparison import Comparison, Row
+from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.number_format import in_words, shortened
+from mobile_vla.compare.significance import detectable_difference
+from mobile_vla.compare.slices import losses_of
+from mobile_vla.compare.statistics import PairedDifference
+
+MAX_NAMED = 6
+"""A sentence names at most so many samplers, and counts the rest."""
+
+MAX_SLICES = 3
+
+
+def effect_sentences(comparison: Comparison) -> list[str]:
+    """Say who is better and worse than the baseline, who cannot be told from it, and where the winners lose."""
+    if not comparison.ranked:
+        return [f"No finished run has {comparison.primary}: there is nothing to compare."]
+    if comparison.baseline_row is None:
+        return [
+            f"The baseline '{comparison.baseline}' is not among the finished runs, so the differences are left empty. "
+            f"Choose one of: {'; '.join(row.label for row in comparison.ranked)}."
+        ]
+    others = {row.label: row for row in comparison.ranked if row.label != comparison.baseline}
+    if not others:
+        return [f"Only {comparison.baseline} finished: there is nothing to compare it with."]
+    differences = {
+        label: difference
+        for label, row in others.items()
+        if (difference := row.metrics[comparison.primary].difference) and difference.interval is not None
+    }
+    sentences = [
+        _claims(comparison, {label: one for label, one in differences.items() if one.is_sure}, "Surely"),
+        _claims(comparison, {label: one for label, one in differences.items() if _is_hint(one)}, "Indicative only:"),
+        _tests(comparison, differences),
+        _untold(comparison, differences),
+        _too_few(comparison, [label for label in others if label not in differences]),
+        _parts(comparison, [others[label] for label, one in differences.items() if one.is_significant]),
+        _of_these_episodes(differences),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _is_hint(difference: PairedDifference) -> bool:
+    return difference.is_significant and difference.is_indicative
+
+
+def _claims(comparison: Comparison, differences: Mapping[str, PairedDifference], how: str) -> str:
+    sides = {"better": [], "worse": []}
+    for label, one in sorted(differences.items(), key=lambda item: -abs(item[1].mean or 0)):
+        side = "better" if is_better(comparison.primary, one.mean or 0) else "worse"
+        size, p_text = _size(comparison, abs(one.mean or 0)), in_words(one.adjusted_p_value)
+        sides[side].append(f"{label} by {size}, {p_text}")
+    return " ".join(
+        f"{how} {side} than {comparison.baseline} in {comparison.primary}: {_semicolons(texts)}."
+        for side, texts in sides.items()
+        if texts
+    )
+
+
+def _tests(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
+    """Say what p is, once, and what the test without assumptions says beside it."""
+    claimed = [one for one in differences.values() if one.is_significant]
+    if not claimed:
+        return ""
+    fewest = min(one.num_pairs for one in claimed)
+    largest = max(one.p_value or 0 for one in claimed)
+    floor = 2 / 2**fewest
+    flips = (
+        f"p {floor:.2g}, the smallest that {fewest} seeds allow"
+        if largest <= floor
+        else f"p {largest:.2g} or less, at best {floor:.2g}"
+    )
+    return (
+        f"p: paired t test over {_pairs(claimed)}, adjusted by Holm over {_count(len(differences), comparison)}. The "
+        f"sign-flip test, which needs no normal differences, gives {flips}."
+    )
+
+
+def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
+    same = [label for label, one in differences.items() if one.mean == 0 and one.spread == 0]
+    untold = {label: one for label, one in differences.items() if not one.is_significant and label not in same}
+    parts = []
+    if same:
+        verb = "is" if len(same) == 1 else "are"
+        parts.append(f"{_names(same)} {verb} equal to {comparison.baseline} in every seed, to the last digit.")
+    if untold:
+        smallest = median(
+            detectable_difference(one.spread or 0.0, num_pairs=one.num_pairs, num_comparisons=len(differences))
+            for one in untold.values()
+        )
+        num_seeds = median_low(one.num_pairs for one in untold.values())
+        everyone = len(untold) == len(differences)
+        parts.append(
+            f"The data cannot tell these {comparison.compared}s apart from {comparison.baseline}: no adjusted p is "
+            "below 0.05."
+            if everyone and len(untold) > 1
+            else f"The data cannot tell {_names(list(untold))} from {comparison.baseline}."
+        )
+        parts.append(
+            f"With {num_seeds} seeds and {_count(len(differences), comparison)}, a true difference of "
+            f"{_size(comparison, smallest)} would have been found four times in five; a smaller one may well exist."
+        )
+    return " ".join(parts)
+
+
+def _too_few(comparison: Comparison, labels: Sequence[str]) -> str:
+    if not labels:
+        return ""
+    return f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {_names(labels)}."
+
+
+def _parts(comparison: Comparison, rows: Sequence[Row]) -> str:
+    """Say where the better ones are worse."""
+    centres = {row.label: difference.mean for row in rows if (difference := row.metrics[comparison.primary].difference)}
+    winners = [row for row in rows if is_better(comparison.primary, centres[row.label] or 0)]
+    losses = {row.label: losses_of(row, comparison.primary) for row in winners}
+    num_slices = max((one.num_slices for one in losses.values()), default=0)
+    if not num_slices:
+        return ""
+    losing = [
+        f"{label} in " + shortened([f"{part} by {size:.2g}" for part, size in one.by_slice.items()], limit=MAX_SLICES)
+        for label, one in losses.items()
+        if one.by_slice
+    ]
+    if not losing:
+        return f"None of the better ones is worse on any of {num_slices} slices (scenario, phase, horizon, critical)."
+    chance = 0.025 * num_slices
+    return (
+        f"Better overall, worse on slices: {_semicolons(losing)} (95 % intervals that exclude 0; of {num_slices} "
+        f"slices about {chance:.1f} would by chance)."
+    )
+
+
+def _of_these_episodes(differences: Mapping[str, PairedDifference]) -> str:
+    shaky = [
+        label
+        for label, one in differences.items()
+        if one.is_significant and one.episode_interval and one.episode_interval[0] <= 0 <= one.episode_interval[1]
+    ]
+    if not shaky:
+        return ""
+    return (
+        f"Other val episodes might have said otherwise of {_names(shaky)}: the interval over episodes, bootstrapped "
+        "with these trained policies, holds 0."
+    )
+
+
+def _size(comparison: Comparison, difference: float) -> str:
+    """Return ``0.012 (4.3 %)``: absolute, and of the baseline's mean."""
+    row = comparison.baseline_row
+    reference = row.metrics[comparison.primary].mean if row else None
+    percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
+    return f"{difference:.2g}{percent}"
+
+
+def _pairs(differences: Sequence[PairedDifference]) -> str:
+    numbers = sorted({one.num_pairs for one in differences})
+    return f"{numbers[0]} seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
+
+
+def _count(number: int, comparison: Comparison) -> str:
+    return f"{number} {comparison.compared}{'' if number == 1 else 's'}"
+
+
+def _names(labels: Sequence[str]) -> str:
+    return shortened(labels, limit=MAX_NAMED)
+
+
+def _semicolons(texts: Sequence[str]) -> str:
+    """Join texts that hold commas; the rest beyond MAX_NAMED is counted."""
+    more = [f"and {len(texts) - MAX_NAMED} more"] if len(texts) > MAX_NAMED else []
+    return "; ".join([*texts[:MAX_NAMED], *more])

@@ -1,0 +1,136 @@
+"""Decide what a W&B dashboard of a comparison shows: which runs, grouped by what, which metrics, which statistics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from omegaconf import OmegaConf
+
+from mobile_vla.compare.closed_loop import success_key
+from mobile_vla.compare.comparison import Comparison, Metric
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, p_value
+from mobile_vla.compare.runs import MEASURED_ONLY, NOT_A_TREATMENT, Run
+from mobile_vla.compare.verdict import verdict
+from mobile_vla.errors import UserError
+from mobile_vla.tracking.run_folder import read_metrics
+
+STEP = "step"
+"""The x axis of every curve, logged with each row."""
+
+_CURVES = ("train/loss", "val/loss", "val/rmse", "unseen/rmse")
+_BUDGETS = ("samples_seen", "windows_scored", "wall_s")
+_DRAWN = ("sampler/coverage", "sampler/effective_sample_size", "sampler/duplicates")
+"""What any sampler's options come down to, so that runs of different samplers share these axes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a dashboard shows of the finished runs ``run_ids``, which lie in ``project`` of ``entity`` (None: default).
+
+    ``groups`` are settings (a config group, or the key of an override) whose values together name a treatment.
+    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``success`` (by suite) and ``drawn`` are final
+    values that W&B keeps in a run's summary. ``verdict`` and ``statistics`` are Markdown.
+    """
+
+    title: str
+    entity: str | None
+    project: str
+    run_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    curves: tuple[str, ...]
+    budgets: tuple[str, ...]
+    primary: str
+    success: tuple[str, ...]
+    drawn: tuple[str, ...]
+    verdict: str
+    statistics: str
+
+
+def contents_of(comparison: Comparison) -> Contents:
+    """Read the finished runs' records; raises UserError where none finished or they are not in one W&B project."""
+    runs = [run for row in comparison.rows for run in row.finished.values()]
+    if not runs:
+        raise UserError("no run finished: there is nothing to show yet. Call this again when at least one has.")
+    manifests = [json.loads((run.folder / "manifest.json").read_text()) for run in runs]
+    entity, project = _destination(runs)
+    logged = {key for run in runs for row in read_metrics(run.folder, up_to_step=_last_step(run)) for key in row}
+    success = [success_key(suite) for suite in comparison.suites]
+    studies = sorted({str(manifest["study"]) for manifest in manifests})
+    return Contents(
+        title=f"{', '.join(studies)}: {comparison.compared}s compared",
+        entity=entity,
+        project=project,
+        run_ids=tuple(str(manifest["run_id"]) for manifest in manifests),
+        groups=_groups([run for row in comparison.rows for run in row.runs]),
+        curves=tuple(key for key in dict.fromkeys([*_CURVES, comparison.primary]) if key in logged),
+        budgets=tuple(key for key in _BUDGETS if key in logged),
+        primary=comparison.primary,
+        success=tuple(success),
+        drawn=tuple(key for key in _DRAWN if all(key in run.numbers for run in runs)),
+        verdict="\n\n".join(verdict(comparison)),
+        statistics=_statistics(comparison),
+    )
+
+
+def _last_step(run: Run) -> int:
+    return int(run.numbers["steps"])
+
+
+def _destination(runs: Sequence[Run]) -> tuple[str | None, str]:
+    """Return entity and project that the runs' configs send them to."""
+    found = set()
+    for run in runs:
+        logger = OmegaConf.load(run.folder / "config.yaml").logger
+        if "project" not in logger:
+            raise UserError(
+                f"{run.folder} kept to its local files (logger=local), so W&B can show nothing of it; expected runs "
+                "with logger=wandb, which records offline where there is no key. `compare` needs no W&B."
+            )
+        found.add((logger.entity, logger.project))
+    if len(found) > 1:
+        raise UserError(f"the runs are in several W&B projects: {sorted(map(str, found))}; choose a folder of one.")
+    return found.pop()
+
+
+def _groups(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the settings that tell treatments apart, as in the comparison's labels; at least ``sampler``."""
+    recorded = [run.settings for run in runs if run.settings]
+    keys = {key for settings in recorded for key in settings}
+    differing = {key for key in keys if len({settings.get(key) for settings in recorded}) > 1}
+    others = {key for key in differing if key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)}
+    is_sampler = "sampler" in differing or not others
+    return (*(("sampler",) if is_sampler else ()), *sorted(others))
+
+
+def _statistics(comparison: Comparison) -> str:
+    """Write the comparison as a Markdown table: mean and spread over seeds, paired difference, interval, p."""
+    primary, baseline = comparison.primary, comparison.baseline
+    numbers = NumberFormat.of(row.metrics[primary].mean for row in comparison.rows)
+    header = [comparison.compared, "seeds", primary, f"minus {baseline}", "95 % interval", "p (Holm)"]
+    lines = [[*header, *(f"{suite} success" for suite in comparison.suites)]]
+    lines.append(["---"] * len(lines[0]))
+    for row in comparison.rows:
+        metric = row.metrics[primary]
+        success = [row.metrics[success_key(suite)] for suite in comparison.suites]
+        lines.append(
+            [
+                row.label,
+                f"{len(metric.values)} of {len(row.runs)}",
+                f"{numbers.text(metric.mean)} ± {numbers.text(metric.std)}",
+                *_difference(metric, numbers),
+                *(ShareFormat().text(share.mean) for share in success),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _difference(metric: Metric, numbers: NumberFormat) -> tuple[str, str, str]:
+    difference = metric.difference
+    if difference is None:
+        return "", "", ""
+    centre, interval = numbers.text(difference.mean, sign="+"), MISSING
+    if difference.interval is not None:
+        interval = f"[{', '.join(numbers.text(end, sign='+') for end in difference.interval)}]"
+    return centre, interval, p_value(difference.adjusted_p_value)

@@ -1,0 +1,101 @@
+"""Save the W&B dashboard of a folder of runs, or write it beside them where W&B cannot be reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.dashboard.contents import Contents, contents_of
+from mobile_vla.compare.plan import load_study
+from mobile_vla.errors import UserError
+from mobile_vla.tracking.offline_runs import find_offline_runs
+from mobile_vla.tracking.run_folder import write_atomically
+from mobile_vla.tracking.wandb_login import failures, first_line, has_key
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FOLDER = "wandb_dashboard"
+"""Where it is written, in the folder of the runs."""
+
+
+def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -> None:
+    """Save a workspace and a report of the runs below ``folder``, and print where they are.
+
+    Without a W&B key, or with WANDB_MODE=offline, their JSON is written into ``folder/wandb_dashboard`` instead. A
+    second call updates what the first one saved. Raises UserError if W&B refuses, or has no project with these runs.
+    """
+    contents = contents_of(compare_runs(load_study(folder), baseline=baseline))
+    target = folder / FOLDER
+    target.mkdir(exist_ok=True)
+    if not has_key(insist=False):
+        _write(contents, target)
+        console.print(
+            f"not logged in to W&B: wrote {target / 'workspace.json'} and {target / 'report.json'}\n"
+            f"to save them, after `wandb login`: python -m mobile_vla sync {folder}, then this once more",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    try:
+        urls = _save(contents, target / "saved.json")
+    except ValueError as error:  # the package's word for a project that is not there
+        raise UserError(
+            f"W&B has no place for the dashboard: {first_line(error)} Upload the runs first: "
+            f"python -m mobile_vla sync {folder}"
+        ) from error
+    except failures() as error:
+        raise UserError(
+            f"W&B did not take the dashboard: {first_line(error)}. If what was saved before is no longer there, delete "
+            f"{target / 'saved.json'}; WANDB_MODE=offline writes it into {target} instead."
+        ) from error
+    for name, url in urls.items():
+        console.print(f"saved {name:9}  {url}", markup=False, highlight=False, soft_wrap=True)
+    missing = {run.run_id for run in find_offline_runs(folder) if not run.is_uploaded} & set(contents.run_ids)
+    if missing:
+        message = (
+            f"{len(missing)} of its {len(contents.run_ids)} runs are not on W&B yet: python -m mobile_vla sync {folder}"
+        )
+        console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(contents: Contents, target: Path) -> None:
+    from mobile_vla.compare.dashboard.views import report_of, workspace_of
+
+    entity = contents.entity or ""
+    views = {
+        "workspace": workspace_of(contents, entity=entity),
+        "report": report_of(contents, entity=entity, is_project_known=False),
+    }
+    for name, view in views.items():
+        # The package serialises in save() alone, which needs a key; this is what save() sends.
+        text = view._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=1)
+        write_atomically(target / f"{name}.json", text + "\n")
+
+
+def _save(contents: Contents, memory: Path) -> dict[str, str]:
+    """Save both, over what ``memory`` says was saved before, and note there under which ids."""
+    import wandb
+
+    from mobile_vla.compare.dashboard.views import report_of, workspace_of
+
+    entity = contents.entity or wandb.Api().default_entity
+    if entity is None:
+        raise UserError("W&B names no entity for this key; expected one. Train with logger.entity=TEAM_OR_USER.")
+    workspace = workspace_of(contents, entity=entity)
+    report = report_of(contents, entity=entity, is_project_known=True)
+    saved = json.loads(memory.read_text()) if memory.exists() else {}
+    # Only these private fields make save() update a workspace without fetching it first.
+    workspace._internal_name = saved.get("workspace_name", "")
+    workspace._internal_id = saved.get("workspace_id", "")
+    report.id = saved.get("report_id", "")
+    report.save()  # first, as only this asks whether the project is there
+    saved["report_id"] = report.id
+    write_atomically(memory, json.dumps(saved, indent=1) + "\n")
+    workspace.save()
+    saved |= {"workspace_name": workspace._internal_name, "workspace_id": workspace._internal_id}
+    write_atomically(memory, json.dumps(saved, indent=1) + "\n")
+    return {"workspace": workspace.url, "report": report.url}

@@ -1,0 +1,130 @@
+"""Draw the paired differences of the primary metric and their intervals in the terminal, one line a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.direction import is_better, is_higher_better
+from mobile_vla.compare.number_format import NumberFormat
+from mobile_vla.compare.statistics import PairedDifference
+
+MAX_LABEL = 26
+MAX_PLOT = 60
+MIN_PLOT = 20
+"""Columns."""
+
+MAX_REACH = 6
+"""What reaches past so many times the median reach is cut: one diverged sampler must not hide the others."""
+
+LEGEND = "● sure ○ not  ├─┤ 95 % over seeds  ░ over val episodes  ═ over both  ◂▸ goes on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Values ``low`` to ``high``, 0 among them, on ``width`` columns."""
+
+    low: float
+    high: float
+    width: int
+
+    @classmethod
+    def of(cls, differences: Sequence[PairedDifference], *, width: int) -> Axis:
+        """Fit the intervals, except what reaches much further than most."""
+        ends = [one.interval or one.episode_interval or (one.mean or 0.0, one.mean or 0.0) for one in differences]
+        limit = MAX_REACH * median(max(-low, high, 0.0) for low, high in ends) or 1.0
+        low = max(min(0.0, min(low for low, _ in ends)), -limit)
+        high = min(max(0.0, max(high for _, high in ends)), limit)
+        return cls(low=low, high=high if high > low else low + 1.0, width=width)
+
+    def column(self, value: float) -> int:
+        """Return the column of ``value``, -1 left of the axis and ``width`` right of it."""
+        if value < self.low:
+            return -1
+        if value > self.high:
+            return self.width
+        return round((value - self.low) / (self.high - self.low) * (self.width - 1))
+
+
+def print_forest(comparison: Comparison, console: Console) -> None:
+    """Print the plot, best difference first; nothing where no sampler is paired with the baseline."""
+    pairs = [
+        (row, difference)
+        for row in comparison.rows
+        if (difference := row.metrics[comparison.primary].difference) and difference.mean is not None
+    ]
+    if not pairs:
+        return
+    differences = [difference for _, difference in pairs]
+    label_width = min(MAX_LABEL, max(len(row.label) for row, _ in pairs))
+    numbers = NumberFormat.of(row.metrics[comparison.primary].mean for row in comparison.rows)
+    intervals = [_interval(difference, numbers) for difference in differences]
+    room = console.width - label_width - max(map(len, intervals)) - 4
+    axis = Axis.of(differences, width=max(MIN_PLOT, min(MAX_PLOT, room)))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold", max_width=label_width)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    for (row, difference), interval in zip(pairs, intervals, strict=True):
+        table.add_row(Text(row.label), line(comparison.primary, difference, axis), Text(interval))
+    table.add_row("", _scale(axis, numbers), "")
+    unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
+    better = "right" if is_higher_better(comparison.primary) else "left"
+    title = f"Difference to {comparison.baseline} in {comparison.primary}{unit}, paired by seed: {better} is better"
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    console.print(Text(LEGEND, style="dim"))
+    console.print()
+
+
+def line(metric: str, difference: PairedDifference, axis: Axis) -> Text:
+    """Draw one difference: its intervals over val episodes and over seeds, 0, and the mean on top."""
+    cells = [" "] * axis.width
+    zero, centre = axis.column(0.0), difference.mean or 0.0
+    if difference.episode_interval is not None:
+        _fill(cells, difference.episode_interval, axis, "░")
+    cells[zero] = "│"
+    if difference.interval is not None:
+        _fill(cells, difference.interval, axis, "─")
+        cells[zero] = "│" if cells[zero] == "│" else "┼"
+        for end, mark in zip(difference.interval, "├┤", strict=True):
+            _put(cells, axis.column(end), mark)
+    _put(cells, axis.column(centre), "●" if difference.is_sure else "○")
+    style = ("green" if is_better(metric, centre) else "red") if difference.is_sure else ""
+    return Text("".join(cells), style=style)
+
+
+def _fill(cells: list[str], interval: tuple[float, float], axis: Axis, mark: str) -> None:
+    low, high = map(axis.column, interval)
+    for column in range(max(low, 0), min(high, axis.width - 1) + 1):
+        cells[column] = "═" if cells[column] == "░" else mark
+
+
+def _put(cells: list[str], column: int, mark: str) -> None:
+    """Write ``mark``, or at the edge an arrow towards where it would be."""
+    if 0 <= column < len(cells):
+        cells[column] = mark
+    else:
+        cells[0 if column < 0 else -1] = "◂" if column < 0 else "▸"
+
+
+def _scale(axis: Axis, numbers: NumberFormat) -> Text:
+    left, right = numbers.text(axis.low, sign="+"), numbers.text(axis.high, sign="+")
+    zero = axis.column(0.0)
+    cells = list(left + " " * (axis.width - len(left) - len(right)) + right)
+    if len(left) < zero < axis.width - len(right) - 1:
+        cells[zero] = "0"
+    return Text("".join(cells), style="dim")
+
+
+def _interval(difference: PairedDifference, numbers: NumberFormat) -> str:
+    if difference.interval is None:
+        return numbers.text(difference.mean, sign="+")
+    low, high = (numbers.text(end, sign="+") for end in difference.interval)
+    return f"[{low}, {high}]"

@@ -1,0 +1,1 @@
+"""Write a comparison as one page of HTML that needs no network."""

@@ -1,0 +1,123 @@
+"""Draw what a run logs while it trains: errors and losses, and how much of the data its sampler has drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
+from mobile_vla.compare.page.run_files import LOG, RunFiles, problems_of
+
+LEARNING = ("val/loss", "train/loss", "train/rmse", "probe/rmse", "unseen/rmse")
+"""Beside the primary metric, which comes first."""
+
+DRAWN = {
+    "sampler/coverage": "coverage",
+    "sampler/effective_sample_size": "effective sample size",
+    "sampler/duplicates": "duplicates in a batch",
+    "sampler/scenarios_per_batch": "scenarios a batch",
+    "sampler/repeats_max": "most repeats",
+}
+"""How a sampler's draws are described over the steps."""
+
+AXES = {
+    "step": "steps",
+    "samples_seen": "samples seen",
+    "windows_processed": "samples seen + windows scored",
+    "wall_s": "seconds",
+}
+
+MAX_POINTS = 120
+"""A run is drawn with at most about as many points: no screen shows more, and 120 runs stay a small file."""
+
+
+def learning_curves(files: Sequence[RunFiles], *, primary: str) -> Figure:
+    """Draw errors and losses of every run, with mean and standard deviation over seeds."""
+    return _curves(
+        files,
+        id="learning",
+        title="Learning curves",
+        caption="Mean over seeds, band of ± one standard deviation, and each run as a thin line. The first tenth of "
+        "the steps does not set the scale; a double click shows all of it.",
+        metrics={name: name for name in dict.fromkeys((primary, *LEARNING))},
+        options={"group": "step", "skips_start": True},
+    )
+
+
+def drawn_curves(files: Sequence[RunFiles]) -> Figure:
+    """Draw coverage and the like over the steps."""
+    return _curves(
+        files,
+        id="coverage",
+        title="Coverage over the budget",
+        caption="Coverage is the share of train windows drawn at least once. Effective sample size: (Σv)² / Σv² of the "
+        "visits v, as a share of the train windows.",
+        metrics=DRAWN,
+        options={"group": "step", "from_zero": True},
+    )
+
+
+def _curves(
+    files: Sequence[RunFiles],
+    *,
+    id: str,
+    title: str,
+    caption: str,
+    metrics: Mapping[str, str],
+    options: Mapping[str, object],
+) -> Figure:
+    logs = [
+        (file, [row for row in file.log if any(_number(row, name) is not None for name in metrics)]) for file in files
+    ]
+    present = [name for name in metrics if any(_number(row, name) is not None for _, log in logs for row in log)]
+    has_scored = any(row.get("windows_scored") for _, log in logs for row in log)
+    axes = [name for name in AXES if name != "windows_processed" or has_scored]
+    rows: list[list[Value]] = [
+        [
+            file.label,
+            file.seed,
+            *(_position(row, axis) for axis in axes),
+            *(_number(row, name) for name in present),
+        ]
+        for file, log in logs
+        for row in _thinned(log, metrics)
+    ]
+    return Figure(
+        id=id,
+        title=title,
+        caption=caption,
+        kind="curves",
+        table=tidy(["sampler", "seed", *axes, *present], rows),
+        options=options,
+        switches={
+            "metric": [Choice(value=name, label=metrics[name]) for name in present],
+            "axis": [Choice(value=axis, label=AXES[axis]) for axis in axes],
+        },
+        notes=problems_of(files, LOG),
+        absent=f"No finished run logged {', '.join(metrics.values())} in its {LOG}.",
+    )
+
+
+def _thinned(log: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """Keep up to MAX_POINTS evaluations and as many of the rows between them, evenly spaced, the last ones included."""
+    first = next(iter(metrics))
+    evaluations = [row for row in log if first in row]
+    others = [row for row in log if first not in row]
+    kept = [*_evenly(evaluations), *_evenly(others)]
+    return sorted(kept, key=lambda row: row["step"])
+
+
+def _evenly(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    stride = -(-len(rows) // MAX_POINTS)
+    return rows[::-1][:: max(stride, 1)][::-1]
+
+
+def _position(row: Mapping[str, Any], axis: str) -> float | int | None:
+    if axis != "windows_processed":
+        return row.get(axis)
+    return row.get("samples_seen", 0) + row.get("windows_scored", 0)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    return value if isinstance(value, int | float) else None

@@ -1,0 +1,104 @@
+"""Draw numbers with their uncertainty: paired differences to the baseline, and success by suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mobile_vla.compare.closed_loop import success_key, suite_of
+from mobile_vla.compare.comparison import Comparison, Row
+from mobile_vla.compare.direction import is_higher_better
+from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
+
+SECONDARY = ("val/rmse/scenario_mean", "val/rmse/critical", "val/loss", "probe/rmse", "unseen/rmse")
+"""Drawn beside the primary metric and success, where a run has them."""
+
+
+def paired_differences(comparison: Comparison) -> Figure:
+    """Draw each sampler's difference to the baseline with its 95 % interval, and that of every seed."""
+    names = [
+        name
+        for name in dict.fromkeys((comparison.primary, *map(success_key, comparison.suites), *SECONDARY))
+        if comparison.rows and name in comparison.rows[0].metrics
+    ]
+    rows = [line for name in names for row in comparison.rows for line in _differences(comparison, row, name)]
+    metrics = {line[0] for line in rows}
+    of_episodes = (
+        " The pale bar is the 95 % interval over val episodes, with these trained policies given."
+        if any(line[-1] is not None for line in rows)
+        else ""
+    )
+    return Figure(
+        id="differences",
+        title="Differences to the baseline",
+        caption=f"Paired by seed with {comparison.baseline}: the mean with its 95 % t interval, and one dot a seed; "
+        f"filled where the difference is sure.{of_episodes} What leaves the drawing is wider than it; a double click "
+        "shows it whole.",
+        kind="intervals",
+        table=tidy(["metric", "sampler", "seed", "value", "low", "high", "sure", "episode_low", "episode_high"], rows),
+        options={
+            "zero": True,
+            "metrics": {name: _unit(comparison, name) | {"better": _better(name)} for name in names},
+        },
+        switches={"metric": [Choice(value=name, label=_label(name)) for name in names if name in metrics]},
+        notes=(),
+        absent=f"No sampler shares a finished seed with the baseline, {comparison.baseline}.",
+    )
+
+
+def success_by_suite(comparison: Comparison) -> Figure:
+    """Draw the share of drives that reached the goal, over seeds, one suite at a time."""
+    rows: list[list[Value]] = []
+    for suite in comparison.suites:
+        for row in comparison.rows:
+            metric = row.metrics[success_key(suite)]
+            rows += [[suite, row.label, seed, value, None, None] for seed, value in metric.values.items()]
+            if metric.mean is not None:
+                spread = metric.std
+                low, high = (None, None) if spread is None else (metric.mean - spread, metric.mean + spread)
+                rows.append([suite, row.label, None, metric.mean, low, high])
+    return Figure(
+        id="success",
+        title="Success by suite",
+        caption="Share of closed-loop drives that reached the goal: the mean over seeds ± one standard deviation, and "
+        "one dot a seed.",
+        kind="intervals",
+        table=tidy(["suite", "sampler", "seed", "value", "low", "high"], rows),
+        options={
+            "zero": False,
+            "metrics": {suite: {"unit": "%", "scale": 100, "better": "more"} for suite in comparison.suites},
+        },
+        switches={"suite": [Choice(value=suite, label=suite) for suite in comparison.suites]},
+        notes=tuple(comparison.different_states.values()),
+        absent="No finished run drove in the closed loop (closed_loop=none, or data without a simulator).",
+    )
+
+
+def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[Value]]:
+    base = comparison.baseline_row
+    difference = row.metrics[name].difference
+    if base is None or difference is None or difference.mean is None:
+        return
+    suite = suite_of(name)
+    if suite is None or suite not in comparison.different_states:
+        reference = base.metrics[name].values
+        for seed, value in row.metrics[name].values.items():
+            if seed in reference:
+                yield [name, row.label, seed, value - reference[seed], *[None] * 5]
+    interval, episodes = (ends or (None, None) for ends in (difference.interval, difference.episode_interval))
+    is_sure = None if difference.adjusted_p_value is None else int(difference.is_sure)
+    yield [name, row.label, None, difference.mean, *interval, is_sure, *episodes]
+
+
+def _unit(comparison: Comparison, name: str) -> dict[str, object]:
+    if suite_of(name):
+        return {"unit": "points", "scale": 100}
+    return {"unit": (comparison.action_unit or "") if "rmse" in name else "", "scale": 1}
+
+
+def _better(name: str) -> str:
+    return "more" if is_higher_better(name) else "less"
+
+
+def _label(name: str) -> str:
+    suite = suite_of(name)
+    return name if suite is None else f"success {suite}"

@@ -1,0 +1,163 @@
+"""Turn the page's blocks into HTML."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from mobile_vla.compare.number_format import NumberFormat
+from mobile_vla.compare.page.blocks import Cell, Choice, Figure, Listing, Look, Looks
+from mobile_vla.compare.page.hardest import Hard
+
+
+def figure_html(figure: Figure) -> str:
+    """Return a plot's place with its words and switches; where it is empty, say what is absent."""
+    if figure.is_empty:
+        body = f'<p class="absent">{escape(figure.absent)}</p>'
+        return _block(figure.id, figure.title, "", body, figure.notes)
+    switches = "".join(_switch(figure.id, name, choices) for name, choices in figure.switches.items())
+    body = f'<div class="controls">{switches}</div><div class="plot" data-plot="{figure.id}"></div>'
+    return _block(figure.id, figure.title, figure.caption, body, figure.notes)
+
+
+def listing_html(listing: Listing, looks: Looks) -> str:
+    """Return a table whose headers sort."""
+    heads = "".join(
+        f'<th scope="col"{_right(column.is_number)}><button type="button">{escape(column.title)}</button></th>'
+        for column in listing.columns
+    )
+    rows = "".join(_row(listing, index, looks[label]) for index, label in enumerate(listing.labels))
+    table = f'<table data-table="{listing.id}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    body = f'<div class="scroll" tabindex="0">{table}</div>'
+    return _block(listing.id, listing.title, listing.caption, body, listing.notes)
+
+
+def hardest_html(windows: Sequence[Hard], notes: Sequence[str], looks: Looks) -> str:
+    """Return the hardest windows: frames, what they are, and the targets beside the predictions."""
+    title = "Hardest windows"
+    if not windows:
+        return _block("hardest", title, "", '<p class="absent">No finished run has a hardest.json.</p>', notes)
+    caption = (
+        "Val windows with the highest RMSE, mean over runs; frames from oldest to current, black before the episode "
+        "began. Below, by action dimension, the target (thick) and what the runs that count the window among their "
+        "hardest predicted over the horizon."
+    )
+    numbers = NumberFormat.of(hard.mean for hard in windows)
+    items = "".join(_hard(hard, numbers, looks) for hard in windows)
+    body = f'<div class="windows">{items}</div>'
+    return _block("hardest", title, caption, body, notes)
+
+
+def filter_html(looks: Looks, *, baseline: str) -> str:
+    """Return the legend, which is the filter as well: a checkbox a sampler, and a text that names them."""
+    items = "".join(
+        f'<label class="sampler"><input type="checkbox" checked data-sampler="{look.index}">{_swatch(look)}'
+        f"<span>{escape(look.label)}</span>{'<em>baseline</em>' if look.label == baseline else ''}</label>"
+        for look in looks.values()
+    )
+    return (
+        '<div class="legend"><input type="search" id="needle" placeholder="filter: a, b" aria-label="filter by name">'
+        f'<div class="samplers">{items}</div></div>'
+    )
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Return one paragraph a text."""
+    return "".join(f"<p>{escape(text)}</p>" for text in texts)
+
+
+def _swatch(look: Look) -> str:
+    return f'<svg class="swatch {look.css}" viewBox="0 0 22 8" aria-hidden="true"><path d="M0 4h22"/></svg>'
+
+
+def _block(id: str, title: str, caption: str, body: str, notes: Sequence[str]) -> str:
+    words = f'<p class="caption">{escape(caption)}</p>' if caption else ""
+    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    copy = f'<button type="button" class="copy" data-copy="{id}">Copy CSV</button>' if words else ""
+    return f'<section id="{id}"><div class="head"><h2>{escape(title)}</h2>{copy}</div>{words}{body}{said}</section>'
+
+
+def _switch(id: str, name: str, choices: Sequence[Choice]) -> str:
+    if len(choices) < 2:
+        return ""
+    options = "".join(
+        f'<label><input type="radio" name="{id}-{name}" value="{escape(choice.value)}"{" checked" * (index == 0)}>'
+        f"<span>{escape(choice.label)}</span></label>"
+        for index, choice in enumerate(choices)
+    )
+    return f'<div class="switch" role="radiogroup" aria-label="{name}">{options}</div>'
+
+
+def _row(listing: Listing, index: int, look: Look) -> str:
+    cells = "".join(
+        _name_cell(column.cells[index], look) if position == 0 else _cell(column.cells[index], column.is_number)
+        for position, column in enumerate(listing.columns)
+    )
+    return f'<tr data-row="{index}" data-sampler="{look.index}">{cells}</tr>'
+
+
+def _name_cell(cell: Cell, look: Look) -> str:
+    mark = f"<em>{escape(cell.tone)}</em>" if cell.tone else ""
+    # A long label breaks after "=" and not in a word.
+    text = escape(cell.text).replace("=", "=<wbr>")
+    return f'<th scope="row"{_sort(cell)}>{_swatch(look)} {text}{mark}</th>'
+
+
+def _cell(cell: Cell, is_number: bool) -> str:
+    links = " ".join(f'<a href="{escape(target)}" rel="noopener">{escape(text)}</a>' for text, target in cell.links)
+    text = f'<span class="{cell.tone}">{escape(cell.text)}</span>' if cell.tone else escape(cell.text)
+    return f"<td{_sort(cell)}{_right(is_number)}>{text}{links}</td>"
+
+
+def _sort(cell: Cell) -> str:
+    return "" if cell.sort is None else f' data-sort="{escape(str(cell.sort))}"'
+
+
+def _right(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
+
+
+def _hard(hard: Hard, numbers: NumberFormat, looks: Looks) -> str:
+    window = hard.window
+    episode, frame = window.key
+    if hard.image is None:
+        picture = f'<p class="absent">{escape(window.image.name)} is missing.</p>'
+    else:
+        data = base64.b64encode(hard.image).decode()
+        picture = f'<img alt="frames of {escape(episode)} up to frame {frame}" src="data:image/jpeg;base64,{data}">'
+    plots = "".join(_actions(hard, dimension, looks) for dimension in range(len(window.action_names)))
+    return (
+        f'<figure>{picture}<div class="actions">{plots}</div><figcaption><b>RMSE {numbers.text(hard.mean)}</b>, '
+        f"{len(hard.rmse)} runs · {escape(window.scenario)}, phase {window.phase} · {escape(episode)}, frame {frame}"
+        "</figcaption></figure>"
+    )
+
+
+def _actions(hard: Hard, dimension: int, looks: Looks) -> str:
+    """Draw one action dimension over the horizon, all windows' values between the lowest and the highest here."""
+    target = [row[dimension] if row else None for row in hard.window.target_KA]
+    lines = [[row[dimension] for row in prediction.actions_KA] for prediction in hard.predictions]
+    known = [value for line in (target, *lines) for value in line if value is not None]
+    low, high = min(known), max(known)
+    predicted = "".join(
+        _line(looks[prediction.label], f"{prediction.label}, seed {prediction.seed}", _points(line, low, high))
+        for prediction, line in zip(hard.predictions, lines, strict=True)
+    )
+    return (
+        f'<div><svg viewBox="-2 -2 104 44" role="img">{predicted}'
+        f'<polyline class="target" points="{_points(target, low, high)}"><title>target</title></polyline></svg>'
+        f"{escape(hard.window.action_names[dimension])}</div>"
+    )
+
+
+def _line(look: Look, title: str, points: str) -> str:
+    title = f"<title>{escape(title)}</title>"
+    return f'<polyline class="{look.css}" data-sampler="{look.index}" points="{points}">{title}</polyline>'
+
+
+def _points(values: Sequence[float | None], low: float, high: float) -> str:
+    width, height = 100 / max(len(values) - 1, 1), 40 / ((high - low) or 1)
+    return " ".join(
+        f"{k * width:.0f},{40 - (value - low) * height:.1f}" for k, value in enumerate(values) if value is not None
+    )

@@ -1,0 +1,111 @@
+"""Put the page together: one file with everything in it, plotly's own JavaScript once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files as package_files
+from pathlib import Path
+from string import Template
+
+from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.page.blocks import Columns, Figure, Looks, encoded, looks_of
+from mobile_vla.compare.page.curves import drawn_curves, learning_curves
+from mobile_vla.compare.page.draws import phase_histogram, scenario_shares
+from mobile_vla.compare.page.hardest import hardest_notes, hardest_table, hardest_windows
+from mobile_vla.compare.page.intervals import paired_differences, success_by_suite
+from mobile_vla.compare.page.markup import figure_html, filter_html, hardest_html, listing_html, paragraphs
+from mobile_vla.compare.page.results import results
+from mobile_vla.compare.page.run_files import RunFiles, load_run_files
+from mobile_vla.compare.page.run_list import run_list
+from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
+from mobile_vla.compare.verdict import verdict
+from mobile_vla.tracking.run_folder import write_atomically
+
+
+def write_page(comparison: Comparison, path: Path) -> None:
+    """Write ``comparison`` and what its runs' folders hold as one file of HTML that loads nothing else.
+
+    What a run did not record, or left damaged, is said in the place where it would stand.
+    """
+    from plotly.offline import get_plotlyjs
+
+    root = path.parent
+    labels = [row.label for row in comparison.rows]
+    looks = looks_of(labels, baseline=comparison.baseline)
+    runs = load_run_files(comparison)
+    windows = hardest_windows(runs)
+    table, listed = results(comparison), run_list(comparison, root=root)
+    figures = _figures(comparison, runs)
+    tables = {block.id: block.table for block in (*figures, table, listed)} | {"hardest": hardest_table(windows)}
+    page = Template(_part("page.html")).substitute(
+        title=escape(root.name),
+        headline=escape(_headline(comparison)),
+        verdict=paragraphs(verdict(comparison)),
+        style=_part("page.css"),
+        filter=filter_html(looks, baseline=comparison.baseline),
+        results=listing_html(table, looks),
+        figures="".join(map(figure_html, figures)),
+        hardest=hardest_html(windows, hardest_notes(runs), looks),
+        runs=listing_html(listed, looks),
+        data=_json(_data(looks, figures, tables)),
+        plotly=get_plotlyjs(),
+        script=_part("plots.js") + _part("page.js"),
+    )
+    write_atomically(path, page)
+
+
+def _figures(comparison: Comparison, runs: Sequence[RunFiles]) -> list[Figure]:
+    return [
+        paired_differences(comparison),
+        learning_curves(runs, primary=comparison.primary),
+        scenario_map(comparison),
+        phase_map(comparison),
+        horizon_curves(comparison),
+        success_by_suite(comparison),
+        drawn_curves(runs),
+        scenario_shares(comparison),
+        phase_histogram(comparison),
+    ]
+
+
+def _headline(comparison: Comparison) -> str:
+    num_runs = sum(row.num_begun for row in comparison.rows)
+    parts = [_count(len(comparison.rows), comparison.compared), _count(num_runs, "run")]
+    shared = comparison.shared
+    if shared["steps"] is not None:
+        parts.append(f"{shared['steps']} steps of {shared['batch_size']} windows")
+    if shared["commit"] is not None:
+        parts.append(f"commit {str(shared['commit'])[:10]}")
+    return " · ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _data(looks: Looks, figures: Sequence[Figure], tables: Mapping[str, Columns]) -> dict[str, object]:
+    return {
+        "samplers": [{"label": look.label, "style": look.style} for look in looks.values()],
+        "figures": {
+            figure.id: {
+                "kind": figure.kind,
+                "options": figure.options,
+                "switches": {name: choices[0].value for name, choices in figure.switches.items()},
+                "labels": {name: {c.value: c.label for c in choices} for name, choices in figure.switches.items()},
+            }
+            for figure in figures
+            if not figure.is_empty
+        },
+        "tables": {id: encoded(table) for id, table in tables.items()},
+    }
+
+
+def _json(data: Mapping[str, object]) -> str:
+    """Write JSON that cannot end the script element it stands in."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _part(name: str) -> str:
+    return package_files("mobile_vla.compare.page").joinpath(name).read_text(encoding="utf-8")

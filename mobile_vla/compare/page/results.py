@@ -1,0 +1,163 @@
+"""Make the page's main table: one row a sampler, errors, success and cost beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mobile_vla.compare.closed_loop import success_key, suite_of
+from mobile_vla.compare.comparison import Comparison, Metric, Row
+from mobile_vla.compare.direction import best_first, is_better
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, duration, p_value
+from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
+from mobile_vla.compare.runs import MISSING as MISSING_JOB
+from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.compare.table import REFERENCES, SECONDARY
+from mobile_vla.compare.verdict import is_indicative
+
+COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
+    "samples_seen": ("samples seen", lambda value: MISSING if value is None else f"{value:,.0f}"),
+    "windows_scored": ("windows scored", lambda value: MISSING if value is None else f"{value:,.0f}"),
+    "wall_s": ("wall", duration),
+}
+"""What a result cost: heading and format."""
+
+NOT_DONE = ("failed", "stopped", "running", MISSING_JOB)
+
+
+def results(comparison: Comparison) -> Listing:
+    """Return every sampler with its metrics; the copied table has every number behind a cell in a column of its own."""
+    rows, known = comparison.rows, comparison.rows[0].metrics
+    successes = [success_key(suite) for suite in comparison.suites]
+    secondary = [*successes, *(name for name in SECONDARY if name in known)]
+    counters = [name for name in COUNTERS if name in known]
+    unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
+    columns = [
+        Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
+        Column(title="n", is_number=True, cells=[_count(row, comparison.primary) for row in rows]),
+        _metric_column(rows, comparison.primary, title=f"{comparison.primary}{unit}"),
+        _difference_column(rows, comparison.primary),
+        *_robust_columns(rows, comparison.primary),
+        *(_metric_column(rows, name, title=_title(name)) for name in secondary),
+        *(_counter_column(rows, name) for name in counters),
+    ]
+    table: dict[str, Sequence[Value]] = {comparison.compared: [row.label for row in rows]}
+    table["n"] = [row.num_done for row in rows]
+    for name in (comparison.primary, *secondary):
+        table |= _numbers(rows, name)
+    table |= {name: [row.metrics[name].mean for row in rows] for name in counters}
+    return Listing(
+        id="results",
+        title="Results",
+        caption=f"Mean ± standard deviation over seeds, at the last step. {comparison.primary} ranks; it was named "
+        "before the runs, all other columns are secondary. p: paired t test, adjusted by Holm; coloured where it is "
+        "below 0.05 with 5 seeds or more. IQM: interquartile mean. P(better): how often a run beats one of "
+        "the baseline.",
+        labels=[row.label for row in rows],
+        columns=columns,
+        table=table,
+        notes=_notes(comparison),
+    )
+
+
+def _name(row: Row, comparison: Comparison) -> Cell:
+    marks = ["baseline"] if row.label == comparison.baseline else []
+    marks += [f"{number} {status}" for status in NOT_DONE if (number := row.count(status))]
+    return Cell(text=row.label, sort=row.label, tone=", ".join(marks))
+
+
+def _count(row: Row, primary: str) -> Cell:
+    return Cell(text=f"{row.num_done}{'*' if is_indicative(row, primary) else ''}", sort=row.num_done)
+
+
+def _metric_column(rows: Sequence[Row], name: str, *, title: str) -> Column:
+    numbers = _format(rows, name)
+    return Column(title=title, is_number=True, cells=[_metric(row.metrics[name], name, numbers) for row in rows])
+
+
+def _metric(metric: Metric, name: str, numbers: NumberFormat | ShareFormat) -> Cell:
+    spread = "" if metric.std is None else f" ± {numbers.text(metric.std)}"
+    sort = None if metric.mean is None else best_first(name, metric.mean)
+    return Cell(text=f"{numbers.text(metric.mean)}{spread}", sort=sort)
+
+
+def _difference_column(rows: Sequence[Row], name: str) -> Column:
+    numbers = _format(rows, name)
+    return Column(
+        title="difference to baseline, 95 %",
+        is_number=True,
+        cells=[_difference(row.metrics[name].difference, name, numbers) for row in rows],
+    )
+
+
+def _difference(difference: PairedDifference | None, name: str, numbers: NumberFormat | ShareFormat) -> Cell:
+    if difference is None or difference.mean is None:
+        return Cell(text="" if difference is None else MISSING)
+    adjusted = difference.adjusted_p_value
+    is_coloured = difference.excludes_zero if adjusted is None else difference.is_sure
+    tone = ("better" if is_better(name, difference.mean) else "worse") if is_coloured else ""
+    text = numbers.text(difference.mean, sign="+")
+    if difference.interval is not None:
+        low, high = (numbers.text(end, sign="+") for end in difference.interval)
+        text += f" [{low}, {high}]"
+    return Cell(text=text, sort=best_first(name, difference.mean), tone=tone)
+
+
+def _robust_columns(rows: Sequence[Row], name: str) -> list[Column]:
+    numbers, metrics = _format(rows, name), [row.metrics[name] for row in rows]
+    adjusted = [metric.difference.adjusted_p_value if metric.difference else None for metric in metrics]
+    return [
+        _plain_column("p (Holm)", adjusted, p_value),
+        _plain_column("IQM", [metric.iqm for metric in metrics], numbers.text),
+        _plain_column("P(better)", [metric.improvement for metric in metrics], ShareFormat().text),
+    ]
+
+
+def _plain_column(title: str, values: Sequence[float | None], text: Callable[[float | None], str]) -> Column:
+    return Column(title=title, is_number=True, cells=[Cell(text=text(value), sort=value) for value in values])
+
+
+def _counter_column(rows: Sequence[Row], name: str) -> Column:
+    title, text = COUNTERS[name]
+    return _plain_column(title, [row.metrics[name].mean for row in rows], text)
+
+
+def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
+    metrics = [row.metrics[name] for row in rows]
+    differences = [metric.difference for metric in metrics]
+    means: Sequence[Value] = [metric.mean for metric in metrics]
+    others: Mapping[str, Sequence[Value]] = {
+        f"{name} std": [metric.std for metric in metrics],
+        f"{name} difference": [d.mean if d else None for d in differences],
+        f"{name} low": [d.interval[0] if d and d.interval else None for d in differences],
+        f"{name} high": [d.interval[1] if d and d.interval else None for d in differences],
+        f"{name} episode low": [d.episode_interval[0] if d and d.episode_interval else None for d in differences],
+        f"{name} episode high": [d.episode_interval[1] if d and d.episode_interval else None for d in differences],
+        f"{name} pairs": [d.num_pairs if d else None for d in differences],
+        f"{name} t p": [d.t_p_value if d else None for d in differences],
+        f"{name} sign-flip p": [d.p_value if d else None for d in differences],
+        f"{name} Holm p": [d.adjusted_p_value if d else None for d in differences],
+        f"{name} IQM": [metric.iqm for metric in metrics],
+        f"{name} P(better)": [metric.improvement for metric in metrics],
+    }
+    return {name: means} | {title: values for title, values in others.items() if any(v is not None for v in values)}
+
+
+def _format(rows: Sequence[Row], name: str) -> NumberFormat | ShareFormat:
+    return ShareFormat() if suite_of(name) else NumberFormat.of(row.metrics[name].mean for row in rows)
+
+
+def _title(name: str) -> str:
+    suite = suite_of(name)
+    return name if suite is None else f"{suite} success"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    known = {REFERENCES[key]: value for key, value in comparison.reference.items() if key in REFERENCES}
+    if not known:
+        return []
+    numbers = NumberFormat.of(known.values())
+    return [
+        f"{comparison.primary} of what needs no training: "
+        + ", ".join(f"{name} {numbers.text(value)}" for name, value in known.items())
+        + "."
+    ]

@@ -1,0 +1,73 @@
+"""Draw where the error lies: by scenario, by phase of the drive, and by how far ahead an action is predicted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
+
+AGGREGATES = ("scenario_mean",)
+"""Named like a scenario, but a mean of them."""
+
+MODES = (Choice(value="rmse", label="RMSE"), Choice(value="difference", label="difference to baseline"))
+
+
+def scenario_map(comparison: Comparison) -> Figure:
+    """Draw RMSE by sampler and scenario."""
+    return _heat(comparison, part="scenario", title="RMSE by scenario", noun="scenarios")
+
+
+def phase_map(comparison: Comparison) -> Figure:
+    """Draw RMSE by sampler and phase."""
+    return _heat(comparison, part="phase", title="RMSE by phase", noun="phases")
+
+
+def horizon_curves(comparison: Comparison) -> Figure:
+    """Draw RMSE over the predicted step, as mean, band and runs."""
+    return Figure(
+        id="horizon",
+        title="RMSE over the horizon",
+        caption="Error of the k-th predicted action; mean over seeds ± one standard deviation.",
+        kind="curves",
+        table=_table(comparison, "horizon"),
+        options={"group": "horizon", "unit": comparison.action_unit or ""},
+        switches={
+            "metric": [Choice(value="rmse", label="RMSE")],
+            "axis": [Choice(value="horizon", label="predicted step")],
+        },
+        notes=(),
+        absent=f"No finished run has {comparison.primary} by horizon.",
+    )
+
+
+def _heat(comparison: Comparison, *, part: str, title: str, noun: str) -> Figure:
+    return Figure(
+        id=part,
+        title=title,
+        caption=f"Mean over seeds; hover shows the runs. Val windows of all {noun} at the last step.",
+        kind="heat",
+        table=_table(comparison, part),
+        options={"slice": part, "unit": comparison.action_unit or "", "baseline": comparison.baseline},
+        switches={"mode": MODES if comparison.baseline_row else MODES[:1]},
+        notes=(),
+        absent=f"No finished run has {comparison.primary} by {part}.",
+    )
+
+
+def _table(comparison: Comparison, part: str) -> dict[str, list[Value]]:
+    key = re.compile(rf"{re.escape(comparison.primary)}/{part}_(?P<value>.+)")
+    rows: list[Sequence[Value]] = []
+    for row in comparison.rows:
+        found = [(match["value"], name) for name in row.metrics if (match := key.fullmatch(name))]
+        named = {value: name for value, name in found if f"{part}_{value}" not in AGGREGATES}
+        for value in sorted(named, key=_natural):
+            slice_value = int(value) if value.isdecimal() and part != "scenario" else value
+            for seed, rmse in row.metrics[named[value]].values.items():
+                rows.append([row.label, seed, slice_value, rmse])
+    return tidy(["sampler", "seed", part, "rmse"], rows)
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (0, text)

@@ -1,0 +1,69 @@
+"""Read what a study planned, so that a job that never began is missed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of
+from mobile_vla.errors import UserError
+
+PLAN = "study.json"
+
+
+def load_study(folder: Path) -> list[Run]:
+    """Load every run at or below ``folder`` and, as runs of status MISSING, every job that a plan there names besides.
+
+    A plan is a ``study.json`` with ``name``, ``primary``, ``baseline`` and ``jobs``, each a ``folder`` relative to the
+    plan's and the ``overrides`` the job was to run with. Raises UserError if there is no run, or a plan is damaged.
+    """
+    runs = load_runs(folder)
+    begun = {run.folder.resolve() for run in runs}
+    missing = [
+        run for path in sorted(folder.rglob(PLAN)) for run in _planned(path, runs) if run.folder.resolve() not in begun
+    ]
+    return [*runs, *missing]
+
+
+def _planned(path: Path, runs: Sequence[Run]) -> list[Run]:
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        jobs = [(Path(job["folder"]), [str(override) for override in job["overrides"]]) for job in plan["jobs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: cannot be read as the plan of a study ({type(error).__name__}: {error}); expected an object with "
+            "'jobs', each with 'folder' and 'overrides'. Start the study again, which writes it anew, or remove it."
+        ) from error
+    given = [settings_of({"overrides": overrides}) for _, overrides in jobs]
+    shared = _shared(run for run in runs if run.folder.is_relative_to(path.parent))
+    # What tells the jobs apart is overridden in each; what all begun ones share besides, the others would have had.
+    common = {key: value for key, value in shared.items() if not any(key in settings for settings in given)}
+    return [
+        # Only the name of an absolute folder is kept: the sweep may have been moved since.
+        _missing(path.parent / (folder.name if folder.is_absolute() else folder), {**common, **settings}, plan)
+        for (folder, _), settings in zip(jobs, given, strict=True)
+    ]
+
+
+def _missing(folder: Path, settings: Mapping[str, str], plan: Mapping[str, Any]) -> Run:
+    seed = settings.get("seed", "")
+    return Run(
+        folder=folder,
+        sampler=settings.get("sampler", UNKNOWN),
+        seed=int(seed) if seed.removeprefix("-").isdecimal() else None,
+        status=MISSING,
+        error="planned and never begun",
+        settings=settings,
+        summary={},
+        primary=plan.get("primary"),
+        baseline=plan.get("baseline"),
+    )
+
+
+def _shared(runs: Iterable[Run]) -> dict[str, str]:
+    recorded = [run.settings for run in runs if run.settings]
+    if not recorded:
+        return {}
+    return dict(set(recorded[0].items()).intersection(*(settings.items() for settings in recorded[1:])))

@@ -1,0 +1,91 @@
+"""Show the windows that a policy is worst at: what it saw, what it said, and what was right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mobile_vla.data.batches import Reader
+from mobile_vla.evaluation.window_errors import WindowErrors
+from mobile_vla.tracking.run_folder import write_atomically
+
+HARDEST_FILE = "hardest.json"
+HARDEST_FOLDER = "hardest"
+NUM_HARDEST = 12
+
+APART = 4
+"""Frames of one episode that are as near as this are near-duplicates: the hardest of them stands for all."""
+
+_MAX_HEIGHT_PX = 128
+_JPEG_QUALITY = 85
+
+
+def hardest_windows(errors: WindowErrors, *, count: int = NUM_HARDEST) -> list[int]:
+    """Return the rows of at most ``count`` windows of highest RMSE, the hardest first.
+
+    A window whose current frame is at most ``APART`` frames from that of a harder one of its episode is passed over. A
+    prediction that is not finite is harder than any other.
+    """
+    windows = errors.windows
+    chosen: list[int] = []
+    for row in np.argsort(-np.nan_to_num(errors.rmse, nan=np.inf), kind="stable").tolist():
+        beside = [c for c in chosen if windows.episode[c] == windows.episode[row]]
+        if all(abs(windows.frame[c] - windows.frame[row]) > APART for c in beside):
+            chosen.append(row)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def write_hardest(errors: WindowErrors, reader: Reader, *, action_names: Sequence[str], folder: Path) -> None:
+    """Write ``hardest.json`` and the pictures it names into the run folder; what an earlier end left there goes.
+
+    ``reader`` reads the images of the windows of ``errors``. ``predicted`` and ``target`` are [K][A] in physical units,
+    null where a target does not exist or a number is not finite.
+    """
+    pictures = folder / HARDEST_FOLDER
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir()
+    rows = hardest_windows(errors)
+    images_BTCYX = reader.gather(np.array(rows)).images_BTCYX.numpy()
+    entries = []
+    for place, (row, images_TCYX) in enumerate(zip(rows, images_BTCYX, strict=True), start=1):
+        entry = _described(errors, row)
+        image = f"{HARDEST_FOLDER}/{place:02d}-{entry['episode']}-{entry['frame']}.jpg"
+        history_strip(images_TCYX).save(folder / image, quality=_JPEG_QUALITY)
+        entries.append({**entry, "action_names": list(action_names), "image": image})
+    write_atomically(folder / HARDEST_FILE, json.dumps(entries, indent=1, allow_nan=False) + "\n")
+
+
+def history_strip(images_TCYX: NDArray[np.uint8]) -> Image.Image:
+    """Return the frames of a history side by side, the oldest on the left, at most ``_MAX_HEIGHT_PX`` high."""
+    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(images_TCYX.transpose(0, 2, 3, 1), axis=1)))
+    strip.thumbnail((strip.width, _MAX_HEIGHT_PX))
+    return strip
+
+
+def _described(errors: WindowErrors, row: int) -> dict[str, Any]:
+    windows, targets = errors.windows, errors.targets
+    return {
+        "episode": windows.episode_names[windows.episode[row]],
+        "frame": int(windows.frame[row]),
+        "scenario": windows.scenario_names[windows.scenario[row]],
+        "phase": int(windows.phase[row]),
+        "rmse": _with_nulls(errors.rmse[row]),
+        "predicted": _with_nulls(errors.predictions.actions_NKA[row]),
+        "target": _with_nulls(np.where(targets.mask_NK[row][:, None], targets.actions_NKA[row], np.nan)),
+    }
+
+
+def _with_nulls(values: NDArray[np.floating] | np.floating) -> Any:
+    """Return ``values`` as what JSON can hold, null in place of what is not finite."""
+    listed = np.array(values, object)
+    listed[~np.isfinite(values)] = None
+    return listed.tolist()

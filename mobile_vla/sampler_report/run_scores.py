@@ -1,0 +1,41 @@
+"""Read the score table that a run ended with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.errors import UserError
+from mobile_vla.sampling.scores import Scores
+from mobile_vla.training.checkpoint import find_last_checkpoint
+
+
+def scores_of_run(run: Path, data: OpenDataset) -> Scores:
+    """Return the scores in the last checkpoint of ``run``, of the train windows of ``data``.
+
+    Raises ``UserError`` where ``run`` has no checkpoint of a later step than 0, or was trained on other
+    windows.
+    """
+    try:
+        checkpoint = find_last_checkpoint(run)
+        manifest = json.loads((run / "manifest.json").read_text())
+    except (UserError, FileNotFoundError) as error:
+        raise UserError(
+            f"--scores {run}: holds no checkpoint with its manifest.json. Give the folder of a run that was stopped or "
+            "is done."
+        ) from error
+    if (data.data_hash, data.split.hash) != (manifest["data_hash"], manifest["split_hash"]):
+        raise UserError(
+            f"--scores {run}: was trained on other windows (data_hash {manifest['data_hash']}, split_hash "
+            f"{manifest['split_hash']}; here {data.data_hash}, {data.split.hash}). Give the dataset overrides that it "
+            "was trained with: they stand in its config.yaml."
+        )
+    arrays = load_file(checkpoint / "arrays.safetensors")
+    scores = Scores(data.windows["train"], smoothing=0)
+    scores.load({name: arrays[f"scores/{name}"] for name in scores.state()})
+    if scores.num_seen == 0:
+        raise UserError(f"--scores {run}: its last checkpoint is that of step 0, before any loss. Give a later one.")
+    return scores

@@ -1,0 +1,41 @@
+"""Say which of the samplers that ship can do nothing on a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mobile_vla.build import CONF, build_sampler, compose_config
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.errors import ConfigError
+from mobile_vla.streams import Stream
+
+
+def warn_of_samplers(reader: WindowReader, *, batch_size: int, stream: Stream) -> list[str]:
+    """Return one line for each sampler that cannot be used on the windows of ``reader`` or cannot differ there.
+
+    They are built as they ship: an override of one sampler's option is no option of the others. Those whose window
+    score file does not exist share a line.
+    """
+    nodes = {
+        path.stem: compose_config([f"sampler={path.stem}"]).sampler
+        for path in sorted((CONF / "sampler").glob("*.yaml"))
+    }
+    without_file = [name for name, node in nodes.items() if _lacks_file(node)]
+    found = [f"no window score file yet (sampler.file) for {', '.join(without_file)}"] if without_file else []
+    for name in nodes.keys() - without_file:
+        try:
+            reason = build_sampler(nodes[name], reader, batch_size=batch_size, stream=stream).no_effect_reason()
+        except ConfigError as error:
+            found.append(f"sampler={name} cannot be used: {error}")
+        else:
+            found += [f"sampler={name} cannot differ from shuffled here: {reason}"] if reason else []
+    return sorted(found)
+
+
+def _lacks_file(node: DictConfig) -> bool:
+    if OmegaConf.missing_keys(node):
+        return True
+    file = node.get("file")
+    return isinstance(file, str) and not Path(file).is_file()

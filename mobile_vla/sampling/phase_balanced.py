@@ -1,0 +1,47 @@
+"""Draw every phase of an episode equally often: p = 1 / (K n_k) for the n_k windows of phase k.
+
+A phase is one of ``num_phases`` equal bins of the current frame's progress through its episode; K counts those that
+have windows. Without padding (dataset.padding=none) the first and the last have none. Inside a phase windows come in
+shuffled order without replacement. Quotas as in ``stratified``; the idea is that of phase-balanced replay of
+demonstrations, where approach and grasp are a few frames among many.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from mobile_vla.sampling.contract import Look
+from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.strata import StratumQueues
+from mobile_vla.schema import Draw, WindowTable
+from mobile_vla.streams import Stream
+
+
+class PhaseBalanced:
+    """Phases that a batch is too small for take turns, so that their shares are exact over time."""
+
+    def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, num_phases: PositiveInt) -> None:
+        phase = np.minimum(windows.progress.astype(np.int64) * num_phases // 1000, num_phases - 1)
+        present, stratum, self._counts = np.unique(phase, return_inverse=True, return_counts=True)
+        self.windows = windows
+        self._queues = StratumQueues(
+            stratum.astype(np.int16),
+            names=[f"phase_{k}" for k in present],
+            shares=np.full(len(present), 1 / len(present)),
+            batch_size=batch_size,
+            stream=stream,
+        )
+
+    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+        """See ``Sampler.draw``; scores are not looked at."""
+        return Draw.unweighted(self._queues.draw(step))
+
+    def probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See ``Sampler.probabilities``: equal for the phases, and inside a phase for its windows."""
+        return self._queues.probabilities(ids)
+
+    def no_effect_reason(self) -> str | None:
+        """See ``Sampler.no_effect_reason``: one phase is no phases."""
+        return "all windows are in one phase of their episode" if len(self._counts) == 1 else None

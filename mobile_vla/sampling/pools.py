@@ -1,0 +1,52 @@
+"""Look at a random part of the table where the whole would take too long."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.sampling.scores import Scores
+
+RANKED_WHOLE = 16_384
+"""Windows up to which a draw ranks the whole table, so that the definition is exact."""
+
+POOL_SIZE = 4_096
+"""Windows of a larger table that it ranks instead: quantiles to within 0.6 % (one sigma), in half a millisecond."""
+
+
+def random_pool(random: np.random.Generator, num_windows: int, size: int | None = None) -> NDArray[np.int64]:
+    """Return ``size`` different windows in random order, all where there are no more; None: as many as are ranked."""
+    if size is None:
+        size = num_windows if num_windows <= RANKED_WHOLE else POOL_SIZE
+    return random.choice(num_windows, min(size, num_windows), replace=False)
+
+
+def expected_losses(scores: Scores, ids: NDArray[np.int64], *, pool: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the smoothed losses of ``ids``; windows not seen count as the mean of ``pool`` (1 while none of it is)."""
+    loss, seen = scores.loss[ids].astype(np.float64), pool[scores.visits[pool] > 0]
+    default = scores.loss[seen].mean(dtype=np.float64) if len(seen) else 1.0
+    return np.where(np.isnan(loss), default, loss)
+
+
+def rank_shares(
+    pool_losses: NDArray[np.floating], losses: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return for each of ``losses`` the shares of ``pool_losses`` (no NaN) that are below it, and not above it."""
+    ordered = np.sort(pool_losses)
+    below, not_above = (np.searchsorted(ordered, losses, side=side) for side in ("left", "right"))
+    return below / len(ordered), not_above / len(ordered)
+
+
+def mean_by_rank(
+    values: NDArray[np.float64], pool_losses: NDArray[np.floating], losses: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return for each of ``losses`` what ``values`` [M] have at its rank in ``pool_losses`` [M], the lowest first.
+
+    Equal losses share their ranks: each has the mean of what stands there.
+    """
+    ordered = np.sort(pool_losses)
+    first = np.searchsorted(ordered, losses, side="left").clip(max=len(ordered) - 1)
+    last = np.maximum(np.searchsorted(ordered, losses, side="right"), first + 1).clip(max=len(ordered))
+    # What a run of equal losses has together is a difference of two sums.
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    return (total[last] - total[first]) / (last - first)

@@ -1,0 +1,69 @@
+"""Tell a finished job that a sweep may leave as it is from one that ran with another state of the project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.study.summary import objective_of, read_summary
+from mobile_vla.tracking.provenance import code_commit, own_code
+
+_MAY_CHANGE = ("logger", "resume", "trainer.stop_at_step")
+"""Config keys that say nothing about what a finished job found."""
+
+WHAT_TO_DO = (
+    "Runs of different code or config are not mixed: give this sweep another name (study.name=...) or folder "
+    "(hydra.sweep.dir=...), go back to what ran then, or delete the folder to train the job anew."
+)
+
+
+def finished_value(folder: Path, cfg: DictConfig) -> float | None:
+    """Return what ``run.py`` returned for the job in ``folder``; None where it has not finished.
+
+    ``ConfigError`` where it finished with other code or another config than would run now.
+    """
+    summary = read_summary(folder)
+    if summary.get("status") != "done":
+        return None
+    if changes := changes_since(folder, cfg):
+        raise ConfigError(
+            f"{folder} is done already, with another state of the project: {'; '.join(changes)}. {WHAT_TO_DO}"
+        )
+    return objective_of(summary)
+
+
+def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
+    """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    codes = {"the code": (manifest["commit"], code_commit())}
+    for name, digest in own_code(OmegaConf.to_container(cfg)).items():
+        codes[f"the file of {name}"] = (manifest["own_code"].get(name, "(absent)"), digest)
+    changes = [f"{what} was {then}, now {now}" for what, (then, now) in codes.items() if then != now]
+    before, after = (_flat(_plain(config)) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key, "(absent)") != after.get(key, "(absent)"):
+            changes.append(f"{key} was {before.get(key, '(absent)')}, now {after.get(key, '(absent)')}")
+    return changes
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """Return ``config`` as it reads once it was saved."""
+    saved = OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))
+    plain = OmegaConf.to_container(saved)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        if path in _MAY_CHANGE:
+            continue
+        found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return found

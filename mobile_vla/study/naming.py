@@ -1,0 +1,39 @@
+"""Name folders such that a second call of a sweep finds the jobs of the first."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.types import RunMode
+
+from mobile_vla.study.summary import read_summary
+
+_UNNAMED = "default"
+
+_NOT_TRAINED = re.compile(
+    r"sampler|seed|resume|trainer\.stop_at_step|(study|logger|evaluation)(\..*)?|closed_loop(?!.*execution).*"
+)
+"""Keys that tell no two jobs apart: those the name says itself, and those that change no trained weight."""
+
+
+def sweep_folder(name: str, stamp: str) -> str:
+    """Return where the jobs of study ``name`` lie: one place for a named study, one a ``stamp`` for the others."""
+    return f"outputs/multirun/{stamp}-{name}" if name == _UNNAMED else f"outputs/multirun/{name}"
+
+
+def job_digest(overrides: Sequence[str]) -> str:
+    """Return 8 hexadecimal digits for what ``overrides`` (``key=value``) train beside sampler and seed, in any order.
+
+    How the policy is measured and logged is no part of it, nor is what the study is called.
+    """
+    kept = sorted(text for text in overrides if not _NOT_TRAINED.fullmatch(text.lstrip("+~").split("=", 1)[0]))
+    return hashlib.blake2b("\n".join(kept).encode(), digest_size=4).hexdigest()
+
+
+def record_folder(mode: RunMode | None, folder: str) -> str | None:
+    """Return where in a run's ``folder`` Hydra keeps its record; nowhere (None) in a finished job of a sweep."""
+    is_kept = mode == RunMode.MULTIRUN and read_summary(Path(folder)).get("status") == "done"
+    return None if is_kept else ".hydra"

@@ -1,0 +1,111 @@
+"""Know the jobs of a sweep before they run, and keep the list of all that were ever planned in ``study.json``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mobile_vla.errors import ConfigError
+from mobile_vla.tracking.run_folder import write_atomically
+
+STUDY_FILE = "study.json"
+
+_BUDGET = re.compile(r"trainer\.(steps|epochs|batch_size)=.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """One job: its folder below the sweep's, its overrides, and the config that it will be given."""
+
+    folder: str
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+
+def plan_jobs(config: DictConfig) -> list[PlannedJob]:
+    """Return the jobs that Hydra's own sweeper will make of the ``config`` of a multirun; none where another sweeps.
+
+    Takes 0.1 s a job, as each is composed. Hydra's errors are raised where an override does not fit.
+    ``ConfigError`` where two jobs would share a folder.
+    """
+    if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
+        return []
+    loader = GlobalHydra.instance().config_loader()
+    arguments = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create(loader).parse_overrides([*arguments, *config.hydra.overrides.task])
+    (expanded,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    jobs: dict[str, PlannedJob] = {}
+    for number, overrides in enumerate(expanded):
+        composed = loader.load_sweep_config(config, overrides)
+        with open_dict(composed):
+            composed.hydra.job.num = composed.hydra.job.id = number
+        with _hydra_config(composed):
+            folder = str(composed.hydra.sweep.subdir)
+        if folder in jobs:
+            raise ConfigError(
+                f"two jobs of this sweep would share the folder {folder}: {' '.join(jobs[folder].overrides)} and "
+                f"{' '.join(overrides)}. They train the same: sweep something that changes training, or set "
+                "hydra.sweep.subdir='${hydra:job.num}'."
+            )
+        task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        jobs[folder] = PlannedJob(folder=folder, overrides=tuple(overrides), config=task)
+    return list(jobs.values())
+
+
+def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, Any]:
+    """Return the content of ``study.json`` once ``jobs`` are added to what was planned in the sweep's ``folder``.
+
+    ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline or
+    budget.
+    """
+    path = folder / STUDY_FILE
+    question = {key: study[key] for key in ("name", "primary", "baseline")}
+    planned = [{"folder": job.folder, "overrides": list(job.overrides)} for job in jobs]
+    if not path.exists():
+        return {**question, "jobs": planned}
+    earlier = json.loads(path.read_text())
+    changes = [f"study.{key}={earlier[key]}, now {value}" for key, value in question.items() if earlier[key] != value]
+    then, now = _budget(earlier["jobs"]), _budget(planned)
+    if earlier["jobs"] and planned and then != now:
+        changes.append(f"the budget {then}, now {now}")
+    if changes:
+        raise ConfigError(
+            f"{folder} holds a sweep that was planned with {'; '.join(changes)}. What decides a study is named "
+            "before it runs: give this one another name (study.name=...) or folder (hydra.sweep.dir=...)."
+        )
+    by_folder = {job["folder"]: job for job in [*earlier["jobs"], *planned]}
+    return {**question, "jobs": list(by_folder.values())}
+
+
+def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Write ``study.json``: ``name``, ``primary``, ``baseline``, and ``jobs``, each a ``folder`` and ``overrides``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / STUDY_FILE, json.dumps(plan, indent=1) + "\n")
+
+
+def _budget(jobs: Sequence[Mapping[str, Any]]) -> str:
+    found = {" ".join(sorted(filter(_BUDGET.fullmatch, job["overrides"]))) or "of the config" for job in jobs}
+    return " or ".join(sorted(found))
+
+
+@contextmanager
+def _hydra_config(config: DictConfig) -> Iterator[None]:
+    """Let ``${hydra:...}`` mean ``config``, as it does while the job runs."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before

@@ -1,0 +1,26 @@
+"""Read what a run's summary says, whatever state the run is in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+OBJECTIVES = ("inner/rmse", "val/rmse")
+"""What ``run.py`` returns: the first that was measured. Whoever tunes holds out inner episodes, and never uses val."""
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """Return ``summary.json`` of the folder ``run``; empty where there is none."""
+    try:
+        return json.loads((run / "summary.json").read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def objective_of(measured: Mapping[str, Any]) -> float:
+    """Return what a sweeper may minimise of a summary or of the last metrics; NaN where it is missing or not finite."""
+    value = next((measured[key] for key in OBJECTIVES if key in measured), None)
+    return math.nan if value is None else value

@@ -1,0 +1,159 @@
+"""Plan a sweep before its first job, refuse what cannot be mixed, and show how far all jobs are while it runs."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from mobile_vla.study.plan import PlannedJob
+    from mobile_vla.study.progress import SweepProgress
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+class PlanAndWatch(Callback):
+    """Write ``study.json`` at the start of a multirun and show its progress until the end.
+
+    The process exits with 1 before any job begins where the folder holds finished jobs of other code or config.
+    """
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to the worker processes of a launcher without the threads: there is one watch a sweep."""
+        return {"_watch": None}
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
+        from mobile_vla.errors import UserError
+        from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
+
+        if not OmegaConf.is_dict(config.study):
+            raise SystemExit(f"error: study={config.study}: a study is named by study.name={config.study}.")
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            jobs = plan_jobs(config)
+            plan = extended_plan(folder, config.study, jobs)
+            check_finished(folder, jobs)
+            write_plan(folder, plan)
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from error
+        except HydraException:
+            return  # the sweeper will meet it too, and says it as Hydra does
+        if not jobs:
+            return
+        has_bar = config.hydra.runtime.choices["hydra/launcher"] == "basic" and sys.stdout.isatty()
+        self._watch = Watch(config.study.name, [folder / job.folder for job in jobs], is_told=has_bar)
+        self._watch.start()
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say how far the sweep is between two jobs, where a line at any other time would tear a job's own bar."""
+        if self._watch is not None and self._watch.is_told:
+            self._watch.say()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the watch before the comparison is printed."""
+        if self._watch is not None:
+            self._watch.stop()
+
+
+def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
+    """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config is not that of now."""
+    from mobile_vla.errors import ConfigError
+    from mobile_vla.study.finished import WHAT_TO_DO, changes_since
+    from mobile_vla.study.summary import read_summary
+
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        if read_summary(folder / job.folder).get("status") == "done":
+            for change in changes_since(folder / job.folder, job.config):
+                found.setdefault(change, []).append(job.folder)
+    if found:
+        lines = [f"  {names[0]}{_and_more(len(names) - 1)}: {change}" for change, names in found.items()]
+        raise ConfigError("\n".join([f"{folder} holds finished jobs of another state:", *lines, WHAT_TO_DO]))
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count else ""
+
+
+class Watch:
+    """Show how far the jobs in ``folders`` are: one live line on a terminal, elsewhere a line for each job that ended.
+
+    With ``is_told`` it is silent but for ``say``.
+    """
+
+    def __init__(self, name: str, folders: list[Path], *, is_told: bool) -> None:
+        self.is_told = is_told
+        self._name = name
+        self._folders = folders
+        self._started = time.time()
+        self._end: Callable[[], None] | None = None
+        self._said: str | None = None
+
+    def start(self) -> None:
+        """Begin to show it, until ``stop`` or the end of the process."""
+        if self.is_told:
+            return
+        if sys.stdout.isatty():
+            from rich.live import Live
+            from rich.text import Text
+
+            live = Live(get_renderable=lambda: Text(f"{self._line()}  "), refresh_per_second=1, transient=True)
+            live.start()
+            self._end = live.stop
+        else:
+            ended = threading.Event()
+            arguments = (ended, self._read().num_ended)
+            thread = threading.Thread(target=self._say_what_changes, args=arguments, daemon=True)
+            thread.start()
+
+            def end() -> None:
+                ended.set()
+                thread.join()
+
+            self._end = end
+        atexit.register(self.stop)
+
+    def say(self) -> None:
+        """Print where the sweep stands, unless that was the last thing said."""
+        line = self._line()
+        if line != self._said:
+            self._said = line
+            print(line, flush=True)
+
+    def stop(self) -> None:
+        """End the display with one last line."""
+        if self._end is not None:
+            self._end()
+            self._end = None
+            atexit.unregister(self.stop)
+        self.say()
+
+    def _say_what_changes(self, ended: threading.Event, num_ended: int) -> None:
+        said_at = time.monotonic()
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            now, progress = time.monotonic(), self._read()
+            if progress.num_ended != num_ended or now - said_at >= _SECONDS_BETWEEN_LINES:
+                num_ended, said_at = progress.num_ended, now
+                self.say()
+
+    def _read(self) -> SweepProgress:
+        from mobile_vla.study.progress import read_progress
+
+        return read_progress(self._folders, started=self._started, now=time.time())
+
+    def _line(self) -> str:
+        return f"study {self._name}: {self._read()}"

@@ -1,0 +1,104 @@
+"""Write the loss of every train window under a trained run's policy: what ``python -m mobile_vla losses`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mobile_vla.augmentation.pipeline import Pipeline
+from mobile_vla.build import build_dataset, check_config
+from mobile_vla.data.batches import Reader
+from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.errors import UserError
+from mobile_vla.policy.model import Model
+from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
+from mobile_vla.policy.weights import Pretrained
+from mobile_vla.sampling.score_file import check_suffix, write_window_scores
+from mobile_vla.streams import Stream
+from mobile_vla.training.frozen_features import FeatureReader, open_features
+from mobile_vla.window_losses.scoring import window_losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLosses:
+    """What is asked: the losses of the run ``source`` (or of one of its checkpoints), as the file ``out``.
+
+    ``base`` and ``trust`` as in ``Policy.load``.
+    """
+
+    source: Path
+    out: Path
+    checkpoint: str
+    device: str
+    base: str | None
+    trust: Sequence[str]
+
+    def run(self) -> None:
+        """Score the windows that the run was trained on, and write a window score file.
+
+        Raises ``UserError`` where the run's data are no longer those it was trained on.
+        """
+        check_suffix(self.out)
+        found = find_checkpoint(self.source, self.checkpoint)
+        folder = _run_folder(found)
+        cfg = OmegaConf.load(folder / "config.yaml")
+        assert isinstance(cfg, DictConfig)
+        check_config(cfg)
+        torch.set_num_threads(cfg.trainer.num_threads)
+        model = self._load_model(found)
+        data = build_dataset(cfg).open()
+        _check_same_data(folder, data)
+        reader = _reader(model, data, cache_dir=Path(cfg.dataset.cache_dir))
+        precision, batch_size = cfg.trainer.precision, cfg.evaluation.batch_size
+        losses_N = window_losses(model, reader, batch_size=batch_size, precision=precision)
+        write_window_scores(self.out, reader.windows, losses_N)
+        Console().print(
+            f"{self.out}: {len(losses_N):,} train windows of {len(data.split.train)} episodes, mean loss "
+            f"{losses_N.mean():.4f} under {found}",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
+
+    def _load_model(self, found: Path) -> Model:
+        try:
+            where = torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"--device {self.device}: not usable here; expected cpu, or cuda where there is one"
+            ) from error
+        model, _ = load_stored_model(found, base=self.base, trust=self.trust)
+        return model.to(where)
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    folder = checkpoint.resolve().parents[1]
+    if missing := [name for name in ("config.yaml", "manifest.json") if not (folder / name).is_file()]:
+        raise UserError(f"{folder}: holds no {missing[0]}, so its data are not known. Give the folder of a run.")
+    return folder
+
+
+def _check_same_data(folder: Path, data: OpenDataset) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if (data.data_hash, data.split.hash) != (manifest["data_hash"], manifest["split_hash"]):
+        raise UserError(
+            f"{folder}: the data are no longer those the run was trained on (data_hash {data.data_hash}, then "
+            f"{manifest['data_hash']}). Put the episodes back as they were, or train a new run."
+        )
+
+
+def _reader(model: Model, data: OpenDataset, *, cache_dir: Path) -> Reader:
+    """Return the train windows as recorded, on cached features where the backbone is frozen."""
+    reader = data.readers["train"]
+    if not isinstance(model.backbone, Pretrained) or model.backbone.feature_key is None:
+        return reader
+    nothing = Pipeline(transforms={}, stream=Stream(0, "variants"))
+    key = model.backbone.feature_key
+    store = open_features(model, data, key=key, augment=nothing, num_variants=0, cache_dir=cache_dir)
+    return FeatureReader(reader, store)

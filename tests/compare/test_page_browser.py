@@ -1,0 +1,178 @@
+"""The page works in a real headless Chromium: nothing outside is asked for, tables sort and filter, CSV is right."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from written_page import SAMPLERS, write_page_study
+from written_runs import write_failed
+
+from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.page.page import write_page
+from mobile_vla.compare.runs import load_runs
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None:
+    warnings.warn("NO CHROMIUM: the report page is not tested in a browser; install chromium", stacklevel=1)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: the report page is not tested in a browser")
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+DRAW_ALL = "Object.keys(page.figures).forEach(draw)"
+
+
+@dataclass
+class Opened:
+    """A page in the browser, with what went wrong on it and what it asked for."""
+
+    page: sync_api.Page
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def labels(self) -> list[str]:
+        """The samplers of the results table that are shown, from the top."""
+        rows = self.page.locator("[data-table=results] tbody tr:visible th")
+        return [text.removesuffix("baseline").removesuffix("1 failed").strip() for text in rows.all_inner_texts()]
+
+    def copied(self, block: str) -> list[dict[str, str]]:
+        """Press a block's button and read the clipboard."""
+        self.page.locator(f"[data-copy={block}]").click()
+        self.page.get_by_text("Copied").wait_for()
+        text = self.page.evaluate("navigator.clipboard.readText()")
+        return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("study")
+    write_page_study(root)
+    write_failed(root, "hard_negative", 0, error="no")
+    write_page(compare_runs(load_runs(root)), root / "report.html")
+    return root / "report.html"
+
+
+@pytest.fixture
+def opened(browser: sync_api.Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+    size, scheme = getattr(request, "param", (DESKTOP, "light"))
+    context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=size is PHONE, is_mobile=size is PHONE)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened = Opened(page=context.new_page())
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.on("console", lambda message: message.type == "error" and opened.errors.append(message.text))
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
+    opened.page.goto(report.as_uri())
+    yield opened
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [(size, scheme) for size in (DESKTOP, PHONE) for scheme in ("light", "dark")],
+    indirect=True,
+    ids=["desktop light", "desktop dark", "phone light", "phone dark"],
+)
+def test_page_draws_everything_in_its_scheme_without_error_request_or_overflow(opened: Opened, report: Path) -> None:
+    page = opened.page
+    page.evaluate(DRAW_ALL)
+    plots = page.locator("[data-plot]")
+    assert plots.count() == 9
+    assert page.locator("[data-plot] .main-svg").count() >= plots.count()
+    assert page.locator("img").evaluate_all("images => images.every(image => image.naturalWidth > 0)")
+    assert opened.errors == []
+    assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    is_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (sum(map(int, paper.strip("rgb()").split(","))) < 200) == is_dark
+    plotted = page.locator("[data-plot] .main-svg:first-of-type").evaluate_all(
+        "plots => plots.map(plot => plot.style.background)"
+    )
+    assert set(plotted) == {paper}
+
+
+def test_plots_follow_a_change_of_scheme(opened: Opened) -> None:
+    opened.page.evaluate("draw('differences')")
+    plot = opened.page.locator("[data-plot=differences] .main-svg").first
+    before = plot.evaluate("plot => plot.style.background")
+    opened.page.emulate_media(color_scheme="dark")
+    sync_api.expect(plot).not_to_have_css("background-color", before)
+
+
+def test_table_sorts_both_ways_and_keeps_what_is_missing_last(opened: Opened) -> None:
+    best_first = sorted(SAMPLERS, key=lambda name: SAMPLERS[name])
+    header = opened.page.locator("[data-table=results] thead th", has_text="val/rmse").first
+    header.click()
+    assert opened.labels() == [*best_first, "hard_negative"]
+    assert header.get_attribute("aria-sort") == "ascending"
+    header.click()
+    assert opened.labels() == [*best_first[::-1], "hard_negative"]
+    opened.page.locator("[data-table=results] thead th").first.click()
+    assert opened.labels() == sorted([*SAMPLERS, "hard_negative"])
+
+
+def test_an_unchecked_sampler_leaves_every_table_and_plot(opened: Opened) -> None:
+    opened.page.evaluate(DRAW_ALL)
+    shown = "name => JSON.stringify([...document.querySelectorAll('[data-plot]')].map(p => p.data)).includes(name)"
+    assert opened.page.evaluate(shown, "sequential")
+    opened.page.locator(".sampler", has_text="sequential").click()
+    assert not opened.page.evaluate(shown, "sequential")
+    assert "sequential" not in opened.labels()
+    assert opened.page.locator("[data-table=runs] tbody tr:visible", has_text="sequential").count() == 0
+    assert {row["sampler"] for row in opened.copied("learning")} == {"shuffled", "stratified"}
+
+
+def test_text_filters_by_any_of_its_parts(opened: Opened) -> None:
+    opened.page.locator("#needle").fill("SHUF, strat,")
+    assert set(opened.labels()) == {"shuffled", "stratified"}
+    opened.page.locator("#needle").fill("no such sampler")
+    assert opened.labels() == []
+    opened.page.locator("#needle").fill("")
+    assert len(opened.labels()) == 4
+    assert opened.errors == []
+
+
+def test_csv_says_what_the_table_says_in_its_order(opened: Opened) -> None:
+    opened.page.locator("[data-table=results] thead th", has_text="sampler").first.click()
+    rows = opened.copied("results")
+    assert [row["sampler"] for row in rows] == opened.labels()
+    cells = opened.page.locator("[data-table=results] tbody tr:visible td:nth-child(3)").all_inner_texts()
+    for row, cell in zip(rows, cells, strict=True):
+        mean = cell.split(" ± ")[0]
+        assert (f"{float(row['val/rmse']):.4f}" if row["val/rmse"] else "—") == mean
+
+
+def test_switches_change_what_is_drawn(opened: Opened) -> None:
+    opened.page.evaluate("draw('learning')")
+    read = "Math.max(...document.querySelector('[data-plot=learning]').data.at(-1).x)"
+    assert opened.page.evaluate(read) == 300
+    opened.page.locator("#learning").get_by_text("samples seen", exact=True).click()
+    assert opened.page.evaluate(read) == 9600
+    opened.page.locator("#scenario").get_by_text("difference to baseline").click()
+    values = opened.page.evaluate("document.querySelector('[data-plot=scenario]').data[0].z.flat()")
+    assert sorted({round(value, 6) for value in values}) == [-0.03, 0, 0.06]
+
+
+def test_a_plot_is_saved_by_its_own_button_and_there_is_no_other_way_out(opened: Opened) -> None:
+    opened.page.evaluate("draw('differences')")
+    bar = opened.page.locator("[data-plot=differences] .modebar-btn")
+    assert bar.evaluate_all("buttons => buttons.map(b => b.dataset.title)") == ["Download plot", "Reset axes"]
+    with opened.page.expect_download() as download:
+        bar.first.click()
+    assert download.value.suggested_filename.endswith("differences.svg")

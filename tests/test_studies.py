@@ -1,0 +1,207 @@
+"""A second call of a study leaves what is finished, goes on with what is not, adds what is new, and mixes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from tiny_runs import ROOT, Ran, run_in, run_py
+
+PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
+    """Run a sweep in this process; return its exit code and what it died of."""
+    return run_py("-m", f"hydra.sweep.dir={folder}", *overrides)
+
+
+def jobs_of(folder: Path) -> dict[str, Ran]:
+    """Return what was planned, by sampler and seed."""
+    planned = json.loads((folder / "study.json").read_text())["jobs"]
+    names = [job["folder"] for job in planned]
+    return {name.rsplit("-", 1)[0]: Ran(folder=folder / name, exit_code=0, message="") for name in names}
+
+
+def content_of(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def set_status(job: Ran, status: str) -> None:
+    """Let the summary of ``job`` say what a kill or a failure leaves there."""
+    (job.folder / "summary.json").write_text(json.dumps({**job.summary, "status": status}))
+
+
+@pytest.mark.parametrize("launcher", [(), PARALLEL], ids=["basic", "joblib"])
+def test_a_second_call_leaves_finished_jobs_as_they_are_and_adds_the_new_seed(
+    launcher: tuple[str, ...], tiny: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    first, _ = sweep(folder, *tiny, "sampler=shuffled,stratified", "seed=0")
+    before = {job: content_of(ran.folder) for job, ran in jobs_of(folder).items()}
+    capfd.readouterr()
+
+    # As a process of its own, as joblib's workers import what the command line would.
+    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra.sweep.dir={folder}", *launcher, *tiny]
+    second = subprocess.run([*command, "seed=0,1", "sampler=stratified,shuffled"], cwd=tmp_path, timeout=120)
+
+    assert (first, second.returncode) == (0, 0)
+    shown = capfd.readouterr().out
+    jobs = jobs_of(folder)
+    assert list(jobs) == ["shuffled-s0", "stratified-s0", "stratified-s1", "shuffled-s1"]
+    for name, files in before.items():
+        assert content_of(jobs[name].folder) == files
+        assert f"{jobs[name].folder.name} is done already: {jobs[name].summary['val/rmse']:.4f}" in shown
+    assert "4 of 4 done, 0 running, 0 failed, 0 waiting" in shown
+    assert jobs["shuffled-s1"].timeless_rows == run_in(tmp_path / "alone", *tiny, "seed=1").timeless_rows
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    assert {row["sampler"]: row["n"] for row in rows} == {"shuffled": 2, "stratified": 2}
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "stopped"])
+def test_a_job_with_a_checkpoint_goes_on_and_is_what_it_would_have_been(
+    status: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, whole = tmp_path / "sweep", run_in(tmp_path / "whole", *tiny)
+    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
+    job = jobs_of(folder)["shuffled-s0"]
+    set_status(job, status)
+    capsys.readouterr()
+
+    exit_code, message = sweep(folder, *tiny, "sampler=shuffled")
+
+    assert exit_code == 0, message
+    assert "training from step 2 to step 4" in capsys.readouterr().out
+    assert job.summary["status"] == "done"
+    assert job.timeless_rows == whole.timeless_rows
+
+
+def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    settings = (*tiny, "trainer.eval_every=10", "trainer.log_every=10", "trainer.steps=120")
+    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra.sweep.dir={folder}", *settings]
+    process = subprocess.Popen([*command, "sampler=shuffled"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "step 20 of" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate(timeout=30)
+    job = jobs_of(folder)["shuffled-s0"]
+    assert job.summary["status"] == "running"
+
+    exit_code, message = sweep(folder, *settings, "sampler=shuffled")
+
+    assert exit_code == 0, message
+    assert job.summary["status"] == "done"
+    assert job.timeless_rows == run_in(tmp_path / "whole", *settings).timeless_rows
+
+
+def test_a_job_of_other_code_begins_anew_and_keeps_nothing(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
+    job = jobs_of(folder)["shuffled-s0"]
+    manifest = json.loads((job.folder / "manifest.json").read_text())
+    (job.folder / "manifest.json").write_text(json.dumps({**manifest, "commit": "another"}))
+    (job.folder / "checkpoints" / "old").mkdir()
+
+    exit_code, message = sweep(folder, *tiny, "sampler=shuffled")
+
+    assert exit_code == 0, message
+    assert job.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
+    assert not (job.folder / "checkpoints" / "old").exists()
+    assert json.loads((job.folder / "manifest.json").read_text())["resumed_from"] is None
+
+
+def test_a_job_that_failed_is_trained_when_what_was_wrong_is_mended(
+    episodes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder, link = tmp_path / "sweep", tmp_path / "link"
+    settings = (*tiny, f"dataset.path={link}", "sampler=shuffled")
+    assert sweep(folder, *settings)[0] == 1
+    assert jobs_of(folder)["shuffled-s0"].summary["status"] == "failed"
+    link.symlink_to(episodes)
+
+    assert sweep(folder, *settings)[0] == 0
+
+    job = jobs_of(folder)["shuffled-s0"]
+    assert job.summary["status"] == "done"
+    assert not (job.folder / "traceback.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("closed_loop.videos=7", "closed_loop.videos was 2, now 7"),
+        ("evaluation.probe_windows=9", "evaluation.probe_windows was 8, now 9"),
+        ("code", "the code was another, now "),
+        ("study.primary=val/loss", "study.primary=val/rmse, now val/loss"),
+        (
+            "trainer.steps=5",
+            "the budget trainer.batch_size=8 trainer.steps=4, now trainer.batch_size=8 trainer.steps=5",
+        ),
+    ],
+)
+def test_a_finished_job_of_another_state_is_refused_before_anything_runs(
+    change: str, named: str, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep(folder, *tiny, "sampler=shuffled")
+    (job,) = jobs_of(folder).values()
+    if change == "code":
+        manifest = json.loads((job.folder / "manifest.json").read_text())
+        (job.folder / "manifest.json").write_text(json.dumps({**manifest, "commit": "another"}))
+    before = content_of(folder)
+
+    exit_code, message = sweep(folder, *tiny, "sampler=shuffled", "seed=0,1", *([change] if change != "code" else []))
+
+    assert exit_code == 1
+    assert named in message
+    assert "(study.name=...)" in message
+    assert content_of(folder) == before
+
+
+def test_jobs_that_train_the_same_are_refused(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    exit_code, message = sweep(tmp_path / "sweep", *tiny, "evaluation.probe_windows=4,8")
+
+    assert exit_code == 1
+    assert "two jobs of this sweep would share the folder shuffled-s0-" in message
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_job_that_another_process_trains_is_left_to_it(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
+    job = jobs_of(folder)["shuffled-s0"]
+    rows = job.rows
+
+    with FileLock(job.folder / "job.lock"):
+        exit_code, _ = sweep(folder, *tiny, "sampler=shuffled")
+
+    assert exit_code == 1
+    assert "another process trains this job" in capsys.readouterr().out
+    assert job.rows == rows
+
+
+def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(
+    tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_py("-m", *tiny, "sampler=shuffled")[0] == 0
+    assert len(list(tmp_path.glob("outputs/multirun/*-*-*/*-*-*-default/study.json"))) == 1
+
+    for seed in range(2):
+        assert run_py("-m", *tiny, "study.name=mine", f"seed={seed}")[0] == 0
+    assert jobs_of(tmp_path / "outputs/multirun/mine").keys() == {"shuffled-s0", "shuffled-s1"}
+
+
+def test_a_study_that_is_given_as_a_text_is_told_how_it_is_named(tmp_path: Path) -> None:
+    exit_code, message = sweep(tmp_path / "sweep", "study=heads")
+
+    assert (exit_code, message) == (1, "error: study=heads: a study is named by study.name=heads.")
