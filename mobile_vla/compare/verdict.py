@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from mobile_vla.compare.claims import effect_sentences
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
-from mobile_vla.compare.number_format import NumberFormat, listed
+from mobile_vla.compare.number_format import NumberFormat, listed, shortened
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
+
+MAX_PAST_BEST = 6
+"""Names that the sentence about them holds."""
 
 PAST_BEST = 0.02
 """Relative. A final value that is worse than the run's best by no more is taken for noise between evaluations."""
@@ -81,8 +84,8 @@ def _past_best(comparison: Comparison) -> str:
     if not past:
         return ""
     return (
-        f"Past their best {comparison.primary} at the last step: {listed(past)}: they overfit or diverge, and the "
-        "ranking depends on the budget."
+        f"Past their best {comparison.primary} at the last step: {shortened(past, limit=MAX_PAST_BEST)}: they overfit "
+        "or diverge, and the ranking depends on the budget."
     )
 
 

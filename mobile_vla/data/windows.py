@@ -44,7 +44,7 @@ def build_windows(
     return WindowTable(
         episode=episode.astype(np.int32),
         start=start.astype(np.int32),
-        progress=np.round(1000 * current / (length - 1)).astype(np.int16),
+        progress=np.round(1000 * current / np.maximum(length - 1, 1)).astype(np.int16),
         scenario=scenario,
         task=task,
         pad_start=np.maximum(-start, 0).astype(np.int16),

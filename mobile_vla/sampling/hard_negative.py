@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from mobile_vla.sampling.contract import Look, SamplerFactory
-from mobile_vla.sampling.pools import random_pool
+from mobile_vla.sampling.pools import POOL_SIZE, RANKED_WHOLE, random_pool
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
+
+_HARD_PER_PICK = 4
+"""Hard windows that a pool holds for each that is due, so that there are enough which keep their distance."""
 
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
@@ -53,6 +56,8 @@ class HardNegative:
         self._uniform_mix = uniform_mix
         self._warmup_steps = int(np.ceil(warmup_passes * len(windows) / batch_size))
         self._dedupe_radius = dedupe_radius
+        ranked = POOL_SIZE if len(windows) > RANKED_WHOLE else len(windows)
+        self._pool_size = max(ranked, int(np.ceil(_HARD_PER_PICK * fraction * batch_size / top_fraction)))
 
     def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``; hard windows are looked for in a random pool, the whole table if it is not larger."""
@@ -65,7 +70,7 @@ class HardNegative:
         anywhere = random.integers(0, len(self.windows), self._batch_size)
         ids = np.where(is_mined & is_uniform, anywhere, base.ids)
         slots = np.flatnonzero(is_mined & ~is_uniform)
-        hard = self._hard_windows(random_pool(random, len(self.windows)), scores)
+        hard = self._hard_windows(random_pool(random, len(self.windows), self._pool_size), scores)
         hard = self._spread_out(random.permutation(hard), count=len(slots))
         ids[slots[: len(hard)]] = hard
         weights = np.where(ids == base.ids, base.weights, np.float32(1))
@@ -109,7 +114,7 @@ class HardNegative:
         return (1 - self._fraction) * p_base + self._fraction * mined
 
     def _hard_probabilities(self, step: int, scores: Scores, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        pool = random_pool(self._stream.at(step), len(self.windows))
+        pool = random_pool(self._stream.at(step), len(self.windows), self._pool_size)
         losses = scores.loss[pool[scores.visits[pool] > 0]]
         if len(losses) == 0:
             return self._base.probabilities(step, scores, ids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.sampling.score_file import read_window_scores
@@ -24,7 +24,7 @@ def static_scores(
     batch_size: int,
     stream: Stream,
     file: str,
-    power: NonNegativeFloat,
+    power: Annotated[float, Field(ge=0, allow_inf_nan=False)],
     uniform_mix: Annotated[float, Field(ge=0, lt=1)],
 ) -> WeightedSampler:
     """Return the sampler of this table; draws are independent, with replacement."""
@@ -34,6 +34,6 @@ def static_scores(
             f"sampler.file={file}: its scores are {'below 0 in places' if scores.any() else 'all 0'}; expected 0 or "
             "more, and not all 0, as they are shares. Shift or exponentiate them first."
         )
-    shares = scores**power / (scores**power).sum()
-    weights = (1 - uniform_mix) * shares + uniform_mix / len(windows)
+    weights = (scores / scores.max()) ** power  # divided first, as a power of large scores has no end
+    weights = (1 - uniform_mix) * weights / weights.sum() + uniform_mix / len(windows)
     return WeightedSampler(windows=windows, batch_size=batch_size, stream=stream, weights=weights)

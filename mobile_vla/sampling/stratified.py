@@ -34,8 +34,8 @@ class Stratified:
         if batch_size < len(present):
             raise ConfigError(
                 f"trainer.batch_size={batch_size} is too small: sampler=stratified puts every scenario in every batch, "
-                f"and the train windows have {len(present)} scenarios. Use trainer.batch_size={len(present)} or more, "
-                "or a grammar with fewer scenarios."
+                f"and the train windows have {len(present)} scenarios. Use trainer.batch_size={len(present)} or more "
+                "(in a mixture, so many for its part), or a grammar with fewer scenarios."
             )
         shares = at_least_one_each(tempered_shares(counts, tau=tau), batch_size=batch_size)
         self._queues = StratumQueues(

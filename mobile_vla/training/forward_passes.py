@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader
+from mobile_vla.errors import UserError
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Look, Measure
 from mobile_vla.streams import Stream
@@ -39,7 +40,14 @@ class ForwardPasses:
             self._model.eval()
             parts = [self._ask(ids[i : i + self._size], measure) for i in range(0, len(ids), self._size)]
             self._model.train(was_training)
-            return torch.cat(parts).float().cpu().numpy()
+            answers = torch.cat(parts).float().cpu().numpy()
+            if not np.isfinite(answers).all():
+                bad = ids[~np.isfinite(answers)][:8].tolist()
+                raise UserError(
+                    f"step {step}: the {measure} of windows {bad} is not finite, where the sampler looks at them. "
+                    "Lower trainer.learning_rate, look at them, or use trainer.precision=bf16 in place of fp16."
+                )
+            return answers
 
         return look
 

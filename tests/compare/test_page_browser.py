@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from written_page import SAMPLERS, write_page_study
@@ -18,6 +19,9 @@ from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.page.page import write_page
 from mobile_vla.compare.runs import load_runs
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     warnings.warn("NO CHROMIUM: the report page is not tested in a browser; install chromium", stacklevel=1)
@@ -26,7 +30,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: the repor
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+DESKTOP = sync_api.ViewportSize(width=1400, height=900)
+PHONE = sync_api.ViewportSize(width=390, height=844)
 DRAW_ALL = "Object.keys(page.figures).forEach(draw)"
 
 
@@ -34,7 +39,7 @@ DRAW_ALL = "Object.keys(page.figures).forEach(draw)"
 class Opened:
     """A page in the browser, with what went wrong on it and what it asked for."""
 
-    page: sync_api.Page
+    page: Page
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
@@ -52,7 +57,7 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
+def browser() -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
@@ -69,13 +74,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(browser: sync_api.Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
     size, scheme = getattr(request, "param", (DESKTOP, "light"))
     context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=size is PHONE, is_mobile=size is PHONE)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened = Opened(page=context.new_page())
     opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.page.on("console", lambda message: message.type == "error" and opened.errors.append(message.text))
+    opened.page.on("console", lambda message: opened.errors.extend([message.text] * (message.type == "error")))
     opened.page.on("request", lambda request: opened.requests.append(request.url))
     opened.page.goto(report.as_uri())
     yield opened

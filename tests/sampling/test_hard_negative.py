@@ -104,6 +104,17 @@ def test_hard_picks_keep_their_distance_and_the_base_fills_up_what_is_left(
         assert all(any(is_near(window, pick) for pick in picks) for window in hard)
 
 
+def test_of_equal_losses_no_more_are_hard_than_the_share_and_any_may_be() -> None:
+    problem = Problem(windows=table([60]), batch_size=24, seed=0)
+    scores = scores_with(problem.windows, np.where(problem.all_ids == 0, 0, 1))
+    sampler, ever = hard_negative(problem, base=FirstWindow, top_fraction=0.1), set[int]()
+    for step in range(200):
+        picks = set(sampler.draw(step, scores, no_look).ids.tolist()) - {0}
+        assert len(picks) == 6
+        ever |= picks
+    assert ever == set(range(1, 60))
+
+
 @law
 @given(problem=problems(), score_seed=score_seeds)
 def test_the_base_order_is_left_alone_in_the_warm_up_and_while_nothing_is_seen(

@@ -53,6 +53,14 @@ def test_hard_windows_are_those_of_the_top_fraction(scores: Scores) -> None:
     np.testing.assert_allclose(np.quantile(RANK[ids], [0.25, 0.5, 0.75]), [0.925, 0.95, 0.975], atol=0.01)
 
 
+@pytest.mark.parametrize("top_fraction", [0.2, 0.05, 0.01])
+def test_as_many_draws_are_mined_as_stated_however_few_windows_are_hard(scores: Scores, top_fraction: float) -> None:
+    ids = drawn(f"hard_negative sampler.uniform_mix=0 sampler.top_fraction={top_fraction}", scores)
+    # Beside the hard windows come those that the base draws: 3 sigma are 0.014.
+    is_near_top = RANK[ids] > 1 - top_fraction - 0.02
+    assert is_near_top.mean() == pytest.approx(0.3 + 0.7 * (top_fraction + 0.02), abs=0.02)
+
+
 def test_hard_windows_are_those_of_the_windows_seen_where_few_are() -> None:
     few = scores_with(PROBLEM.windows, np.where(np.arange(NUM_WINDOWS) % 8, np.nan, LOSSES))
     ids = drawn("hard_negative sampler.fraction=0.3 sampler.uniform_mix=0 sampler.top_fraction=0.2", few)

@@ -60,6 +60,14 @@ def test_every_order_of_few_is_equally_likely(length: int) -> None:
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("length", [9, 25, 36])
+def test_half_of_the_orders_are_odd(length: int) -> None:
+    num_orders, places = 1000, np.arange(length)
+    orders = [Permutation.of(length, Stream(seed, "order").at(0))(places) for seed in range(num_orders)]
+    is_odd = [np.linalg.det(np.eye(length)[order]) < 0 for order in orders]
+    assert abs(np.sum(is_odd) - num_orders / 2) < 4.5 * np.sqrt(num_orders) / 2
+
+
 @pytest.mark.parametrize("length", [10, 61, 64])
 def test_where_a_window_stands_says_nothing_of_the_next_pass_nor_of_its_neighbour(length: int) -> None:
     num_passes = 4000

@@ -16,6 +16,7 @@ from tables import (
     law,
     no_look,
     problems,
+    score_file,
     scores_of,
     scores_with,
     table,
@@ -150,6 +151,13 @@ def test_static_scores_follow_their_file() -> None:
     np.testing.assert_allclose(stated(variant, losses_of(UNEVEN)), expected, rtol=1e-9)
 
 
+def test_a_power_of_large_scores_leaves_shares_that_sum_to_one() -> None:
+    scores = np.where(UNEVEN.all_ids < 2, 3e38, 1e30).astype(np.float32)
+    variant = f"sampler=static_scores sampler.file={score_file(UNEVEN.windows, scores)} sampler.power=20"
+    p = stated(f"{variant} sampler.uniform_mix=0", losses_of(UNEVEN))
+    np.testing.assert_allclose(p, np.where(UNEVEN.all_ids < 2, 0.5, 0), atol=1e-12)
+
+
 def test_a_length_weight_is_the_power_of_the_episodes_number_of_windows() -> None:
     windows = UNEVEN.windows
     length = np.array([(windows.episode == episode).sum() for episode in windows.episode], float)
@@ -263,3 +271,11 @@ def test_a_part_of_a_mixture_is_its_weights_share_rounded(weight: float, batch_s
     ).ids
     np.testing.assert_array_equal(ids[:size], np.arange(size))
     assert ids[size] != size
+
+
+def test_the_parts_of_a_mixture_are_drawn_apart() -> None:
+    variant = "sampler=mixture sampler@sampler.samplers.second=shuffled"
+    problem = Problem(windows=UNEVEN.windows, batch_size=120, seed=0)
+    ids = draw_of(problem, problem.sampler(variant), 0, scores_of(problem.windows, seed=0)).ids
+    np.testing.assert_array_equal(np.sort(ids[:60]), np.sort(ids[60:]))
+    assert (ids[:60] == ids[60:]).sum() < 8

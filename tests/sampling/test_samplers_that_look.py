@@ -101,7 +101,7 @@ def kept(values: NDArray[np.float64], *, num_candidates: int, batch_size: int, b
         num_orders += 1
         has_kept = np.zeros(batch_size)  # probability of having kept 0 .. B-1 so far
         has_kept[0] = 1
-        while has_kept.sum() > 1e-9:
+        while has_kept.sum() > 1e-6:
             for window, probability in zip(candidates, keep, strict=True):
                 expected[window] += probability * has_kept.sum()
                 has_kept[1:] = (1 - probability) * has_kept[1:] + probability * has_kept[:-1]

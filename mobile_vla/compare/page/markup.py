@@ -63,8 +63,8 @@ def filter_html(looks: Looks, *, baseline: str) -> str:
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    """Return one paragraph a text."""
-    return "".join(f"<p>{escape(text)}</p>" for text in texts)
+    """Return one paragraph a text; a number and its percent sign stay on one line."""
+    return "".join(f"<p>{escape(text).replace(' %', '&nbsp;%')}</p>" for text in texts)
 
 
 def _swatch(look: Look) -> str:
@@ -99,7 +99,7 @@ def _row(listing: Listing, index: int, look: Look) -> str:
 
 def _name_cell(cell: Cell, look: Look) -> str:
     mark = f"<em>{escape(cell.tone)}</em>" if cell.tone else ""
-    # A long label breaks after "=" and not in a word.
+    # On a phone a long label breaks after "=" and not in a word.
     text = escape(cell.text).replace("=", "=<wbr>")
     return f'<th scope="row"{_sort(cell)}>{_swatch(look)} {text}{mark}</th>'
 

@@ -124,7 +124,6 @@ def _counter_column(rows: Sequence[Row], name: str) -> Column:
 def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
     metrics = [row.metrics[name] for row in rows]
     differences = [metric.difference for metric in metrics]
-    means: Sequence[Value] = [metric.mean for metric in metrics]
     others: Mapping[str, Sequence[Value]] = {
         f"{name} std": [metric.std for metric in metrics],
         f"{name} difference": [d.mean if d else None for d in differences],
@@ -139,7 +138,8 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
         f"{name} IQM": [metric.iqm for metric in metrics],
         f"{name} P(better)": [metric.improvement for metric in metrics],
     }
-    return {name: means} | {title: values for title, values in others.items() if any(v is not None for v in values)}
+    known = {title: values for title, values in others.items() if any(value is not None for value in values)}
+    return {name: [metric.mean for metric in metrics], **known}
 
 
 def _format(rows: Sequence[Row], name: str) -> NumberFormat | ShareFormat:
