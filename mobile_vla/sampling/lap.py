@@ -47,6 +47,7 @@ class Lap:
     def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``."""
         if step < self._warmup_steps:
+            self._priorities.follow(scores)
             return Draw.unweighted(self._passes.take(step * self._batch_size, self._batch_size))
         return Draw.unweighted(self._priorities.draw(self._stream.at(step), self._batch_size, scores))
 

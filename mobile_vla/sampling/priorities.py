@@ -26,6 +26,10 @@ class Priorities:
         self._version = -1
         self._tree = SumTree(np.zeros(0, np.float32))
 
+    def follow(self, scores: Scores) -> None:
+        """Bring the weights up to date: who does so at every step need not build them all at once later."""
+        self._tree_of(scores)
+
     def draw(self, random: np.random.Generator, count: int, scores: Scores) -> NDArray[np.int64]:
         """Return ``count`` windows, drawn independently."""
         anywhere = random.integers(0, len(scores.loss), count)

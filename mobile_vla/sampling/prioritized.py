@@ -64,6 +64,8 @@ class Prioritized:
     def draw(self, step: int, scores: Scores, look: Look) -> Draw:
         """See ``Sampler.draw``."""
         if step < self._warmup_steps:
+            if not self._by_rank:
+                self._priorities.follow(scores)
             return Draw.unweighted(self._passes.take(step * self._batch_size, self._batch_size))
         random = self._stream.at(step)
         if self._by_rank:

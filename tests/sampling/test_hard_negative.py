@@ -115,6 +115,14 @@ def test_of_equal_losses_no_more_are_hard_than_the_share_and_any_may_be() -> Non
     assert ever == set(range(1, 60))
 
 
+def test_hard_windows_on_the_edge_are_drawn_as_often_as_harder_ones() -> None:
+    problem = Problem(windows=table([60]), batch_size=1, seed=0)
+    scores = scores_with(problem.windows, np.where(problem.all_ids < 3, 2, 1))
+    sampler = hard_negative(problem, top_fraction=0.1)
+    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(600)])
+    assert (drawn < 3).mean() == pytest.approx(0.5, abs=0.1)
+
+
 @law
 @given(problem=problems(), score_seed=score_seeds)
 def test_the_base_order_is_left_alone_in_the_warm_up_and_while_nothing_is_seen(
