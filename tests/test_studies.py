@@ -101,17 +101,19 @@ def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...
     assert job.timeless_rows == run_in(tmp_path / "whole", *settings).timeless_rows
 
 
-def test_a_job_of_other_code_begins_anew_and_keeps_nothing(tiny: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_job_of_other_code_begins_anew_and_keeps_nothing_of_a_run(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
     job = jobs_of(folder)["shuffled-s0"]
     manifest = json.loads((job.folder / "manifest.json").read_text())
     (job.folder / "manifest.json").write_text(json.dumps({**manifest, "commit": "another"}))
     (job.folder / "checkpoints" / "old").mkdir()
+    (job.folder / "thesis.tex").write_text("not of a run")
 
     exit_code, message = sweep(folder, *tiny, "sampler=shuffled")
 
     assert exit_code == 0, message
+    assert (job.folder / "thesis.tex").read_text() == "not of a run"
     assert job.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
     assert not (job.folder / "checkpoints" / "old").exists()
     assert json.loads((job.folder / "manifest.json").read_text())["resumed_from"] is None

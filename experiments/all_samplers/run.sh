@@ -9,7 +9,7 @@ sweep() { python run.py experiment=all_samplers hydra/launcher=joblib hydra.laun
 [ -f outputs/scores/irreducible.parquet ] ||
   python -m mobile_vla irreducible outputs/scores/irreducible.parquet --checkpoint best \
     augmentation=mirror trainer.steps=400 trainer.eval_every=50 seed=100
-[ -f outputs/scores/reference/checkpoints/last/model.safetensors ] ||
+grep -qs '"status": "done"' outputs/scores/reference/summary.json ||
   python run.py augmentation=mirror seed=100 closed_loop=none evaluation.shortcuts=false logger=local \
     hydra.run.dir=outputs/scores/reference
 [ -f outputs/scores/reference.parquet ] ||

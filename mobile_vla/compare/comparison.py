@@ -30,7 +30,7 @@ from mobile_vla.compare.statistics import (
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_UNITS
 
-METRIC_PREFIXES = ("train/", "val/", "unseen/", "probe/", "best/", "sampler/", "closed_loop/")
+METRIC_PREFIXES = ("train/", "val/", "unseen/", "inner/", "probe/", "best/", "sampler/", "closed_loop/")
 COSTS = ("samples_seen", "windows_scored", "wall_s")
 """What a run spent: windows trained on, windows of a sampler's extra forward passes, seconds."""
 

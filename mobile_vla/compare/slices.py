@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mobile_vla.compare.comparison import Row
 from mobile_vla.compare.direction import is_better
 
-_SLICE = re.compile(r"scenario_(?!mean$).+|phase_\d+|critical|horizon_\d+")
+_SLICE = re.compile(r"scenario_(?!mean$).+|task_.+|phase_\d+|critical|rare|common|horizon_\d+")
 
 
 @dataclass(frozen=True, kw_only=True)

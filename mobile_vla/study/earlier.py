@@ -15,11 +15,15 @@ from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
 
 _LOCK_FILE = "job.lock"
-_KEPT = (_LOCK_FILE, ".hydra", "run.log")
+_OF_AN_ATTEMPT = (
+    *("manifest.json", "config.yaml", "split.json", "metrics.jsonl", "summary.json", "checkpoints"),
+    *("val_windows.csv", "hardest.json", "hardest", "episode_results.jsonl", "videos"),
+)
+"""What a run writes into its folder; whatever else lies there is not ours to delete."""
 
 
 def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
-    """Return what an unfinished job goes on with; None, and an empty folder, where it begins anew.
+    """Return what an unfinished job goes on with; None, its earlier files deleted, where it begins anew.
 
     It goes on from a checkpoint of the same code and config: that is exact, however the earlier attempt ended.
     """
@@ -28,10 +32,11 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
     if has_checkpoint and all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
         return origin_of(folder)
     # Nothing of the earlier attempt may pass for the next one's.
-    for path in folder.iterdir():
-        if path.name in _KEPT:
-            continue
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in (folder / name for name in _OF_AN_ATTEMPT):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return None
 
 
