@@ -84,7 +84,7 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
     print_forest(comparison, console)
     print_closed_loop(comparison, console)
     if comparison.reference.keys() & REFERENCES.keys():
-        console.print(Text(f"Reference predictors, {comparison.primary}", style="bold"))
+        console.print(Text("Reference predictors, val/rmse", style="bold"))
         console.print(_references(comparison))
         console.print()
     if comparison.unfinished:

@@ -59,7 +59,7 @@ def _missing(comparison: Comparison) -> str:
 def _lookup(comparison: Comparison) -> str:
     reference = comparison.reference.get(LOOKUP)
     means = {row.label: row.metrics[comparison.primary].mean for row in comparison.ranked}
-    if reference is None or not means:
+    if comparison.primary != "val/rmse" or reference is None or not means:
         return ""
     beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
     if len(beaten) == len(means):

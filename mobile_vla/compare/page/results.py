@@ -157,7 +157,7 @@ def _notes(comparison: Comparison) -> list[str]:
         return []
     numbers = NumberFormat.of(known.values())
     return [
-        f"{comparison.primary} of what needs no training: "
+        "val/rmse of what needs no training: "
         + ", ".join(f"{name} {numbers.text(value)}" for name, value in known.items())
         + "."
     ]
