@@ -111,9 +111,11 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
 
 
 def _check_study(study: object) -> list[str]:
-    if not isinstance(study, Mapping):
-        return [f"study: {study!r}; expected study.name, study.primary and study.baseline"]
-    return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **study})
+    if not isinstance(study, DictConfig):
+        return [f"study: {study!r}; expected study.name, study.primary, study.baseline and study.controls"]
+    options = OmegaConf.to_container(study)
+    assert isinstance(options, dict)
+    return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **options})
 
 
 def _names_object(node: object) -> TypeGuard[Mapping[Any, Any]]:

@@ -15,7 +15,7 @@ from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.evaluation.evidence import Evidence
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.weights import Pretrained
-from mobile_vla.tracking.provenance import code_commit, own_code, versions
+from mobile_vla.tracking.provenance import code_commit, files_of, versions
 from mobile_vla.tracking.run_folder import RunFolder
 from mobile_vla.training.loop import Result
 from mobile_vla.training.resume import Origin
@@ -41,12 +41,13 @@ def manifest_of(
         "study": cfg.study.name,
         "primary": cfg.study.primary,
         "baseline": cfg.study.baseline,
+        "controls": OmegaConf.to_container(cfg.study.controls),
         "sampler": sampler,
         "seed": cfg.seed,
         "choices": choices,
         "overrides": list(overrides),
         "commit": code_commit(),
-        "own_code": own_code(OmegaConf.to_container(cfg)),
+        "files": files_of(OmegaConf.to_container(cfg, resolve=True)),
         "versions": versions(),
         "resumed_from": None,
     }

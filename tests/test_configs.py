@@ -125,10 +125,15 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         ("seed=1.5", "seed: 1.5; expected an integer of 0 or more"),
         ("seed=zero", "seed: 'zero'; expected an integer of 0 or more"),
         ("seed=true", "seed: True; expected an integer of 0 or more"),
-        ("study=3", "study: 3; expected study.name, study.primary and study.baseline"),
+        ("study=3", "study: 3; expected study.name, study.primary, study.baseline and study.controls"),
         ("study.name=null", "study.name: None; Input should be a valid string"),
         ("study.name=a/b", "study.name: 'a/b'; String should match pattern"),
-        ("+study.secondary=val/loss", "study.secondary: Study has no such option; expected name, primary, baseline"),
+        (
+            "+study.secondary=val/loss",
+            "study.secondary: Study has no such option; expected name, primary, baseline, controls",
+        ),
+        ("+study.controls.a=a", "study.controls: {'a': 'a'}; expected another label as the control of a"),
+        ("+study.controls.a=3", "study.controls: {'a': 3}; Input should be a valid string"),
         ("~study.primary", "study.primary: missing; Study needs it"),
     ],
 )

@@ -171,11 +171,13 @@ def test_what_a_resumed_run_began_with_may_not_change(tiny: tuple[str, ...], tmp
     stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
     before = (stopped.folder / "summary.json").read_text()
 
-    refused = run_in(stopped.folder, f"resume={stopped.folder}", "trainer.batch_size=4", "sampler=stratified")
+    changes = ("trainer.batch_size=4", "sampler=stratified", "model/head=flow")
+    refused = run_in(stopped.folder, f"resume={stopped.folder}", *changes)
 
     assert refused.exit_code == 1
     assert (
-        "goes on with the run as it began; trainer.batch_size=4, sampler=stratified would change it" in refused.message
+        "goes on with the run as it began; trainer.batch_size=4, sampler=stratified, model/head=flow would change it"
+        in refused.message
     )
     assert (stopped.folder / "summary.json").read_text() == before
 

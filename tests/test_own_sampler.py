@@ -53,7 +53,7 @@ def test_it_is_trained_and_compared_beside_the_others(my_study: Path, tiny: tupl
     )
     file.write_text(text)
     assert again.returncode == 1
-    assert "the file of late.Late was" in again.stderr
+    assert "the content of late.Late was" in again.stderr
 
 
 def test_a_wrong_option_of_it_is_an_error_that_names_it(my_study: Path, tiny: tuple[str, ...]) -> None:

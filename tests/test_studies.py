@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tiny_runs import ROOT, Ran, run_in, run_py
+from tiny_runs import ROOT, Ran, choose_sampler, run_in, run_py
 
 PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
@@ -142,6 +142,7 @@ def test_a_job_that_failed_is_trained_when_what_was_wrong_is_mended(
         ("evaluation.probe_windows=9", "evaluation.probe_windows was 8, now 9"),
         ("code", "the code was another, now "),
         ("study.primary=val/loss", "study.primary=val/rmse, now val/loss"),
+        ("+study.controls.stratified=shuffled", "study.controls={}, now {'stratified': 'shuffled'}"),
         (
             "trainer.steps=5",
             "the budget trainer.batch_size=8 trainer.steps=4, now trainer.batch_size=8 trainer.steps=5",
@@ -207,3 +208,54 @@ def test_a_study_that_is_given_as_a_text_is_told_how_it_is_named(tmp_path: Path)
     exit_code, message = sweep(tmp_path / "sweep", "study=heads")
 
     assert (exit_code, message) == (1, "error: study=heads: a study is named by study.name=heads.")
+
+
+def test_a_job_is_what_its_score_file_says_too(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    name, file = choose_sampler("static_scores", tiny)
+    scores = tmp_path / "scores.csv"
+    scores.write_text(Path(file.removeprefix("sampler.file=")).read_text())
+    study = (tmp_path / "sweep", *tiny, name, f"sampler.file={scores}")
+    assert sweep(*study)[0] == 0
+    (job,) = jobs_of(study[0]).values()
+    assert sweep(*study)[0] == 0
+    scores.write_text(scores.read_text().replace(",0\n", ",5\n"))
+    before = content_of(study[0])
+
+    changed = f"the content of sampler.file={scores} was {job_files(job)[f'sampler.file={scores}']}, now "
+    for exit_code, message in (sweep(*study), run_py(f"resume={job.folder}", f"hydra.run.dir={job.folder}")):
+        assert exit_code == 1
+        assert changed in message
+        assert content_of(study[0]) == before
+    # One that was not finished is trained anew: its first half drew other windows.
+    set_status(job, "stopped")
+    assert sweep(*study)[0] == 0
+    assert job.summary["status"] == "done"
+    assert job_files(job) != json.loads(before[job.folder / "manifest.json"][0])["files"]
+
+
+def job_files(job: Ran) -> dict[str, str]:
+    return json.loads((job.folder / "manifest.json").read_text())["files"]
+
+
+@pytest.mark.parametrize("baseline", ["shuffled", "stratified", "random_temporal, augmentation=mirror"])
+def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
+    baseline: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = (tmp_path / "sweep", *tiny, f"study.baseline='{baseline}'", "trainer.steps=2")
+    warning = f"warning: study.baseline={baseline}: no job of this sweep is called so"
+    sweep(*study, "sampler=random_temporal", "augmentation=none,mirror")
+    assert capsys.readouterr().out.startswith(warning) == (baseline != "random_temporal, augmentation=mirror")
+
+    sweep(*study, "sampler=stratified")  # the labels are those of all that was planned in the folder
+    assert capsys.readouterr().out.startswith(warning) == (baseline == "shuffled")
+
+
+def test_a_primary_metric_that_nothing_measures_ends_the_job_before_it_trains(
+    tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = run_in(tmp_path / "run", *tiny, "study.primary=val/rsme")
+
+    assert ran.exit_code == 1
+    assert "study.primary=val/rsme: no run of this config measures it" in ran.message
+    assert "such as val/rmse" in ran.message
+    assert (ran.summary["status"], ran.rows) == ("failed", [])

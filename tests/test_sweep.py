@@ -86,7 +86,7 @@ def test_the_comparison_shows_a_failed_job_as_failed(
 
 def test_a_named_study_sweeps_by_itself_and_can_be_narrowed(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    narrow = ("sampler=random_temporal,shuffled", "seed=3", "trainer.steps=2")
+    narrow = ("sampler=random_temporal,shuffled", "seed=3", "trainer.steps=2", "+study.controls.random_temporal=x")
 
     exit_code, message = run_py("experiment=compare_samplers", f"hydra.sweep.dir={folder}", *tiny, *narrow)
 
@@ -94,7 +94,9 @@ def test_a_named_study_sweeps_by_itself_and_can_be_narrowed(tiny: tuple[str, ...
     assert [path.name.rsplit("-", 1)[0] for path in jobs_of(folder)] == ["random_temporal-s3", "shuffled-s3"]
     manifest = json.loads((jobs_of(folder)[0] / "manifest.json").read_text())
     assert manifest["study"] == "compare_samplers"
-    assert (manifest["primary"], manifest["baseline"]) == ("val/rmse", "shuffled")
+    for record in (manifest, strict_json((folder / "study.json").read_text())):
+        assert (record["primary"], record["baseline"]) == ("val/rmse", "shuffled")
+        assert record["controls"] == {"random_temporal": "x"}
     assert comparison_of(folder).keys() == {"random_temporal", "shuffled"}
 
 

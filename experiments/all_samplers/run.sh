@@ -15,8 +15,10 @@ grep -qs '"status": "done"' outputs/scores/reference/summary.json ||
 [ -f outputs/scores/reference.parquet ] ||
   python -m mobile_vla losses outputs/scores/reference outputs/scores/reference.parquet
 
-sweep "$@"
-sweep sampler=static_scores sampler.file=outputs/scores/irreducible.parquet "$@"
-# LAP goes with the Huber loss, whose own control is shuffled; its threshold is near the median loss of a window here.
-sweep sampler=shuffled model.head.loss=huber "$@"
-sweep sampler=lap sampler.threshold=0.1 model.head.loss=huber "$@"
+# A sweep with a failed job keeps no other from running; whether all went well is known at the end.
+failed=0
+sweep "$@" || failed=1
+sweep sampler=static_scores sampler.file=outputs/scores/irreducible.parquet "$@" || failed=1
+# LAP goes with the Huber loss, whose own control is shuffled.
+sweep sampler=shuffled,lap model.head.loss=huber "$@" || failed=1
+exit "$failed"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, median_low
 
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_better
-from mobile_vla.compare.number_format import in_words, shortened
+from mobile_vla.compare.number_format import counted, in_series, in_words, shortened, size
 from mobile_vla.compare.significance import detectable_difference
 from mobile_vla.compare.slices import losses_of
 from mobile_vla.compare.statistics import PairedDifference
@@ -16,6 +16,9 @@ MAX_NAMED = 6
 """A sentence names at most so many samplers, and counts the rest."""
 
 MAX_SLICES = 3
+
+PROBE = "probe/rmse"
+"""How well the run fits a sample of its train windows, the same ones for every sampler."""
 
 
 def effect_sentences(comparison: Comparison) -> list[str]:
@@ -35,13 +38,19 @@ def effect_sentences(comparison: Comparison) -> list[str]:
         for label, row in others.items()
         if (difference := row.metrics[comparison.primary].difference) and difference.interval is not None
     }
+    winners = [
+        others[label]
+        for label, one in differences.items()
+        if one.is_significant and is_better(comparison.primary, one.mean or 0)
+    ]
     sentences = [
         _claims(comparison, {label: one for label, one in differences.items() if one.is_sure}, "Surely"),
         _claims(comparison, {label: one for label, one in differences.items() if _is_hint(one)}, "Indicative only:"),
         _tests(comparison, differences),
         _untold(comparison, differences),
         _too_few(comparison, [label for label in others if label not in differences]),
-        _parts(comparison, [others[label] for label, one in differences.items() if one.is_significant]),
+        _parts(comparison, winners),
+        _fits_less(winners),
         _of_these_episodes(differences),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -55,10 +64,9 @@ def _claims(comparison: Comparison, differences: Mapping[str, PairedDifference],
     sides = {"better": [], "worse": []}
     for label, one in sorted(differences.items(), key=lambda item: -abs(item[1].mean or 0)):
         side = "better" if is_better(comparison.primary, one.mean or 0) else "worse"
-        size, p_text = _size(comparison, abs(one.mean or 0)), in_words(one.adjusted_p_value)
-        sides[side].append(f"{label} by {size}, {p_text}")
+        sides[side].append(f"{label} by {_size(comparison, abs(one.mean or 0))}, {in_words(one.adjusted_p_value)}")
     return " ".join(
-        f"{how} {side} than {comparison.baseline} in {comparison.primary}: {_semicolons(texts)}."
+        f"{how} {side} than {comparison.baseline} in {comparison.primary}: {in_series(texts, limit=MAX_NAMED)}."
         for side, texts in sides.items()
         if texts
     )
@@ -78,24 +86,19 @@ def _tests(comparison: Comparison, differences: Mapping[str, PairedDifference]) 
         else f"p {largest:.2g} or less, at best {floor:.2g}"
     )
     return (
-        f"p: paired t test over {_pairs(claimed)}, adjusted by Holm over {_count(len(differences), comparison)}. The "
+        f"p: paired t test over {_pairs(claimed)}, adjusted by Holm over {_family(comparison, differences)}. The "
         f"sign-flip test, which needs no normal differences, gives {flips}."
     )
 
 
 def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
-    same = [label for label, one in differences.items() if one.mean == 0 and one.spread == 0]
+    same = [label for label, one in differences.items() if one.mean == 0 and one.is_constant]
     untold = {label: one for label, one in differences.items() if not one.is_significant and label not in same}
     parts = []
     if same:
         verb = "is" if len(same) == 1 else "are"
         parts.append(f"{_names(same)} {verb} equal to {comparison.baseline} in every seed, to the last digit.")
     if untold:
-        smallest = median(
-            detectable_difference(one.spread or 0.0, num_pairs=one.num_pairs, num_comparisons=len(differences))
-            for one in untold.values()
-        )
-        num_seeds = median_low(one.num_pairs for one in untold.values())
         everyone = len(untold) == len(differences)
         parts.append(
             f"The data cannot tell these {comparison.compared}s apart from {comparison.baseline}: no adjusted p is "
@@ -103,11 +106,26 @@ def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference])
             if everyone and len(untold) > 1
             else f"The data cannot tell {_names(list(untold))} from {comparison.baseline}."
         )
-        parts.append(
-            f"With {num_seeds} seeds and {_count(len(differences), comparison)}, a true difference of "
-            f"{_size(comparison, smallest)} would have been found four times in five; a smaller one may well exist."
-        )
-    return " ".join(parts)
+        parts.append(_power(comparison, differences, untold.values()))
+    return " ".join(filter(None, parts))
+
+
+def _power(
+    comparison: Comparison, differences: Mapping[str, PairedDifference], untold: Iterable[PairedDifference]
+) -> str:
+    """Say which true difference would have been found; nothing where no spread over seeds tells of chance."""
+    spread = [one for one in untold if one.spread and not one.is_constant]
+    if not spread:
+        return ""
+    smallest = median(
+        detectable_difference(one.spread or 0.0, num_pairs=one.num_pairs, num_comparisons=comparison.num_tests)
+        for one in spread
+    )
+    num_seeds = median_low(one.num_pairs for one in spread)
+    return (
+        f"With {num_seeds} seeds and {_family(comparison, differences)}, a true difference of "
+        f"{_size(comparison, smallest)} would have been found four times in five; a smaller one may well exist."
+    )
 
 
 def _too_few(comparison: Comparison, labels: Sequence[str]) -> str:
@@ -116,16 +134,14 @@ def _too_few(comparison: Comparison, labels: Sequence[str]) -> str:
     return f"Fewer than two seeds in common with {comparison.baseline}, so nothing is known of {_names(labels)}."
 
 
-def _parts(comparison: Comparison, rows: Sequence[Row]) -> str:
+def _parts(comparison: Comparison, winners: Sequence[Row]) -> str:
     """Say where the better ones are worse."""
-    centres = {row.label: difference.mean for row in rows if (difference := row.metrics[comparison.primary].difference)}
-    winners = [row for row in rows if is_better(comparison.primary, centres[row.label] or 0)]
     losses = {row.label: losses_of(row, comparison.primary) for row in winners}
     num_slices = max((one.num_slices for one in losses.values()), default=0)
     if not num_slices:
         return ""
     losing = [
-        f"{label} in " + shortened([f"{part} by {size:.2g}" for part, size in one.by_slice.items()], limit=MAX_SLICES)
+        f"{label} in " + shortened([f"{part} by {loss:.2g}" for part, loss in one.by_slice.items()], limit=MAX_SLICES)
         for label, one in losses.items()
         if one.by_slice
     ]
@@ -133,8 +149,27 @@ def _parts(comparison: Comparison, rows: Sequence[Row]) -> str:
         return f"None of the better ones is worse on any of {num_slices} slices (scenario, phase, horizon, critical)."
     chance = 0.025 * num_slices
     return (
-        f"Better overall, worse on slices: {_semicolons(losing)} (95 % intervals that exclude 0; of {num_slices} "
-        f"slices about {chance:.1f} would by chance)."
+        f"Better overall, worse on slices: {in_series(losing, limit=MAX_NAMED)} (95 % intervals that exclude 0; of "
+        f"{num_slices} slices about {chance:.1f} would by chance)."
+    )
+
+
+def _fits_less(winners: Sequence[Row]) -> str:
+    """Say which of the better ones are worse on the windows they were trained on."""
+    texts = [
+        f"{row.label} by {one.mean:.2g}"
+        for row in winners
+        if PROBE in row.metrics
+        and (one := row.metrics[PROBE].difference) is not None
+        and one.mean is not None
+        and one.excludes_zero
+        and one.mean > 0
+    ]
+    if not texts:
+        return ""
+    return (
+        f"Better, and yet worse on a sample of the train windows ({PROBE}): {in_series(texts, limit=MAX_NAMED)}. A "
+        "policy that fits its own data less and does better elsewhere reads like regularisation, not like seeing more."
     )
 
 
@@ -153,11 +188,8 @@ def _of_these_episodes(differences: Mapping[str, PairedDifference]) -> str:
 
 
 def _size(comparison: Comparison, difference: float) -> str:
-    """Return ``0.012 (4.3 %)``: absolute, and of the baseline's mean."""
     row = comparison.baseline_row
-    reference = row.metrics[comparison.primary].mean if row else None
-    percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
-    return f"{difference:.2g}{percent}"
+    return size(difference, reference=row.metrics[comparison.primary].mean if row else None)
 
 
 def _pairs(differences: Sequence[PairedDifference]) -> str:
@@ -165,15 +197,13 @@ def _pairs(differences: Sequence[PairedDifference]) -> str:
     return f"{numbers[0]} seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
 
 
-def _count(number: int, comparison: Comparison) -> str:
-    return f"{number} {comparison.compared}{'' if number == 1 else 's'}"
+def _family(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
+    """Say over what Holm adjusts: the samplers, or more comparisons where some are held against a control as well."""
+    number = comparison.num_tests
+    if number > len(differences):
+        return f"{number} comparisons (with {comparison.baseline} and with controls)"
+    return counted(number, comparison.compared)
 
 
 def _names(labels: Sequence[str]) -> str:
     return shortened(labels, limit=MAX_NAMED)
-
-
-def _semicolons(texts: Sequence[str]) -> str:
-    """Join texts that hold commas; the rest beyond MAX_NAMED is counted."""
-    more = [f"and {len(texts) - MAX_NAMED} more"] if len(texts) > MAX_NAMED else []
-    return "; ".join([*texts[:MAX_NAMED], *more])

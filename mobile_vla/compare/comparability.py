@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
+from mobile_vla.compare.number_format import shortened
 from mobile_vla.compare.runs import DEFAULT_BASELINE, DEFAULT_PRIMARY, Run
 from mobile_vla.errors import UserError
 
@@ -62,20 +63,37 @@ def agreed_name(runs: Sequence[Run], key: Literal["primary", "baseline"]) -> str
     after the results are known.
     """
     default = {"primary": DEFAULT_PRIMARY, "baseline": DEFAULT_BASELINE}[key]
-    # Where nothing finished, what was planned still says what the question is.
-    asked = [run for run in runs if run.is_done] or runs
-    named: dict[str, list[str]] = {}
-    for run in asked:
-        named.setdefault(getattr(run, key) or default, []).append(run.folder.name)
-    if len(named) > 1:
-        lines = [f"  {name} in {_listed(folders)}" for name, folders in named.items()]
-        remedy = " or give one with --baseline" if key == "baseline" else ""
+    answers = [(run, getattr(run, key) or default) for run in _asked(runs)]
+    _require_one_answer(key, answers, default, remedy=" or give one with --baseline" if key == "baseline" else "")
+    return answers[0][1] if answers else default
+
+
+def agreed_controls(runs: Sequence[Run]) -> Mapping[str, str]:
+    """Return the controls that the finished runs' study named before it ran, label to label.
+
+    Raises ComparabilityError where they were begun with different ones.
+    """
+    asked = _asked(runs)
+    _require_one_answer("controls", [(run, str(dict(sorted(run.controls.items())))) for run in asked], "{}")
+    return asked[0].controls if asked else {}
+
+
+def _asked(runs: Sequence[Run]) -> Sequence[Run]:
+    """Return the runs whose question counts: where nothing finished, what was planned still says what it is."""
+    return [run for run in runs if run.is_done] or runs
+
+
+def _require_one_answer(key: str, answers: Sequence[tuple[Run, str]], default: str, *, remedy: str = "") -> None:
+    folders: dict[str, list[str]] = {}
+    for run, answer in answers:
+        folders.setdefault(answer, []).append(run.folder.name)
+    if len(folders) > 1:
+        lines = [f"  {answer} in {shortened(names, limit=MAX_NAMED_FOLDERS)}" for answer, names in folders.items()]
         raise ComparabilityError(
             f"These runs were begun with different answers to 'study.{key}' ({default} where none was named):\n"
             + "\n".join(lines)
             + f"\nCompare only runs that agree (one folder each){remedy}."
         )
-    return next(iter(named), default)
 
 
 def different_states(runs: Sequence[Run]) -> dict[str, str]:
@@ -102,10 +120,5 @@ def _describe(key: str, meaning: str, runs: Sequence[Run]) -> str:
         folders.setdefault(run.summary.get(key, "(not recorded)"), []).append(run.folder)
     lines = [f"  {key} ({meaning}) differs:"]
     for value, where in folders.items():
-        lines.append(f"    {value} in {_listed([path.name for path in where])}")
+        lines.append(f"    {value} in {shortened([path.name for path in where], limit=MAX_NAMED_FOLDERS)}")
     return "\n".join(lines)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED_FOLDERS} more" if len(names) > MAX_NAMED_FOLDERS else ""
-    return ", ".join(names[:MAX_NAMED_FOLDERS]) + more

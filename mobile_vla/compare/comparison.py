@@ -9,21 +9,19 @@ from mobile_vla.compare.closed_loop import comparable_seeds, suites_of
 from mobile_vla.compare.comparability import (
     MUST_AGREE,
     REFERENCE_PREFIX,
+    agreed_controls,
     agreed_name,
     different_states,
     require_comparable,
 )
 from mobile_vla.compare.direction import best_first, is_higher_better
 from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
-from mobile_vla.compare.episodes import METRIC as EPISODE_METRIC
-from mobile_vla.compare.episodes import episode_interval, load_episode_errors
+from mobile_vla.compare.pairs import ControlPair, metric_difference, primary_differences, values_of
 from mobile_vla.compare.runs import MISSING, Run, runs_by_label
-from mobile_vla.compare.significance import holm
 from mobile_vla.compare.statistics import (
     PairedDifference,
     interquartile_mean,
     mean,
-    paired_difference,
     probability_of_improvement,
     standard_deviation,
 )
@@ -102,8 +100,10 @@ class Comparison:
     """Samplers side by side, best mean of ``primary`` first and those without one last.
 
     ``shared`` holds what the finished runs have in common (the keys of MUST_AGREE), ``reference`` the reference
-    predictors' figures under their summary names. ``suites`` are those of the closed loop that any run drove in;
-    ``different_states`` describes, by suite, what keeps runs from being compared in it.
+    predictors' figures under their summary names. ``controls`` are the pairs that the study named; ``num_tests`` counts
+    the comparisons in ``primary`` that Holm's p is over, those pairs and all with the baseline. ``suites`` are those of
+    the closed loop that any run drove in; ``different_states`` describes, by suite, what keeps runs from being compared
+    in it.
     """
 
     baseline: str
@@ -111,6 +111,8 @@ class Comparison:
     rows: tuple[Row, ...]
     shared: Mapping[str, object]
     reference: Mapping[str, float]
+    controls: tuple[ControlPair, ...]
+    num_tests: int
     suites: tuple[str, ...]
     different_states: Mapping[str, str]
 
@@ -181,23 +183,28 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
         )
         for label, members in groups.items()
     ]
-    rows = _refined(rows, held_against, primary)
+    controls = agreed_controls(runs)
+    differences = primary_differences(done, primary, baseline=baseline, controls=controls)
+    rows = [_decided(row, primary, differences.get((row.label, baseline))) for row in rows]
     return Comparison(
         baseline=baseline,
         primary=primary,
         rows=tuple(sorted(rows, key=lambda row: (best_first(primary, row.metrics[primary].mean), row.label))),
         shared={key: ranked_runs[0].summary.get(key) if ranked_runs else None for key in MUST_AGREE},
         reference={key: value for run in ranked_runs for key, value in run.numbers.items() if _is_reference(key)},
+        controls=tuple(
+            ControlPair(label=label, control=control, difference=differences[label, control])
+            for label, control in controls.items()
+        ),
+        num_tests=len({frozenset(pair) for pair, one in differences.items() if one.adjusted_p_value is not None}),
         suites=suites,
         different_states=different_states(runs),
     )
 
 
-def metric_difference(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str) -> PairedDifference:
-    """Hold two samplers' runs (by seed) against each other in metric ``name``, over the seeds that allow it."""
-    seeds = comparable_seeds(treatment, baseline, name)
-    one, other = ({seed: side[seed] for seed in seeds} for side in (treatment, baseline))
-    return paired_difference(_values(one, name), _values(other, name))
+def _decided(row: Row, primary: str, difference: PairedDifference | None) -> Row:
+    """Give the primary metric the difference that has what only its family of tests knows."""
+    return replace(row, metrics={**row.metrics, primary: replace(row.metrics[primary], difference=difference)})
 
 
 def _metric(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str) -> Metric:
@@ -206,35 +213,14 @@ def _metric(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str
         [side[seed].numbers[name] for seed in seeds if name in side[seed].numbers] for side in (treatment, baseline)
     )
     return Metric(
-        values=_values(treatment, name),
+        values=values_of(treatment, name),
         difference=metric_difference(treatment, baseline, name),
         improvement=probability_of_improvement(one, other, is_higher_better=is_higher_better(name)),
     )
 
 
 def _baseline_metric(runs: Mapping[int, Run], name: str) -> Metric:
-    return Metric(values=_values(runs, name), difference=None)
-
-
-def _refined(rows: Sequence[Row], baseline: Mapping[int, Run], primary: str) -> list[Row]:
-    """Give the primary differences what only they have: Holm's p over all samplers, and the episodes' interval."""
-    differences = {row.label: difference for row in rows if (difference := row.metrics[primary].difference)}
-    p_values = {label: one.t_p_value for label, one in differences.items() if one.t_p_value is not None}
-    adjusted = dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
-    finished = [run for seeds in (baseline, *(row.finished for row in rows)) for run in seeds.values()]
-    errors = {run.folder: load_episode_errors(run) for run in finished} if primary == EPISODE_METRIC else {}
-    refined = []
-    for row in rows:
-        metric = row.metrics[primary]
-        if metric.difference is not None:
-            difference = replace(
-                metric.difference,
-                adjusted_p_value=adjusted.get(row.label),
-                episode_interval=episode_interval(row.finished, baseline, errors),
-            )
-            row = replace(row, metrics={**row.metrics, primary: replace(metric, difference=difference)})
-        refined.append(row)
-    return refined
+    return Metric(values=values_of(runs, name), difference=None)
 
 
 def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
@@ -249,10 +235,6 @@ def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
             )
         seeds[run.seed] = run
     return dict(sorted(seeds.items()))
-
-
-def _values(seeds: Mapping[int, Run], name: str) -> dict[int, float]:
-    return {seed: run.numbers[name] for seed, run in seeds.items() if name in run.numbers}
 
 
 def _metric_names(primary: str, runs: Sequence[Run]) -> list[str]:

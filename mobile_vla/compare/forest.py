@@ -53,16 +53,15 @@ class Axis:
 
 
 def print_forest(comparison: Comparison, console: Console) -> None:
-    """Print the plot, best difference first; nothing where no sampler is paired with the baseline."""
-    pairs = [
-        (row, difference)
-        for row in comparison.rows
-        if (difference := row.metrics[comparison.primary].difference) and difference.mean is not None
-    ]
+    """Print the plot, best difference first and those to a control below; nothing where no samplers are paired."""
+    held_against = {row.label: row.metrics[comparison.primary].difference for row in comparison.rows}
+    controls = [pair for pair in comparison.controls if pair.control != comparison.baseline]
+    held_against |= {f"{pair.label} − {pair.control}": pair.difference for pair in controls}
+    pairs = [(name, one) for name, one in held_against.items() if one is not None and one.mean is not None]
     if not pairs:
         return
     differences = [difference for _, difference in pairs]
-    label_width = min(MAX_LABEL, max(len(row.label) for row, _ in pairs))
+    label_width = min(MAX_LABEL, max(len(name) for name, _ in pairs))
     numbers = NumberFormat.of(row.metrics[comparison.primary].mean for row in comparison.rows)
     intervals = [_interval(difference, numbers) for difference in differences]
     room = console.width - label_width - max(map(len, intervals)) - 4
@@ -71,8 +70,8 @@ def print_forest(comparison: Comparison, console: Console) -> None:
     table.add_column(overflow="fold", max_width=label_width)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
-    for (row, difference), interval in zip(pairs, intervals, strict=True):
-        table.add_row(Text(row.label), line(comparison.primary, difference, axis), Text(interval))
+    for (name, difference), interval in zip(pairs, intervals, strict=True):
+        table.add_row(Text(name), line(comparison.primary, difference, axis), Text(interval))
     table.add_row("", _scale(axis, numbers), "")
     unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
     better = "right" if is_higher_better(comparison.primary) else "left"
@@ -80,6 +79,8 @@ def print_forest(comparison: Comparison, console: Console) -> None:
     console.print(Text(title, style="bold"))
     console.print(table)
     console.print(Text(LEGEND, style="dim"))
+    if controls:
+        console.print(Text("a − b: to its control b instead", style="dim"))
     console.print()
 
 

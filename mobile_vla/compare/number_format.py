@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 MISSING = "—"
@@ -59,6 +59,12 @@ def in_words(value: float | None) -> str:
     return f"p < {text[1:]}" if text.startswith("<") else f"p {text}"
 
 
+def size(difference: float, *, reference: float | None) -> str:
+    """Return ``0.012 (4.3 %)``: absolute, and in percent of ``reference``, where that is neither None nor 0."""
+    percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
+    return f"{difference:.2g}{percent}"
+
+
 def count(value: float | None) -> str:
     """Return a number of windows to three digits: ``950``, ``48k`` or ``1.25M``."""
     if value is None:
@@ -78,6 +84,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 run`` or ``3 runs``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     *first, last = names
@@ -90,3 +101,9 @@ def shortened(names: Collection[str], *, limit: int) -> str:
     if len(names) <= limit:
         return listed(names)
     return listed([*names[: limit - 1], f"{len(names) - limit + 1} more"])
+
+
+def in_series(texts: Sequence[str], *, limit: int) -> str:
+    """Join ``texts`` that hold commas; beyond ``limit`` they are counted: ``a, 1; b, 2; and 7 more``."""
+    more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
+    return "; ".join([*texts[:limit], *more])

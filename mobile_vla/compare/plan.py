@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, controls_in, load_runs, settings_of
 from mobile_vla.errors import UserError
 
 PLAN = "study.json"
@@ -16,8 +16,8 @@ PLAN = "study.json"
 def load_study(folder: Path) -> list[Run]:
     """Load every run at or below ``folder`` and, as runs of status MISSING, every job that a plan there names besides.
 
-    A plan is a ``study.json`` with ``name``, ``primary``, ``baseline`` and ``jobs``, each a ``folder`` relative to the
-    plan's and the ``overrides`` the job was to run with. Raises UserError if there is no run, or a plan is damaged.
+    A plan is a ``study.json`` with ``primary``, ``baseline``, ``controls`` and ``jobs``, each a ``folder`` relative to
+    the plan's and the ``overrides`` the job was to run with. Raises UserError if there is no run, or a plan is damaged.
     """
     runs = load_runs(folder)
     begun = {run.folder.resolve() for run in runs}
@@ -59,6 +59,7 @@ def _missing(folder: Path, settings: Mapping[str, str], plan: Mapping[str, Any])
         summary={},
         primary=plan.get("primary"),
         baseline=plan.get("baseline"),
+        controls=controls_in(plan),
     )
 
 

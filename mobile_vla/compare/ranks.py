@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from itertools import permutations
 
 from mobile_vla.compare.closed_loop import success_key
-from mobile_vla.compare.comparison import Comparison, Row, metric_difference
+from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import best_first, is_better
 from mobile_vla.compare.number_format import ShareFormat, listed
+from mobile_vla.compare.pairs import metric_difference
 
 
 def rank_sentences(comparison: Comparison) -> list[str]:
     """Compare the order by the primary metric with that by success, one entry a suite.
 
-    A suite whose runs met different initial states has no order, nor has one that fewer than two samplers drove, or all
-    equally well. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
+    Success that is itself the primary metric is not held against itself. A suite whose runs met different initial
+    states has no order, nor has one that fewer than two samplers drove, or all equally well. A contradiction between
+    two samplers is sure where both 95 % t intervals paired by seed exclude 0.
     """
-    suites = [suite for suite in comparison.suites if suite not in comparison.different_states]
+    suites = [
+        suite
+        for suite in comparison.suites
+        if suite not in comparison.different_states and success_key(suite) != comparison.primary
+    ]
     return [sentence for suite in suites if (sentence := _rank_sentence(comparison, suite))]
 
 

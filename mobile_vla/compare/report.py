@@ -60,13 +60,18 @@ def write_json(comparison: Comparison, path: Path) -> None:
     ``indicative`` or ``not told apart``. Every other metric is secondary, its p values not adjusted. What each number
     cost stands beside it: the metrics ``samples_seen``, ``windows_scored`` and ``wall_s``. ``paired_drives`` holds, by
     suite of the closed loop, the fields of PairedDrives. ``different_states`` describes, by suite, which runs met other
-    initial states, so that they are not compared there. ``verdict`` says it all in sentences.
+    initial states, so that they are not compared there. ``controls`` holds, for each pair that the study named, the
+    same of its difference in the primary metric. ``verdict`` says it all in sentences.
     """
     content = {
         "baseline": comparison.baseline,
         "primary": comparison.primary,
         "verdict": verdict(comparison),
         "rows": [_row(row, comparison.primary) for row in comparison.rows],
+        "controls": [
+            {"sampler": pair.label, "control": pair.control, **_paired(pair.difference), **_primary(pair.difference)}
+            for pair in comparison.controls
+        ],
         **comparison.shared,
         "reference": dict(comparison.reference),
         "different_states": dict(comparison.different_states),
@@ -80,20 +85,21 @@ def write_json(comparison: Comparison, path: Path) -> None:
 def write_csv(comparison: Comparison, path: Path) -> None:
     """Write one line a run and one column a metric, so that a pivot table or ``groupby('label')`` is all it takes.
 
-    Columns: ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file), then the
-    metrics under their own names, except a suite's figures by scenario and by type of failure, which would treble the
-    columns: they stand in ``comparison.json``. Runs that did not finish are lines too, without numbers. A missing
-    number is an empty cell.
+    Columns: ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file), ``control``
+    (the label of the sampler's, where the study named one), then the metrics under their own names, except a suite's
+    figures by scenario and by type of failure, which would treble the columns: they stand in ``comparison.json``. Runs
+    that did not finish are lines too, without numbers. A missing number is an empty cell.
     """
     names = [name for name in comparison.rows[0].metrics if not is_detail(name)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", "sampler", "seed", "status", "error", "folder", *names])
+    writer.writerow(["label", "sampler", "seed", "status", "error", "folder", "control", *names])
+    controls = {pair.label: pair.control for pair in comparison.controls}
     for row in comparison.rows:
         for run in row.runs:
             numbers = run.numbers if run.is_done else {}
             where = run.folder.relative_to(path.parent).as_posix()
-            recorded = [row.label, run.sampler, run.seed, run.status, run.error, where]
+            recorded = [row.label, run.sampler, run.seed, run.status, run.error, where, controls.get(row.label)]
             writer.writerow([*recorded, *(numbers.get(name) for name in names)])
     write_atomically(path, text.getvalue())
 
@@ -121,6 +127,12 @@ def _metric(metric: Metric) -> dict[str, object]:
         "iqm": metric.iqm,
         "values": {str(seed): value for seed, value in metric.values.items()},
         "improvement": metric.improvement,
+        **_paired(difference),
+    }
+
+
+def _paired(difference: PairedDifference | None) -> dict[str, object]:
+    return {
         "paired_difference": difference.mean if difference else None,
         "paired_ci95": list(difference.interval) if difference and difference.interval else None,
         "paired_n": difference.num_pairs if difference else 0,

@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard
 
+from mobile_vla.config_keys import BUDGET, is_within, trains_nothing
 from mobile_vla.errors import UserError
 
 STATUSES = ("done", "failed", "stopped", "running")
@@ -27,24 +28,6 @@ DEFAULT_BASELINE = "shuffled"
 UNKNOWN = "unknown"
 """The label of a run that left no record of its sampler."""
 
-NOT_A_TREATMENT = frozenset(
-    {
-        "sampler",
-        "seed",
-        "study",
-        "resume",
-        "logger",
-        "trainer.steps",
-        "trainer.batch_size",
-        "trainer.epochs",
-        "trainer.stop_at_step",
-    }
-)
-"""Choices and overrides that make no two treatments of two runs; a budget that differs is refused, not labelled."""
-
-MEASURED_ONLY = re.compile(r"closed_loop(?!.*execution).*|evaluation\..*|logger\..*|study\..*")
-"""Keys that say how a trained policy is measured, or what was asked of it, and not what it became."""
-
 _SAMPLERS_OWN = re.compile(r"sampler(\.|@sampler\.)")
 """Keys of a sampler's options: its own, and the choice of another that it is built on."""
 
@@ -59,7 +42,7 @@ class Run:
     ``status`` is one of STATUSES or MISSING; a run without a readable summary is ``failed`` and ``error`` says so in
     one line. ``settings`` maps config groups to the chosen option and overridden keys to their value, as text.
     ``summary`` is ``summary.json``, empty if there is none. ``primary`` and ``baseline`` are the metric and the label
-    that its study named before it ran, None where it named none.
+    that its study named before it ran, None where it named none; ``controls`` its labels' controls.
     """
 
     folder: Path
@@ -71,6 +54,7 @@ class Run:
     summary: Mapping[str, object]
     primary: str | None = None
     baseline: str | None = None
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -111,9 +95,7 @@ def runs_by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
     apart, the sampler is left unsaid as well: ``model/head=flow``.
     """
     runs = list(runs)
-    recorded = [run.settings for run in runs if run.settings]
-    keys = sorted({key for settings in recorded for key in settings})
-    differing = [key for key in keys if len({settings.get(key) for settings in recorded}) > 1]
+    differing = treatment_keys(runs)
     others = [_other_choices(run, differing) for run in runs]
     samplers = [run.sampler + _own_options(run, differing) for run in runs]
     says_sampler = not all(others) or len(set(samplers)) > 1
@@ -122,6 +104,20 @@ def runs_by_label(runs: Iterable[Run]) -> dict[str, list[Run]]:
         label = ", ".join([sampler, *other] if says_sampler else other)
         groups.setdefault(label, []).append(run)
     return groups
+
+
+def treatment_keys(runs: Iterable[Run]) -> list[str]:
+    """Return the settings beside ``sampler`` in which ``runs`` differ as treatments: groups and overridden keys."""
+    recorded = [run.settings for run in runs if run.settings]
+    keys = sorted({key for settings in recorded for key in settings})
+    return [
+        key
+        for key in keys
+        if key not in ("sampler", "seed")
+        # A budget that differs is refused, not labelled.
+        and not (is_within(key, BUDGET) or trains_nothing(key))
+        and len({settings.get(key) for settings in recorded}) > 1
+    ]
 
 
 def _load_run(folder: Path) -> Run | None:
@@ -147,7 +143,14 @@ def _load_run(folder: Path) -> Run | None:
         summary=summary,
         primary=_text(manifest.get("primary")),
         baseline=_text(manifest.get("baseline")),
+        controls=controls_in(manifest),
     )
+
+
+def controls_in(record: Mapping[str, object]) -> dict[str, str]:
+    """Return the ``controls`` of a manifest or of a plan: label to label, empty where it names none."""
+    controls = record.get("controls")
+    return {str(label): str(control) for label, control in controls.items()} if isinstance(controls, dict) else {}
 
 
 def _text(value: object) -> str | None:
@@ -224,9 +227,8 @@ def _other_choices(run: Run, differing: Iterable[str]) -> list[str]:
     found = []
     for key in differing:
         value = run.settings.get(key)
-        is_treatment = key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)
         is_off = value in LEFT_UNSAID and "." not in key  # of a group; model.normalization=none is one way among others
-        if is_treatment and not _SAMPLERS_OWN.match(key) and value is not None and not is_off:
+        if not _SAMPLERS_OWN.match(key) and value is not None and not is_off:
             found.append(f"{key}={value}")
     return found
 

@@ -27,7 +27,7 @@ MAX_EXACT_SEEDS = 20
 
 NUM_RANDOM_FLIPS = 100_000
 
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Relative to the sizes of the differences: what differs by less does so by rounding."""
 
 
@@ -43,7 +43,7 @@ def t_p_values(differences: ArrayLike) -> NDArray[np.float64]:
     differences = np.asarray(differences, dtype=np.float64)
     num = differences.shape[-1]
     centre, error = differences.mean(axis=-1), differences.std(axis=-1, ddof=1) / num**0.5
-    are_equal = error <= _ROUNDING * np.abs(differences).max(axis=-1)
+    are_equal = error <= ROUNDING * np.abs(differences).max(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * stdtr(num - 1, -np.abs(centre / error))
     return np.where(are_equal, flip_p_values(differences), p_values) if are_equal.any() else p_values
@@ -59,7 +59,7 @@ def flip_p_values(differences: ArrayLike) -> NDArray[np.float64]:
     """
     differences = np.asarray(differences, dtype=np.float64)
     num = differences.shape[-1]
-    seen = np.abs(differences.sum(axis=-1, keepdims=True)) - _ROUNDING * np.abs(differences).sum(axis=-1, keepdims=True)
+    seen = np.abs(differences.sum(axis=-1, keepdims=True)) - ROUNDING * np.abs(differences).sum(axis=-1, keepdims=True)
     if num > MAX_EXACT_SEEDS:
         signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(num, NUM_RANDOM_FLIPS))
         count = (np.abs(differences @ signs) >= seen).sum(axis=-1)

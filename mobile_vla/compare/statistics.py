@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobile_vla.compare.significance import LEVEL, flip_p_values, t_p_values
+from mobile_vla.compare.significance import LEVEL, ROUNDING, flip_p_values, t_p_values
 
 CONFIDENCE = 0.95
 
@@ -42,6 +42,11 @@ class PairedDifference:
     def excludes_zero(self) -> bool:
         """Whether the interval exists and lies on one side of 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every seed differs by the same to the last digits, so that the spread tells nothing of chance."""
+        return self.mean is not None and self.spread is not None and self.spread <= ROUNDING * abs(self.mean)
 
     @property
     def is_significant(self) -> bool:

@@ -16,7 +16,7 @@ from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.forest import print_forest
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat
+from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, counted
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
@@ -114,7 +114,7 @@ def _legend(comparison: Comparison) -> str:
 
 def _headline(comparison: Comparison, folder: Path) -> str:
     num_runs = sum(row.num_begun for row in comparison.rows)
-    parts = [f"{folder.name}: {_count(len(comparison.rows), comparison.compared)}, {_count(num_runs, 'run')}"]
+    parts = [f"{folder.name}: {counted(len(comparison.rows), comparison.compared)}, {counted(num_runs, 'run')}"]
     shared = comparison.shared
     if shared["steps"] is not None:
         parts.append(f"{shared['steps']} steps of {shared['batch_size']} windows")
@@ -201,7 +201,3 @@ def _unfinished(comparison: Comparison) -> Table:
         style = "red" if status == "failed" else "yellow"
         table.add_row(Text(label), Text(", ".join(numbers)), Text(status, style=style), Text(reason))
     return table
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mobile_vla.compare.claims import effect_sentences
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
-from mobile_vla.compare.number_format import NumberFormat, listed, shortened
+from mobile_vla.compare.controls import control_sentences
+from mobile_vla.compare.number_format import NumberFormat, in_series, listed, shortened
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
 
@@ -20,14 +21,15 @@ MAX_MISSING = 6
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """Say what is missing, the effects against the baseline, whether success ranks as errors do, and what limits all.
+    """Say what is missing, the effects, whether success ranks as errors do, and what limits all.
 
-    One paragraph each: missing jobs, effects (several), ranks by suite, the lookup table, who is past the best, too few
-    seeds.
+    One paragraph each: missing jobs, effects against the baseline and the controls (several), ranks by suite, the
+    lookup table, who is past the best, too few seeds.
     """
     paragraphs = [
         _missing(comparison),
         *effect_sentences(comparison),
+        *control_sentences(comparison),
         *rank_sentences(comparison),
         _lookup(comparison),
         _past_best(comparison),
@@ -52,7 +54,7 @@ def _missing(comparison: Comparison) -> str:
         for (label, status), numbers in seeds.items()
     ]
     num_jobs, num_missing = sum(len(row.runs) for row in comparison.rows), len(comparison.unfinished)
-    named = "; ".join([*texts[:MAX_MISSING], *([f"{len(texts) - MAX_MISSING} more"] if texts[MAX_MISSING:] else [])])
+    named = in_series(texts, limit=MAX_MISSING)
     return f"{num_missing} of {num_jobs} jobs {'is' if num_missing == 1 else 'are'} missing: {named}."
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
@@ -24,6 +22,7 @@ from mobile_vla.sampler_report.shares import shares_by_episode
 from mobile_vla.sampler_report.tables import print_rehearsal
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.streams import Stream
+from mobile_vla.training.options import budget
 
 _DEFAULT_OUT = Path("outputs/samplers")
 
@@ -50,7 +49,9 @@ class SamplerReport:
         reader, batch_size = data.readers["train"], cfg.trainer.batch_size
         sampler = build_sampler(cfg.sampler, reader, batch_size=batch_size, stream=Stream(cfg.seed, "sampler"))
         known = scores_of_run(self.scores, data) if self.scores else None
-        num_steps = _budget(cfg, len(reader.windows))
+        # Not as a Trainer, which would look for the device of that run.
+        steps, epochs = cfg.trainer.steps, cfg.trainer.epochs
+        num_steps = budget(steps=steps, epochs=epochs, batch_size=batch_size, num_windows=len(reader.windows))
         rehearsal = rehearse(sampler, batch_size=batch_size, num_steps=num_steps, known=known)
         is_adaptive = goes_by_losses(sampler, num_steps=num_steps)
 
@@ -91,13 +92,6 @@ class SamplerReport:
         options = [*self.overrides, *([f"--steps={self.steps}"] if self.steps else [])]
         options += [f"--scores={self.scores}"] if self.scores else []
         return f"-{hashlib.blake2b(json.dumps(options).encode(), digest_size=4).hexdigest()}" if options else ""
-
-
-def _budget(cfg: DictConfig, num_windows: int) -> int:
-    """Return the steps of a run; as in ``Trainer``, which would look for the device of that run."""
-    if cfg.trainer.epochs is None:
-        return cfg.trainer.steps
-    return math.ceil(cfg.trainer.epochs * num_windows / cfg.trainer.batch_size)
 
 
 def _budget_in_words(rehearsal: Rehearsal) -> str:

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.checkpoint import find_last_checkpoint
 
 
@@ -27,10 +28,9 @@ def scores_of_run(run: Path, data: OpenDataset) -> Scores:
             f"--scores {run}: holds no checkpoint with its manifest.json. Give the folder of a run that was stopped or "
             "is done."
         ) from error
-    if (data.data_hash, data.split.hash) != (manifest["data_hash"], manifest["split_hash"]):
+    if changed := changed_data(manifest, data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
-            f"--scores {run}: was trained on other windows (data_hash {manifest['data_hash']}, split_hash "
-            f"{manifest['split_hash']}; here {data.data_hash}, {data.split.hash}). Give the dataset overrides that it "
+            f"--scores {run}: was trained on other windows ({', '.join(changed)}). Give the dataset overrides that it "
             "was trained with: they stand in its config.yaml."
         )
     arrays = load_file(checkpoint / "arrays.safetensors")

@@ -3,9 +3,10 @@
 M is ``candidates_per_draw`` batches, drawn uniformly; g is the norm of the gradient with respect to what the head's
 last layer puts out, an upper bound of the whole gradient's up to a constant. The expected gradient is that of uniform
 draws. Where tau = sqrt(M sum P^2), by which it divides the gradient's standard error, is not above ``min_tau``, the
-batch is the first of the candidates, unweighted. Source: Katharopoulos and Fleuret, Not All Samples Are Created Equal
-(ICML 2018): M = 3 batches, threshold 2; they ask for tau beforehand, from a running mean over steps, and save the look
-where it is low.
+batch is the first of the candidates, unweighted; sampler/weight_effective stays 1 as long as that is so. Source:
+Katharopoulos and Fleuret, Not All Samples Are Created Equal (ICML 2018): M = 3 batches, and a threshold of 2, above
+which it pays for its extra forward passes; they ask for tau beforehand, from a running mean over steps, and save the
+look where it is low. With 1 it always draws by the norm.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Draw scenarios by weights that follow their excess loss: w_s <- (1 - c) w_s exp(eta max(l_s - r_s, 0)) / Z + c / S.
 
-l_s is the mean loss of the scenario's windows in a batch and r_s that of a reference run, from the window score file
-that ``python -m mobile_vla losses RUN`` writes: against the raw loss the weights would chase the noisiest scenario. A
-window has p = w_s / n_s. The mix that a new data set should have is the mean of the weights over time: sampler/share of
-the scenarios. Source: DoReMi (Xie et al. 2023, 2305.10429) and Re-Mix (Hejna et al. 2024, 2408.14037: eta 0.2, c 0.05),
-which train a small model this way to find the mix and the large one with it.
+l_s is the mean loss of the scenario's windows in the latest batch that had one and r_s that of a reference run, from
+the window score file that ``python -m mobile_vla losses RUN`` writes: against the raw loss the weights would chase the
+noisiest scenario. A window has p = w_s / n_s. The mix that a new data set should have is the mean of the weights over
+time: sampler/share of the scenarios. Source: DoReMi (Xie et al. 2023, 2305.10429) and Re-Mix (Hejna et al. 2024,
+2408.14037: eta 0.2, c 0.05), which train a small model this way to find the mix and the large one with it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,12 @@ class GroupDro:
         if scores.scenario_losses is not self._log:
             self._rewind(scores.scenario_losses)
         for losses in self._log[self._num_replayed :]:
-            # A scenario that had no window in the batch is left where it is.
-            excess = np.nan_to_num(np.maximum(losses[self._present] - self._reference, 0))
+            latest = losses[self._present]
+            self._losses = np.where(np.isnan(latest), self._losses, latest)
+            excess = np.maximum(self._losses - self._reference, 0)
+            # One that never had a window counts as an average one. Before any had, all are alike.
+            is_known = ~np.isnan(excess)
+            excess = np.where(is_known, excess, excess[is_known].mean() if is_known.any() else 0)
             # Less the largest, which the division takes out again: the power of a large loss would overflow.
             lag = np.minimum(excess - excess[self._weights > 0].max(), 0)
             grown = self._weights * np.exp(self._eta * lag)
@@ -80,6 +84,7 @@ class GroupDro:
     def _rewind(self, log: list[NDArray[np.float32]]) -> None:
         self._log = log
         self._num_replayed = 0
+        self._losses = np.full(len(self._present), np.nan)
         self._weights = np.full(len(self._present), 1 / len(self._present))
 
     def no_effect_reason(self) -> str | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
 from mobile_vla.sampling.contract import Look, SamplerFactory
+from mobile_vla.sampling.passes import steps_of
 from mobile_vla.sampling.pools import POOL_SIZE, RANKED_WHOLE, random_pool
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
@@ -54,7 +55,7 @@ class HardNegative:
         self._fraction = fraction
         self._top_fraction = top_fraction
         self._uniform_mix = uniform_mix
-        self._warmup_steps = int(np.ceil(warmup_passes * len(windows) / batch_size))
+        self._warmup_steps = steps_of(warmup_passes, len(windows), batch_size=batch_size)
         self._dedupe_radius = dedupe_radius
         ranked = POOL_SIZE if len(windows) > RANKED_WHOLE else len(windows)
         self._pool_size = max(ranked, int(np.ceil(_HARD_PER_PICK * fraction * batch_size / top_fraction)))

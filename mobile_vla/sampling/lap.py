@@ -1,9 +1,11 @@
 """Draw windows with p proportional to max((loss / threshold)^alpha, 1), without weights: loss-adjusted prioritisation.
 
-Use it with the Huber loss (model.head.loss=huber): windows whose loss is below the threshold, where that loss is a
-square, are drawn uniformly, those above in proportion to it. Source: Fujimoto et al., An Equivalence between Loss
-Functions and Non-Uniform Sampling in Experience Replay (NeurIPS 2020): alpha 0.4, threshold 1. Their theorem says that
-any such draw equals another loss under uniform draws: see ``loss_weighted``.
+The loss is the smoothed relative one of ``Scores``: 1 is an average window. Use it with the Huber loss
+(model.head.loss=huber): windows below the threshold are drawn uniformly, those above by their loss. Source: Fujimoto et
+al., An Equivalence between Loss Functions and Non-Uniform Sampling in Experience Replay (NeurIPS 2020): alpha 0.4, and
+in place of the loss the absolute error of the value, with the threshold 1, where the Huber loss turns linear: a
+window's many errors have no one such place. Their theorem says that any such draw equals another loss under uniform
+draws: see ``loss_weighted``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mobile_vla.sampling.contract import Look
-from mobile_vla.sampling.passes import ShuffledPasses
+from mobile_vla.sampling.passes import ShuffledPasses, steps_of
 from mobile_vla.sampling.priorities import Priorities
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
@@ -39,7 +41,7 @@ class Lap:
         self._batch_size = batch_size
         self._stream = stream
         self._alpha = alpha
-        self._warmup_steps = int(np.ceil(warmup_passes * len(windows) / batch_size))
+        self._warmup_steps = steps_of(warmup_passes, len(windows), batch_size=batch_size)
         self._passes = ShuffledPasses(len(windows), stream.child("warmup"))
         scale, power = np.float32(threshold), np.float32(alpha)
         self._priorities = Priorities(lambda losses: np.maximum((losses / scale) ** power, np.float32(1)))

@@ -75,6 +75,11 @@ def take_from_each(
     return Permutation(lengths, np.array(keys, _U64).reshape(-1, _NUM_ROUNDS)[place_in_passes.ravel()].T)(places)
 
 
+def steps_of(passes: float, length: int, *, batch_size: int) -> int:
+    """Return the steps in which ``passes`` passes over ``length`` places are drawn, a batch each, rounded up."""
+    return int(np.ceil(passes * length / batch_size))
+
+
 def round_keys(random: np.random.Generator) -> NDArray[np.uint64]:
     """Return the keys that decide an order."""
     return random.integers(0, 2**64, _NUM_ROUNDS, _U64)

@@ -24,8 +24,9 @@ class PhaseBalanced:
 
     def __init__(self, *, windows: WindowTable, batch_size: int, stream: Stream, num_phases: PositiveInt) -> None:
         phase = np.minimum(windows.progress.astype(np.int64) * num_phases // 1000, num_phases - 1)
-        present, stratum, self._counts = np.unique(phase, return_inverse=True, return_counts=True)
+        present, stratum = np.unique(phase, return_inverse=True)
         self.windows = windows
+        self._num_phases = len(present)
         self._queues = StratumQueues(
             stratum.astype(np.int16),
             names=[f"phase_{k}" for k in present],
@@ -44,4 +45,4 @@ class PhaseBalanced:
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: one phase is no phases."""
-        return "all windows are in one phase of their episode" if len(self._counts) == 1 else None
+        return "all windows are in one phase of their episode" if self._num_phases == 1 else None

@@ -1,4 +1,4 @@
-"""Draw windows in proportion to a function of their smoothed losses, brought up to date in place."""
+"""Draw windows in proportion to a function of their smoothed relative losses, brought up to date in place."""
 
 from __future__ import annotations
 

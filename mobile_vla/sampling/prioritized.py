@@ -1,10 +1,11 @@
 """Draw windows in proportion to their loss: P = (1 - u) p^alpha / sum + u / N, loss weights (N P)^-beta.
 
-``by: loss`` has p = smoothed loss + 1e-6; ``by: rank`` has p = 1 / rank, the highest loss first. u is ``uniform_mix``,
-which bounds the weights by u^-beta; beta grows linearly from ``beta_start`` to 1 at ``beta_end_step``. With beta 1 the
-expected gradient is that of uniform draws, only its variance changes. Source: prioritized experience replay (Schaul et
-al., ICLR 2016): alpha 0.6 and beta 0.4 by loss, 0.7 and 0.5 by rank, weights divided by the batch's largest; a new
-transition's highest priority is here a warm-up in which every window comes once a pass.
+``by: loss`` has p = smoothed relative loss + 1e-6; ``by: rank`` has p = 1 / rank, the highest loss first. u is
+``uniform_mix``, which bounds the weights by u^-beta; beta grows linearly from ``beta_start`` to 1 at ``beta_end_step``.
+With beta 1 the expected gradient is that of uniform draws, only its variance changes; with ``divide_by_largest``, as in
+the paper, the weights of a batch are divided by their largest, so it is that up to a factor which varies from batch to
+batch. Source: prioritized experience replay (Schaul et al., ICLR 2016): alpha 0.6 and beta 0.4 by loss, 0.7 and 0.5 by
+rank; a new transition's highest priority is here a warm-up in which every window comes once a pass.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, StrictBool
 
 from mobile_vla.sampling.contract import Look
-from mobile_vla.sampling.passes import ShuffledPasses
+from mobile_vla.sampling.passes import ShuffledPasses, steps_of
 from mobile_vla.sampling.pools import mean_by_rank, random_pool
 from mobile_vla.sampling.priorities import Priorities
 from mobile_vla.sampling.scores import Scores
@@ -57,7 +58,7 @@ class Prioritized:
         self._beta_end_step = beta_end_step
         self._uniform_mix = uniform_mix
         self._divide_by_largest = divide_by_largest
-        self._warmup_steps = int(np.ceil(warmup_passes * len(windows) / batch_size))
+        self._warmup_steps = steps_of(warmup_passes, len(windows), batch_size=batch_size)
         self._passes = ShuffledPasses(len(windows), stream.child("warmup"))
         self._priorities = Priorities(lambda losses: (losses + np.float32(_EPSILON)) ** np.float32(alpha))
 

@@ -9,12 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
-from mobile_vla.tracking.provenance import code_commit, own_code
-
-_MAY_CHANGE = ("logger", "resume", "trainer.stop_at_step")
-"""Config keys that say nothing about what a finished job found."""
+from mobile_vla.tracking.provenance import ABSENT, changed_files, changes, code_commit
 
 WHAT_TO_DO = (
     "Runs of different code or config are not mixed: give this sweep another name (study.name=...) or folder "
@@ -40,15 +38,13 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
     """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    codes = {"the code": (manifest["commit"], code_commit())}
-    for name, digest in own_code(OmegaConf.to_container(cfg)).items():
-        codes[f"the file of {name}"] = (manifest["own_code"].get(name, "(absent)"), digest)
-    changes = [f"{what} was {then}, now {now}" for what, (then, now) in codes.items() if then != now]
-    before, after = (_flat(_plain(config)) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key, "(absent)") != after.get(key, "(absent)"):
-            changes.append(f"{key} was {before.get(key, '(absent)')}, now {after.get(key, '(absent)')}")
-    return changes
+    before, after = (_plain(config) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
+    then, now = _flat(before), _flat(after)
+    return [
+        *changes({"the code": manifest["commit"]}, {"the code": code_commit()}),
+        *changed_files(manifest, after),
+        *changes(then, dict(sorted((dict.fromkeys(then, ABSENT) | now).items()))),
+    ]
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -63,7 +59,7 @@ def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in node.items():
         path = f"{prefix}{key}"
-        if path in _MAY_CHANGE:
+        if is_within(path, OF_THE_CALL):
             continue
         found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return found

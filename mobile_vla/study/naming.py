@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.types import RunMode
 
+from mobile_vla.config_keys import key_of, trains_nothing
 from mobile_vla.study.summary import read_summary
 
 _UNNAMED = "default"
 
-_NOT_TRAINED = re.compile(
-    r"sampler|seed|resume|trainer\.stop_at_step|(study|logger|evaluation)(\..*)?|closed_loop(?!.*execution).*"
-)
-"""Keys that tell no two jobs apart: those the name says itself, and those that change no trained weight."""
+_SAID_BY_THE_NAME = ("sampler", "seed")
 
 
 def sweep_folder(name: str, stamp: str) -> str:
@@ -29,8 +26,12 @@ def job_digest(overrides: Sequence[str]) -> str:
 
     How the policy is measured and logged is no part of it, nor is what the study is called.
     """
-    kept = sorted(text for text in overrides if not _NOT_TRAINED.fullmatch(text.lstrip("+~").split("=", 1)[0]))
+    kept = sorted(text for text in overrides if _names_a_job(key_of(text)))
     return hashlib.blake2b("\n".join(kept).encode(), digest_size=4).hexdigest()
+
+
+def _names_a_job(key: str) -> bool:
+    return key not in _SAID_BY_THE_NAME and not trains_nothing(key)
 
 
 def record_folder(mode: RunMode | None, folder: str) -> str | None:

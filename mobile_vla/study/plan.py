@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mobile_vla.config_keys import BUDGET, key_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.tracking.run_folder import write_atomically
 
 STUDY_FILE = "study.json"
 
-_BUDGET = re.compile(r"trainer\.(steps|epochs|batch_size)=.*")
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedJob:
-    """One job: its folder below the sweep's, its overrides, and the config that it will be given."""
+    """One job: its folder below the sweep's, its overrides, its choices by group, and the config it will be given."""
 
     folder: str
     overrides: tuple[str, ...]
+    choices: Mapping[str, str]
     config: DictConfig
 
 
@@ -39,14 +38,9 @@ def plan_jobs(config: DictConfig) -> list[PlannedJob]:
     Takes 0.1 s a job, as each is composed. Hydra's errors are raised where an override does not fit.
     ``ConfigError`` where two jobs would share a folder.
     """
-    if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
-        return []
     loader = GlobalHydra.instance().config_loader()
-    arguments = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(loader).parse_overrides([*arguments, *config.hydra.overrides.task])
-    (expanded,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     jobs: dict[str, PlannedJob] = {}
-    for number, overrides in enumerate(expanded):
+    for number, overrides in enumerate(_expanded(config, loader)):
         composed = loader.load_sweep_config(config, overrides)
         with open_dict(composed):
             composed.hydra.job.num = composed.hydra.job.id = number
@@ -59,18 +53,37 @@ def plan_jobs(config: DictConfig) -> list[PlannedJob]:
                 "hydra.sweep.subdir='${hydra:job.num}'."
             )
         task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        jobs[folder] = PlannedJob(folder=folder, overrides=tuple(overrides), config=task)
+        choices = {group: str(option) for group, option in composed.hydra.runtime.choices.items() if option is not None}
+        jobs[folder] = PlannedJob(folder=folder, overrides=tuple(overrides), choices=choices, config=task)
     return list(jobs.values())
+
+
+def _expanded(config: DictConfig, loader: ConfigLoader) -> list[list[str]]:
+    """Return the overrides of each job, in Hydra's order; none where another sweeper than Hydra's own decides.
+
+    Hydra says this nowhere in public, and parsing ``a=1,2``, ``range(...)`` and ``glob(*)`` a second time would drift
+    from it: this asks its sweeper's own class. It is the one place that reaches into Hydra's internals.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    if not config.hydra.sweeper._target_.endswith(BasicSweeper.__name__):
+        return []
+    arguments = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create(loader).parse_overrides([*arguments, *config.hydra.overrides.task])
+    (expanded,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return expanded
 
 
 def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, Any]:
     """Return the content of ``study.json`` once ``jobs`` are added to what was planned in the sweep's ``folder``.
 
-    ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline or
-    budget.
+    ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline,
+    controls or budget.
     """
     path = folder / STUDY_FILE
-    question = {key: study[key] for key in ("name", "primary", "baseline")}
+    asked_now = OmegaConf.to_container(study)
+    assert isinstance(asked_now, dict)
+    question = {key: asked_now[key] for key in ("name", "primary", "baseline", "controls")}
     planned = [{"folder": job.folder, "overrides": list(job.overrides)} for job in jobs]
     if not path.exists():
         return {**question, "jobs": planned}
@@ -89,13 +102,14 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
 
 
 def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Write ``study.json``: ``name``, ``primary``, ``baseline``, and ``jobs``, each a ``folder`` and ``overrides``."""
+    """Write ``study.json``: the question (the keys of ``Study``) and ``jobs``, each a ``folder`` and ``overrides``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / STUDY_FILE, json.dumps(plan, indent=1) + "\n")
 
 
 def _budget(jobs: Sequence[Mapping[str, Any]]) -> str:
-    found = {" ".join(sorted(filter(_BUDGET.fullmatch, job["overrides"]))) or "of the config" for job in jobs}
+    given = [sorted(text for text in job["overrides"] if key_of(text) in BUDGET) for job in jobs]
+    found = {" ".join(texts) or "of the config" for texts in given}
     return " or ".join(sorted(found))
 
 

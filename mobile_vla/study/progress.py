@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobile_vla.compare.number_format import duration
 from mobile_vla.study.summary import read_summary
 
 _TAIL_BYTES = 1 << 16
@@ -33,7 +34,7 @@ class SweepProgress:
     def __str__(self) -> str:
         total = self.num_ended + self.running + self.waiting
         stopped = f", {self.stopped} stopped" if self.stopped else ""
-        left = f", about {_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        left = f", about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
         counts = f"{self.running} running, {self.failed} failed{stopped}, {self.waiting} waiting"
         return f"{self.done} of {total} done, {counts}{left}"
 
@@ -75,9 +76,3 @@ def _share_done(job: Path) -> float:
     except FileNotFoundError:
         return 0.0
     return json.loads(lines[-1])["step"] / num_steps if lines and num_steps else 0.0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -38,6 +38,7 @@ class PlanAndWatch(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
         from mobile_vla.errors import UserError
+        from mobile_vla.study.baseline import baseline_warning
         from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
 
         if not OmegaConf.is_dict(config.study):
@@ -47,6 +48,7 @@ class PlanAndWatch(Callback):
             jobs = plan_jobs(config)
             plan = extended_plan(folder, config.study, jobs)
             check_finished(folder, jobs)
+            warning = baseline_warning(folder, config.study.baseline, jobs)
             write_plan(folder, plan)
         except UserError as error:
             raise SystemExit(f"error: {error}") from error
@@ -54,6 +56,8 @@ class PlanAndWatch(Callback):
             return  # the sweeper will meet it too, and says it as Hydra does
         if not jobs:
             return
+        if warning is not None:
+            print(f"warning: {warning}", flush=True)
         has_bar = config.hydra.runtime.choices["hydra/launcher"] == "basic" and sys.stdout.isatty()
         self._watch = Watch(config.study.name, [folder / job.folder for job in jobs], is_told=has_bar)
         self._watch.start()
@@ -71,6 +75,7 @@ class PlanAndWatch(Callback):
 
 def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
     """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config is not that of now."""
+    from mobile_vla.compare.number_format import shortened
     from mobile_vla.errors import ConfigError
     from mobile_vla.study.finished import WHAT_TO_DO, changes_since
     from mobile_vla.study.summary import read_summary
@@ -81,12 +86,8 @@ def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
             for change in changes_since(folder / job.folder, job.config):
                 found.setdefault(change, []).append(job.folder)
     if found:
-        lines = [f"  {names[0]}{_and_more(len(names) - 1)}: {change}" for change, names in found.items()]
+        lines = [f"  {shortened(names, limit=2)}: {change}" for change, names in found.items()]
         raise ConfigError("\n".join([f"{folder} holds finished jobs of another state:", *lines, WHAT_TO_DO]))
-
-
-def _and_more(count: int) -> str:
-    return f" and {count} more" if count else ""
 
 
 class Watch:

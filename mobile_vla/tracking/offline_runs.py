@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mobile_vla.errors import UserError
+
 _FOLDER_PREFIX = "offline-run-"
+
+
+class UnreadableRecordingError(UserError):
+    """A recording does not say what it holds; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +46,31 @@ class OfflineRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether an end was recorded; without one it is still training, or was killed."""
+        """Whether an end was recorded; without one it is still training, or was killed.
+
+        Raises UnreadableRecordingError, as ``goes_on`` does.
+        """
         return "exit" in self._records
 
     @property
     def goes_on(self) -> bool:
         """Whether it continues an earlier recording of the same run."""
-        return bool(self._records.get("run", {}).get("resume"))
+        return bool(self._records["run"].get("resume"))
 
     @cached_property
     def _records(self) -> dict[str, dict[str, object]]:
         """The last record of each type, as wandb's own reader gives them; a torn one is left out."""
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(self.log)]
         shown = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        records = map(json.loads, shown.stdout.splitlines())
-        return {record["type"]: record[record["type"]] for record in records}
+        remedy = f"If its run has ended, move {self.folder} away and sync again."
+        if shown.returncode != 0:
+            what = next(iter(shown.stderr.splitlines()[-1:]), f"wandb leet inspect ended with {shown.returncode}")
+            raise UnreadableRecordingError(f"{self.log} cannot be read ({what}). {remedy}")
+        lines = map(json.loads, shown.stdout.splitlines())
+        records = {record["type"]: record[record["type"]] for record in lines}
+        if "run" not in records:
+            raise UnreadableRecordingError(f"{self.log} says of no run what it is; it breaks off before. {remedy}")
+        return records
 
 
 def find_offline_runs(folder: Path) -> list[OfflineRun]:

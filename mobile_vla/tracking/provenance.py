@@ -1,4 +1,4 @@
-"""Say which code ran: commit, uncommitted changes, versions."""
+"""Say what a run was made of: commit, uncommitted changes, versions, the files it reads beside them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import hashlib
 import inspect
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import get_object
+
+ABSENT = "(absent)"
+"""Stands for the value of what is not there."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CODE = ("mobile_vla", "conf", "run.py")
@@ -39,25 +43,30 @@ def code_commit() -> str:
     return f"{commit}-dirty-{_code_digest()}" if is_dirty else commit
 
 
-def own_code(config: object) -> dict[str, str]:
-    """Return a digest of the file of every class that ``config`` (plain containers) names from outside this package.
+def files_of(config: object) -> dict[str, str]:
+    """Return a digest of the content of every file outside this package that decides what ``config`` trains.
 
-    What has none, or cannot be imported, is left to the check of the config.
+    ``config`` is made of plain containers, resolved. The source file of a class from outside goes by the name of the
+    class, ``late.Late``; a window score file by the option that names it, ``sampler.file=PATH``. A file that is not
+    there, and a class that cannot be imported, are left to those who need them.
     """
-    if isinstance(config, list):
-        return {name: digest for value in config for name, digest in own_code(value).items()}
-    if not isinstance(config, Mapping):
-        return {}
-    found = {name: digest for value in config.values() for name, digest in own_code(value).items()}
-    target = config.get("_target_")
-    if isinstance(target, str) and not target.startswith("mobile_vla."):
-        try:
-            file = inspect.getsourcefile(get_object(target))
-        except Exception:  # Hydra wraps whatever the import raised
-            file = None
-        if file is not None:
-            found[target] = hashlib.blake2b(Path(file).read_bytes(), digest_size=6).hexdigest()
-    return found
+    return {name: _digest(path) for name, path in sorted(_files(config)) if path.is_file()}
+
+
+def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Say of each name in ``now`` whose value is another than ``before`` what it was and what it is."""
+    then = {name: before.get(name, ABSENT) for name in now}
+    return [f"{name} was {then[name]}, now {value}" for name, value in now.items() if then[name] != value]
+
+
+def changed_data(manifest: Mapping[str, Any], *, data_hash: str, split_hash: str) -> list[str]:
+    """Say in what the data are no longer those that the run of ``manifest`` was trained on."""
+    return changes(manifest, {"data_hash": data_hash, "split_hash": split_hash})
+
+
+def changed_files(manifest: Mapping[str, Any], config: object) -> list[str]:
+    """Say which files that decide what ``config`` trains are not as the run of ``manifest`` found them."""
+    return [f"the content of {change}" for change in changes(manifest.get("files", {}), files_of(config))]
 
 
 def versions() -> dict[str, str]:
@@ -69,6 +78,34 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+def _files(node: object, path: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield name and path of what ``files_of`` speaks of, at or below ``node``, which stands at ``path``."""
+    if not isinstance(node, Mapping | list):
+        return
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        where = f"{path}.{key}" if path else str(key)
+        if key == "_target_" and isinstance(value, str) and not value.startswith("mobile_vla."):
+            if (source := _source(value)) is not None:
+                yield value, source
+        elif key == "file" and path.split(".")[0] == "sampler" and isinstance(value, str):
+            yield f"{where}={value}", Path(value)
+        else:
+            yield from _files(value, where)
+
+
+def _source(target: str) -> Path | None:
+    try:
+        file = inspect.getsourcefile(get_object(target))
+    except Exception:  # Hydra wraps whatever the import raised
+        return None
+    return None if file is None else Path(file)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=6)).hexdigest()
 
 
 def _git(*arguments: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.offline_runs import OfflineRun, find_offline_runs
+from mobile_vla.tracking.offline_runs import OfflineRun, UnreadableRecordingError, find_offline_runs
 from mobile_vla.tracking.wandb_login import require_login
 
 if TYPE_CHECKING:
@@ -73,19 +73,27 @@ def _upload_parts(parts: list[OfflineRun]) -> list[Outcome]:
     """Upload the recordings of one run, oldest first; one that fails holds back those that go on from it."""
     outcomes: list[Outcome] = []
     for position, part in enumerate(parts):
-        later = parts[position + 1 :]
-        if part.is_uploaded:
-            outcomes.append(Outcome(run=part, status="already"))
-        elif any(not other.goes_on for other in later):
-            outcomes.append(Outcome(run=part, status="superseded", reason="the run was trained again from step 0"))
-        elif outcomes and outcomes[-1].status == "failed":
-            outcomes.append(Outcome(run=part, status="failed", reason="goes on from the recording above"))
-        elif not part.has_ended and not later:
-            why = "recorded no end: still training, or killed; sync again when it has ended, or resume it"
-            outcomes.append(Outcome(run=part, status="failed", reason=f"{why} ({part.folder})"))
-        else:
-            outcomes.append(_upload(part))
+        try:
+            outcome = _upload_part(
+                part, parts[position + 1 :], is_held_back=bool(outcomes) and outcomes[-1].status == "failed"
+            )
+        except UnreadableRecordingError as error:
+            outcome = Outcome(run=part, status="failed", reason=str(error))
+        outcomes.append(outcome)
     return outcomes
+
+
+def _upload_part(part: OfflineRun, later: Sequence[OfflineRun], *, is_held_back: bool) -> Outcome:
+    if part.is_uploaded:
+        return Outcome(run=part, status="already")
+    if any(not other.goes_on for other in later):
+        return Outcome(run=part, status="superseded", reason="the run was trained again from step 0")
+    if is_held_back:
+        return Outcome(run=part, status="failed", reason="goes on from the recording above")
+    if not part.has_ended and not later:
+        why = "recorded no end: still training, or killed; sync again when it has ended, or resume it"
+        return Outcome(run=part, status="failed", reason=f"{why} ({part.folder})")
+    return _upload(part)
 
 
 def _upload(run: OfflineRun) -> Outcome:

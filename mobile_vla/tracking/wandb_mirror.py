@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.tracking.wandb_login import failures, first_line, has_key, quiet_settings
+from mobile_vla.tracking.wandb_login import first_line, has_key, quiet_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -211,7 +211,7 @@ class WandbLogger:
                 )
             except UsageError as error:
                 raise ConfigError(f"logger: W&B does not accept this run: {error}") from error
-            except failures() as error:
+            except Exception as error:  # wandb's own, its service's private ones, the network's: none may stop the run
                 _LOG.warning("W&B could not start %s (%s): %s", attempt, first_line(error), consequence)
                 _disconnect()
             else:
@@ -246,8 +246,12 @@ class _WandbMirror:
         self._attempt(lambda: self._run.summary.update(dict(summary)))
 
     def close(self, *, exit_code: int) -> None:
-        # Not `with run:`, which prints the traceback a second time.
-        self._attempt(lambda: self._run.finish(exit_code=exit_code))
+        # Not `with run:`, which prints the traceback a second time. A lost run is ended too: as long as wandb has it,
+        # it lets no other one of this process log in.
+        try:
+            self._run.finish(exit_code=exit_code)
+        except Exception as error:  # as in _start
+            self._lose(error)
         if self._is_lost:
             _disconnect()
 
@@ -256,7 +260,11 @@ class _WandbMirror:
             return
         try:
             action()
-        except failures() as error:
+        except Exception as error:  # as in _start
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._is_lost:
             self._is_lost = True
             _LOG.warning("W&B has stopped recording this run (%s); the local files go on", first_line(error))
 
@@ -270,6 +278,6 @@ def _disconnect() -> None:
     """End this process's use of wandb, so that the next start is a fresh one."""
     import wandb
 
-    # A service process that is gone cannot be told goodbye.
-    with contextlib.suppress(*failures()):
+    # A service process that is gone cannot be told goodbye, in whatever way wandb notices.
+    with contextlib.suppress(Exception):
         wandb.teardown()

@@ -63,10 +63,8 @@ class Trainer:
             )
 
     def num_steps(self, num_windows: int) -> int:
-        """Return the budget in steps; an epoch is ``num_windows`` draws, whatever the sampler makes of them."""
-        if self.epochs is None:
-            return self.steps
-        return math.ceil(self.epochs * num_windows / self.batch_size)
+        """Return the budget in steps over ``num_windows`` train windows."""
+        return budget(steps=self.steps, epochs=self.epochs, batch_size=self.batch_size, num_windows=num_windows)
 
     def learning_rate_at(self, step: int, *, num_steps: int) -> float:
         """Return the rate of ``step``: a linear warm-up, then a cosine down to the final rate at ``decay_steps``.
@@ -91,3 +89,11 @@ class Trainer:
                 raise ConfigError(f"trainer.device={self.device}: no CUDA device here. Use trainer.device=auto.")
             return device
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def budget(*, steps: int, epochs: float | None, batch_size: int, num_windows: int) -> int:
+    """Return how many steps are trained: ``steps``, or as many as ``epochs`` take where they are given.
+
+    An epoch is ``num_windows`` draws, whatever the sampler makes of them.
+    """
+    return steps if epochs is None else math.ceil(epochs * num_windows / batch_size)

@@ -10,18 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError
+from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import find_last_checkpoint
 
-_MAY_CHANGE = (
-    "trainer.steps",
-    "trainer.epochs",
-    "trainer.stop_at_step",
-    "logger",
-    "closed_loop",
-    "model.backbone.weights",
-    "resume",
-)
+_GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
+_MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
 """Config keys a resumed run may set anew; everything else stays as the run began."""
 
 
@@ -36,10 +31,10 @@ class Origin:
 
     def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
         """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
-        if (data_hash, split_hash) != (self.manifest["data_hash"], self.manifest["split_hash"]):
+        if changed := changed_data(self.manifest, data_hash=data_hash, split_hash=split_hash):
             raise ConfigError(
-                f"resume={self.folder}: the data are no longer those the run began with (data_hash {data_hash}, then "
-                f"{self.manifest['data_hash']}). Put the episodes back as they were, or start a new run without resume."
+                f"resume={self.folder}: the data are no longer those the run began with ({', '.join(changed)}). Put "
+                "the episodes back as they were, or start a new run without resume."
             )
         if num_steps < self.step:
             raise ConfigError(
@@ -76,21 +71,22 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     assert isinstance(saved, DictConfig)
     refused = []
     for override in overrides:
-        key = override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
-        if key.startswith("hydra") or _may_change(key):
+        key = key_of(override).split("@", 1)[0]
+        if key.startswith("hydra") or is_within(key, _MAY_CHANGE):
             continue
         # An experiment is no key of the config; its study is what it leaves there.
-        compared = "study" if key == "experiment" else key
+        compared = "study" if key == "experiment" else key.replace("/", ".")
         if _resolved(cfg, compared) != _resolved(saved, compared):
             refused.append(override)
     if refused:
         raise ConfigError(
             f"resume={cfg.resume} goes on with the run as it began; {', '.join(refused)} would change it. Only "
-            f"{', '.join(_MAY_CHANGE[:-1])} may change. Start a new run without resume."
+            f"{', '.join(key for key in _MAY_CHANGE if key != 'resume')} may change. Start a new run without resume."
         )
-    given = {override.lstrip("+").split("=", 1)[0] for override in overrides}
-    for key in ("trainer.steps", "trainer.epochs", "logger", "closed_loop", "model.backbone.weights"):
-        if any(name == key or name.startswith(f"{key}.") for name in given):
+    _check_files(origin, saved)
+    given = {key_of(override) for override in overrides}
+    for key in (*_GIVEN_ANEW, "logger"):
+        if any(is_within(name, [key]) for name in given):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
@@ -98,8 +94,12 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     return saved, origin
 
 
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
+def _check_files(origin: Origin, saved: DictConfig) -> None:
+    if changed := changed_files(origin.manifest, OmegaConf.to_container(saved)):
+        raise ConfigError(
+            f"resume={origin.folder}: what the run read is no longer what it began with: {'; '.join(changed)}. Put it "
+            "back as it was, or start a new run without resume."
+        )
 
 
 def _resolved(cfg: DictConfig, key: str) -> object:

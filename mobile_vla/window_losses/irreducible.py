@@ -25,7 +25,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import Pretrained, load_weights
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
 from mobile_vla.streams import Stream
-from mobile_vla.tracking.provenance import code_commit
+from mobile_vla.tracking.provenance import code_commit, files_of
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, train
@@ -107,12 +107,14 @@ class _Fold:
 
     def _digest(self) -> str:
         backbone = self.run.model.backbone
+        config = {key: self.run.config[key] for key in _DECIDING}
         content = [
             CACHE_VERSION,
             code_commit(),
             self.run.data.data_hash,
             self.run.data.frames.folder.name,
-            {key: self.run.config[key] for key in _DECIDING},
+            config,
+            files_of(config),
             backbone.base_hash if isinstance(backbone, Pretrained) else None,
             self.checkpoint,
             self.learnt,

@@ -16,11 +16,14 @@ from mobile_vla.build import build_dataset, check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
+from mobile_vla.evaluation.evidence import print_warnings
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
 from mobile_vla.policy.weights import Pretrained
 from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream
+from mobile_vla.study.summary import read_summary
+from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.frozen_features import FeatureReader, open_features
 from mobile_vla.window_losses.scoring import window_losses
 
@@ -46,7 +49,8 @@ class RunLosses:
         """
         check_suffix(self.out)
         found = find_checkpoint(self.source, self.checkpoint)
-        folder = _run_folder(found)
+        folder, console = _run_folder(found), Console()
+        print_warnings(_unfinished(folder), console)
         cfg = OmegaConf.load(folder / "config.yaml")
         assert isinstance(cfg, DictConfig)
         check_config(cfg)
@@ -58,7 +62,7 @@ class RunLosses:
         precision, batch_size = cfg.trainer.precision, cfg.evaluation.batch_size
         losses_N = window_losses(model, reader, batch_size=batch_size, precision=precision)
         write_window_scores(self.out, reader.windows, losses_N)
-        Console().print(
+        console.print(
             f"{self.out}: {len(losses_N):,} train windows of {len(data.split.train)} episodes, mean loss "
             f"{losses_N.mean():.4f} under {found}",
             soft_wrap=True,
@@ -84,12 +88,21 @@ def _run_folder(checkpoint: Path) -> Path:
     return folder
 
 
+def _unfinished(folder: Path) -> list[str]:
+    status = read_summary(folder).get("status", "not recorded")
+    if status == "done":
+        return []
+    return [
+        f"{folder} is not done (its status is {status}): these are the losses of a policy that is not fully trained"
+    ]
+
+
 def _check_same_data(folder: Path, data: OpenDataset) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    if (data.data_hash, data.split.hash) != (manifest["data_hash"], manifest["split_hash"]):
+    if changed := changed_data(manifest, data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
-            f"{folder}: the data are no longer those the run was trained on (data_hash {data.data_hash}, then "
-            f"{manifest['data_hash']}). Put the episodes back as they were, or train a new run."
+            f"{folder}: the data are no longer those the run was trained on ({', '.join(changed)}). Put the episodes "
+            "back as they were, or train a new run."
         )
 
 

@@ -87,6 +87,30 @@ def test_a_sampler_that_changed_nothing_is_said_to_be_equal(tmp_path: Path) -> N
     assert "cannot tell" not in text
 
 
+def test_without_a_spread_nothing_is_said_of_what_could_have_been_found(tmp_path: Path) -> None:
+    """Every seed differs by the same: no p is below 2 / 2^5, and no noise is known that could hide a difference."""
+    write_study(tmp_path, {"shuffled": SHUFFLED, "stratified": [value + 0.01 for value in SHUFFLED]})
+    text = sentences(tmp_path)
+    assert "The data cannot tell stratified from shuffled." in text
+    assert "true difference" not in text
+
+
+@pytest.mark.parametrize(
+    ("shift", "probe", "is_said"), [(-0.02, 0.03, True), (-0.02, -0.03, False), (0.02, 0.03, False)]
+)
+def test_a_winner_that_fits_its_train_windows_less_is_said_to(
+    shift: float, probe: float, is_said: bool, tmp_path: Path
+) -> None:
+    for sampler, change, of_probe in (("shuffled", [0.0] * 5, 0.0), ("sequential", NOISE, probe)):
+        for seed, value in enumerate(SHUFFLED):
+            rmse = value + change[seed] + (shift if sampler == "sequential" else 0)
+            write_run(
+                tmp_path, sampler, seed, metrics={"val/rmse": rmse, "probe/rmse": 0.1 + of_probe + 2 * change[seed]}
+            )
+    said = "worse on a sample of the train windows (probe/rmse): sequential by 0.03"
+    assert (said in sentences(tmp_path)) == is_said
+
+
 def write_slices(root: Path, slices: Mapping[str, Iterable[float]], *, shift: float = -0.02) -> None:
     """Write a sampler that is better overall, and in ``slices`` of val/rmse by as much as these say for each seed."""
     for seed, value in enumerate(SHUFFLED):

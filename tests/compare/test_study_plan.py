@@ -16,6 +16,7 @@ from written_runs import write_failed, write_json, write_run, write_study
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.plan import load_study
+from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
@@ -132,6 +133,7 @@ def test_a_success_rate_may_be_primary_and_is_better_higher(tmp_path: Path) -> N
             write_run(tmp_path, sampler, seed, metrics={"val/rmse": 0.1}, drives=drives, manifest={"primary": name})
     comparison = compare_runs(load_runs(tmp_path))
     assert [row.label for row in comparison.rows] == ["shuffled", "stratified"]
+    assert rank_sentences(comparison) == [], "it is not ranked against itself"
     metric = comparison.rows[1].metrics[name]
     assert metric.improvement == 0
     assert metric.difference is not None

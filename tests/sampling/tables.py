@@ -143,7 +143,7 @@ def _with_data(value: Any, problem: Problem) -> Any:
     )
 
 
-ConfigStore.instance().store("sampler_alone", {"defaults": [{"sampler": "shuffled"}]})
+ConfigStore.instance().store("sampler_alone", {"defaults": [{"sampler": "shuffled"}, {"trainer": "default"}]})
 
 
 def _compose(root: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -261,7 +261,8 @@ def scores_of(windows: WindowTable, *, seed: int, share_seen: float = 0.7) -> Sc
 
 
 def scores_with(windows: WindowTable, losses: NDArray[np.floating]) -> Scores:
-    """Return scores whose ``loss`` is ``losses`` [N]; NaN is a window not seen."""
+    """Return scores whose ``loss`` is ``losses`` [N] at a level of 1; NaN is a window not seen."""
     scores = Scores(windows, smoothing=0.5)
     scores.update(0, np.arange(len(windows)), losses.astype(np.float32))
+    scores.load({**scores.state(), "loss": losses.astype(np.float32), "level": np.ones(1)})
     return scores

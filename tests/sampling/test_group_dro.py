@@ -51,14 +51,16 @@ def direct(history: list[list[tuple[int, float]]], *, eta: float, smoothing: flo
     """Return the weights by the definition, scenario by scenario and batch by batch."""
     scenario = PROBLEM.windows.scenario.tolist()
     weights = [1 / len(SCENARIOS)] * len(SCENARIOS)
+    latest: dict[int, float] = {}  # excess of the scenarios seen so far
     for batch in history:
         of_window = {i: np.mean([x for j, x in batch if j == i and math.isfinite(x)]) for i, x in batch if x == x}
-        grown = []
         for s in SCENARIOS:
             losses = [loss for i, loss in of_window.items() if scenario[i] == s]
             reference = np.mean([r for r, other in zip(REFERENCE, scenario, strict=True) if other == s])
-            excess = max(float(np.mean(losses)) - reference, 0) if losses else 0
-            grown.append(weights[s] * math.exp(eta * excess))
+            if losses:
+                latest[s] = max(float(np.mean(losses)) - reference, 0)
+        mean = float(np.mean(list(latest.values()))) if latest else 0
+        grown = [weights[s] * math.exp(eta * latest.get(s, mean)) for s in SCENARIOS]
         weights = [(1 - smoothing) * w / sum(grown) + smoothing / len(grown) for w in grown]
     return weights
 
@@ -101,6 +103,16 @@ def test_what_lags_behind_its_reference_gains_and_what_is_only_noisy_does_not() 
             scores.update(step, ids, losses.astype(np.float32))
         weights = group_dro(eta=0.2, smoothing=0.05, reference=reference).scenario_weights(scores)
         assert (weights > 0.5).tolist() == expected
+
+
+def test_a_scenario_without_windows_in_the_batches_keeps_its_standing() -> None:
+    """Seen once and then missed by every batch, it is neither forgotten nor held against it."""
+    windows, present = PROBLEM.windows, PROBLEM.windows.scenario != 2
+    scores, ids = Scores(windows, smoothing=0.5), np.arange(len(windows))
+    scores.update(0, ids, REFERENCE + np.float32(1))
+    for step in range(1, 50):
+        scores.update(step, ids[present], REFERENCE[present] + np.float32(1))
+    np.testing.assert_allclose(group_dro(eta=0.2, smoothing=0.0).scenario_weights(scores), 1 / 3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("loss", [1e4, 1e30, 3e38])

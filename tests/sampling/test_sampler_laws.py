@@ -204,7 +204,7 @@ def test_only_those_look_that_say_so_and_at_no_more_than_they_say(variant: str) 
     num_candidates = {
         "gradnorm_is": min(24, 60),
         "rho": 16 if "keep" in variant else min(80, 60),
-        "selective_backprop": 8 if "candidates_per_draw=1" in variant else 24,
+        "selective_backprop": 8 if "candidates_per_draw=1" in variant else 32,
     }
     assert look.num_windows == next(number for name, number in num_candidates.items() if name in variant)
 

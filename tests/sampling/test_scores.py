@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from tables import law, table
 
 from mobile_vla.sampling.scores import Scores
@@ -23,17 +26,29 @@ def enter(scores: Scores, history: list[list[tuple[int, float]]], *, first_step:
     return scores
 
 
+def levels_of(history: list[list[tuple[int, float]]]) -> list[float]:
+    """Return the running mean of the losses at each step by its definition: 128 windows fade to 1/e."""
+    level, levels = math.nan, []
+    for batch in history:
+        finite = [loss for _, loss in batch if np.isfinite(loss)]
+        if finite:
+            past = 0.0 if math.isnan(level) else math.exp(-len(finite) / 128)
+            level = past * (0 if math.isnan(level) else level) + (1 - past) * sum(finite) / len(finite)
+        levels.append(level)
+    return levels
+
+
 @law
 @given(history=st.lists(batches, max_size=5), smoothing=st.sampled_from([0.0, 0.3, 0.9]))
 def test_scores_are_what_their_definition_says(history: list[list[tuple[int, float]]], smoothing: float) -> None:
-    scores = enter(Scores(WINDOWS, smoothing=smoothing), history)
+    scores, levels = enter(Scores(WINDOWS, smoothing=smoothing), history), levels_of(history)
     for window in range(NUM_WINDOWS):
         expected, visits, last_step = None, 0, -1
         for step, batch in enumerate(history):
             own = [loss for i, loss in batch if i == window and np.isfinite(loss)]
             if own:
-                mean = sum(own) / len(own)
-                expected = mean if expected is None else smoothing * expected + (1 - smoothing) * mean
+                relative = sum(own) / len(own) / levels[step] if levels[step] else 1
+                expected = relative if expected is None else smoothing * expected + (1 - smoothing) * relative
                 visits, last_step = visits + 1, step
         assert scores.visits[window] == visits
         assert scores.last_step[window] == last_step
@@ -55,9 +70,20 @@ def test_a_loaded_table_goes_on_as_the_saved_one(
         np.testing.assert_array_equal(loaded.state()[name], array)
 
 
+def test_a_window_seen_long_ago_is_no_harder_than_one_seen_now() -> None:
+    """While all losses fall alike, the scores say which windows are hard and not when they were seen."""
+    windows = table([1600], window_size=1, fwd_pred_next_n=1)
+    hardness = np.random.default_rng(0).uniform(0.5, 1.5, 1600)
+    scores = Scores(windows, smoothing=0.5)
+    for step, ids in enumerate(np.random.default_rng(1).permutation(1600).reshape(100, 16)):
+        scores.update(step, ids, (hardness[ids] * np.exp(-step / 50)).astype(np.float32))
+    assert stats.spearmanr(scores.loss, hardness).statistic > 0.9
+    assert abs(stats.spearmanr(scores.loss, scores.last_step).statistic) < 0.2
+
+
 def test_an_unseen_window_has_no_score_rather_than_zero() -> None:
-    scores = enter(Scores(table([2]), smoothing=0.5), [[(0, 0.0)]])
-    assert scores.loss[0] == 0
+    scores = enter(Scores(table([2]), smoothing=0.5), [[(0, 0.5)]])
+    assert scores.loss[0] == 1
     assert np.isnan(scores.loss[1])
 
 

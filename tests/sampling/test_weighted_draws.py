@@ -121,7 +121,8 @@ def test_a_million_draws_by_priority_come_as_its_definition_says() -> None:
     scores.update(0, seen, np.random.default_rng(0).exponential(size=len(seen)).astype(np.float32))
     share = len(seen) / len(windows)
     expected = np.full(len(windows), 1 / len(windows))
-    expected[seen] = share * scores.loss[seen] ** 0.6 / (scores.loss[seen] ** 0.6).sum()
+    weight = scores.loss[seen].astype(float) ** 0.6
+    expected[seen] = share * weight / weight.sum()
     priorities = Priorities(power)
     np.testing.assert_allclose(priorities.probabilities(scores, np.arange(len(windows))), expected, rtol=1e-5)
     drawn = [priorities.draw(Stream(0, "p").at(i), 2000, scores) for i in range(500)]

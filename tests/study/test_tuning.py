@@ -28,6 +28,8 @@ def test_optuna_minimises_inner_rmse_and_goes_on(
     assert capsys.readouterr().out.count("is done already") == 2
     best = OmegaConf.load(folder / "optimization_results.yaml").best_value
     assert best == min(summary["inner/rmse"] for summary in summaries)
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert comparison["baseline"] in [row["sampler"] for row in comparison["rows"]]
 
 
 def test_inner_episodes_are_measured_and_not_trained_on(tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -72,3 +72,27 @@ def test_without_git_the_files_name_the_code(project: Path) -> None:
     assert code() == before
     (project / "run.py").write_text("2")
     assert code() != before
+
+
+def test_every_file_of_a_sampler_is_named_by_its_option_and_told_by_its_content(tmp_path: Path) -> None:
+    one, other = (tmp_path / name for name in ("one.csv", "other.csv"))
+    one.write_text("1")
+    other.write_text("2")
+
+    def files(first: object, second: object) -> dict[str, str]:
+        mixed = {"sources": [{"file": first}, {"base": {"file": second}}]}
+        return provenance.files_of({"sampler": mixed, "dataset": {"file": str(one)}})
+
+    both = files(str(one), str(other))
+    assert both.keys() == {f"sampler.sources.0.file={one}", f"sampler.sources.1.base.file={other}"}
+    assert len(set(both.values())) == 2
+    assert files(str(one), None).keys() == {f"sampler.sources.0.file={one}"}
+    assert files("???", str(tmp_path / "absent.csv")) == {}
+
+    assert provenance.changed_files({"files": both}, {"sampler": {"file": str(one)}}) != []  # by another option
+    config = {"sampler": {"file": str(one)}}
+    manifest = {"files": provenance.files_of(config)}
+    assert provenance.changed_files(manifest, config) == []
+    one.write_text("3")
+    (change,) = provenance.changed_files(manifest, config)
+    assert change.startswith(f"the content of sampler.file={one} was {next(iter(manifest['files'].values()))}, now ")

@@ -144,6 +144,28 @@ def test_of_a_run_that_was_trained_again_only_the_last_attempt_is_uploaded(
         assert "trained again from step 0" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize(("content", "why"), [(b"not a log", "bad header"), (b"", "says of no run what it is")])
+def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
+    content: bytes, why: str, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(sweep, 0, 0, 10)
+    (first,) = find_offline_runs(sweep)
+    later = first.folder.with_name(f"offline-run-29991231_235959-{first.run_id}")
+    later.mkdir()
+    (later / first.log.name).write_bytes(content)
+    record(sweep, 1, 0)
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        assert sync(sweep) == 1
+        shown = capsys.readouterr().out
+        assert why in shown
+        assert str(later / first.log.name) in shown
+        assert "superseded" not in shown
+        assert shown.splitlines()[-1] == "1 uploaded, 0 there already, 2 failed"
+        assert steps_of(server, 1) == [0]
+
+
 def test_recordings_are_found_wherever_they_lie_and_a_sweep_s_are_overlaid(sweep: Path) -> None:
     record(sweep, 0, 0)
     assert viewing_hint(sweep) is None

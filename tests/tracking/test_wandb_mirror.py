@@ -190,6 +190,16 @@ def test_a_server_that_is_no_use_means_offline_under_the_same_id(
     assert re.fullmatch(r"W&B could not start online \(.+\): trying offline", warning)
 
 
+def test_whatever_wandb_raises_the_run_goes_on(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder.mkdir()
+    (folder / "drive.txt").write_text("no video")
+    with LOGGER.open(IDENTITY, config=CONFIG, folder=folder, resume=False) as mirror:
+        mirror.log_videos({"drive": folder / "drive.txt"})
+        mirror.log(ROWS[0])
+    (warning,) = warnings_of(caplog)
+    assert "W&B has stopped recording this run" in warning
+
+
 def test_a_silent_server_does_not_hold_up_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
 import sys

@@ -22,7 +22,8 @@ from mobile_vla.policy.model import Model
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
-from mobile_vla.training.loop import NonFiniteLossError, caught_signals
+from mobile_vla.training.loop import caught_signals
+from mobile_vla.training.non_finite import NonFiniteLossError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from training_runs import Weighted, train_run
 
 from mobile_vla.build import Run, build_run
 from mobile_vla.policy.model import Model
-from mobile_vla.training.loop import NonFiniteLossError
+from mobile_vla.training.non_finite import NonFiniteLossError
 from mobile_vla.training.precision import autocast
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -91,6 +91,21 @@ def test_what_is_not_the_run_any_more_is_refused(
     assert not (tmp_path / "losses.csv").exists()
 
 
+def test_a_run_that_is_not_done_is_scored_and_said_to_be_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "copy")
+    summary = tmp_path / "copy" / "summary.json"
+    shown = []
+    for status in ("done", "stopped"):
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "status": status}))
+        assert call("losses", tmp_path / "copy", tmp_path / f"{status}.csv") == 0
+        shown.append(" ".join(capsys.readouterr().out.split()))
+
+    assert ["is not done (its status is stopped)" in text for text in shown] == [False, True]
+    assert (tmp_path / "stopped.csv").read_bytes() == (tmp_path / "done.csv").read_bytes()
+
+
 def test_an_unknown_device_and_suffix_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

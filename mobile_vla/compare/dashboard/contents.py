@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric
 from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, p_value
-from mobile_vla.compare.runs import MEASURED_ONLY, NOT_A_TREATMENT, Run
+from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
 from mobile_vla.tracking.run_folder import read_metrics
@@ -96,12 +96,9 @@ def _destination(runs: Sequence[Run]) -> tuple[str | None, str]:
 
 def _groups(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the settings that tell treatments apart, as in the comparison's labels; at least ``sampler``."""
-    recorded = [run.settings for run in runs if run.settings]
-    keys = {key for settings in recorded for key in settings}
-    differing = {key for key in keys if len({settings.get(key) for settings in recorded}) > 1}
-    others = {key for key in differing if key not in NOT_A_TREATMENT and not MEASURED_ONLY.fullmatch(key)}
-    is_sampler = "sampler" in differing or not others
-    return (*(("sampler",) if is_sampler else ()), *sorted(others))
+    others = treatment_keys(runs)
+    is_sampler = len({run.sampler for run in runs}) > 1 or not others
+    return (*(("sampler",) if is_sampler else ()), *others)
 
 
 def _statistics(comparison: Comparison) -> str:

@@ -12,7 +12,7 @@ from mobile_vla.compare.plan import load_study
 from mobile_vla.errors import UserError
 from mobile_vla.tracking.offline_runs import find_offline_runs
 from mobile_vla.tracking.run_folder import write_atomically
-from mobile_vla.tracking.wandb_login import failures, first_line, has_key
+from mobile_vla.tracking.wandb_login import first_line, has_key
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,12 +42,14 @@ def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -
         return
     try:
         urls = _save(contents, target / "saved.json")
+    except UserError:
+        raise
     except ValueError as error:  # the package's word for a project that is not there
         raise UserError(
             f"W&B has no place for the dashboard: {first_line(error)} Upload the runs first: "
             f"python -m mobile_vla sync {folder}"
         ) from error
-    except failures() as error:
+    except Exception as error:  # wandb and its workspaces raise many kinds, private ones among them
         raise UserError(
             f"W&B did not take the dashboard: {first_line(error)}. If what was saved before is no longer there, delete "
             f"{target / 'saved.json'}; WANDB_MODE=offline writes it into {target} instead."

@@ -83,13 +83,15 @@ class Figure:
 class Cell:
     """One cell: the ``text``, what it sorts by (None last), and where it leads.
 
-    ``tone`` is the class of the text: ``better``, ``worse``, ``failed`` or nothing.
+    ``tone`` is the class of the text: ``better``, ``worse``, ``failed`` or nothing. ``mark`` stands behind a name, as
+    ``baseline`` does.
     """
 
     text: str
     sort: Value = None
     links: Sequence[tuple[str, str]] = ()
     tone: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ def _row(listing: Listing, index: int, look: Look) -> str:
 
 
 def _name_cell(cell: Cell, look: Look) -> str:
-    mark = f"<em>{escape(cell.tone)}</em>" if cell.tone else ""
+    mark = f"<em>{escape(cell.mark)}</em>" if cell.mark else ""
     # On a phone a long label breaks after "=" and not in a word.
     text = escape(cell.text).replace("=", "=<wbr>")
     return f'<th scope="row"{_sort(cell)}>{_swatch(look)} {text}{mark}</th>'

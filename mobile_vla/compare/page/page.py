@@ -10,13 +10,14 @@ from pathlib import Path
 from string import Template
 
 from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.number_format import counted
 from mobile_vla.compare.page.blocks import Columns, Figure, Looks, encoded, looks_of
 from mobile_vla.compare.page.curves import drawn_curves, learning_curves
 from mobile_vla.compare.page.draws import phase_histogram, scenario_shares
 from mobile_vla.compare.page.hardest import hardest_notes, hardest_table, hardest_windows
 from mobile_vla.compare.page.intervals import paired_differences, success_by_suite
 from mobile_vla.compare.page.markup import figure_html, filter_html, hardest_html, listing_html, paragraphs
-from mobile_vla.compare.page.results import results
+from mobile_vla.compare.page.results import control_table, results
 from mobile_vla.compare.page.run_files import RunFiles, load_run_files
 from mobile_vla.compare.page.run_list import run_list
 from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
@@ -36,19 +37,20 @@ def write_page(comparison: Comparison, path: Path) -> None:
     looks = looks_of(labels, baseline=comparison.baseline)
     runs = load_run_files(comparison)
     windows = hardest_windows(runs)
-    table, listed = results(comparison), run_list(comparison, root=root)
+    summary = [table for table in (results(comparison), control_table(comparison)) if table is not None]
+    runs_table = run_list(comparison, root=root)
     figures = _figures(comparison, runs)
-    tables = {block.id: block.table for block in (*figures, table, listed)} | {"hardest": hardest_table(windows)}
+    tables = {block.id: block.table for block in (*figures, *summary, runs_table)} | {"hardest": hardest_table(windows)}
     page = Template(_part("page.html")).substitute(
         title=escape(root.name),
         headline=escape(_headline(comparison)),
         verdict=paragraphs(verdict(comparison)),
         style=_part("page.css"),
         filter=filter_html(looks, baseline=comparison.baseline),
-        results=listing_html(table, looks),
+        results="".join(listing_html(table, looks) for table in summary),
         figures="".join(map(figure_html, figures)),
         hardest=hardest_html(windows, hardest_notes(runs), looks),
-        runs=listing_html(listed, looks),
+        runs=listing_html(runs_table, looks),
         data=_json(_data(looks, figures, tables)),
         plotly=get_plotlyjs(),
         script=_part("plots.js") + _part("page.js"),
@@ -72,17 +74,13 @@ def _figures(comparison: Comparison, runs: Sequence[RunFiles]) -> list[Figure]:
 
 def _headline(comparison: Comparison) -> str:
     num_runs = sum(row.num_begun for row in comparison.rows)
-    parts = [_count(len(comparison.rows), comparison.compared), _count(num_runs, "run")]
+    parts = [counted(len(comparison.rows), comparison.compared), counted(num_runs, "run")]
     shared = comparison.shared
     if shared["steps"] is not None:
         parts.append(f"{shared['steps']} steps of {shared['batch_size']} windows")
     if shared["commit"] is not None:
         parts.append(f"commit {str(shared['commit'])[:10]}")
     return " · ".join(parts)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _data(looks: Looks, figures: Sequence[Figure], tables: Mapping[str, Columns]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Make the page's main table: one row a sampler, errors, success and cost beside each other."""
+"""Make the page's main table, one row a sampler, and the table of those that have a control."""
 
 from __future__ import annotations
 
@@ -59,10 +59,52 @@ def results(comparison: Comparison) -> Listing:
     )
 
 
+def control_table(comparison: Comparison) -> Listing | None:
+    """Return each sampler beside the control that the study named; None where no pair has runs."""
+    known = {row.label for row in comparison.rows}
+    pairs = [pair for pair in comparison.controls if {pair.label, pair.control} <= known]
+    if not pairs:
+        return None
+    primary, differences = comparison.primary, [pair.difference for pair in pairs]
+    numbers = _format(comparison.rows, primary)
+    labels, controls = [pair.label for pair in pairs], [pair.control for pair in pairs]
+    adjusted = [one.adjusted_p_value for one in differences]
+    return Listing(
+        id="controls",
+        title="Against the controls",
+        caption=f"Difference in {primary} to the control that was named before the runs, which lacks the one thing "
+        f"that the {comparison.compared} is about. p: paired t test, adjusted by Holm together with those against "
+        f"{comparison.baseline}; coloured where it is below 0.05 with 5 seeds or more.",
+        labels=labels,
+        columns=[
+            Column(title=comparison.compared, is_number=False, cells=[Cell(text=name, sort=name) for name in labels]),
+            Column(title="control", is_number=False, cells=[Cell(text=name, sort=name) for name in controls]),
+            Column(
+                title="difference to control, 95 %",
+                is_number=True,
+                cells=[_difference(one, primary, numbers) for one in differences],
+            ),
+            _plain_column("p (Holm)", adjusted, p_value),
+        ],
+        table={
+            comparison.compared: labels,
+            "control": controls,
+            "difference": [one.mean for one in differences],
+            "low": [one.interval[0] if one.interval else None for one in differences],
+            "high": [one.interval[1] if one.interval else None for one in differences],
+            "pairs": [one.num_pairs for one in differences],
+            "t p": [one.t_p_value for one in differences],
+            "sign-flip p": [one.p_value for one in differences],
+            "Holm p": adjusted,
+        },
+        notes=(),
+    )
+
+
 def _name(row: Row, comparison: Comparison) -> Cell:
     marks = ["baseline"] if row.label == comparison.baseline else []
     marks += [f"{number} {status}" for status in NOT_DONE if (number := row.count(status))]
-    return Cell(text=row.label, sort=row.label, tone=", ".join(marks))
+    return Cell(text=row.label, sort=row.label, mark=", ".join(marks))
 
 
 def _count(row: Row, primary: str) -> Cell:

@@ -1,0 +1,80 @@
+"""Tell the person who started a job what will run, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from mobile_vla.build import Run
+from mobile_vla.evaluation.evidence import Evidence, print_evidence, print_warnings
+from mobile_vla.training.frozen_features import feature_warnings
+from mobile_vla.training.resume import Origin
+
+if TYPE_CHECKING:
+    from mobile_vla.policy.estimate.step import Estimate
+
+
+def announce(
+    run: Run, evidence: Evidence, *, manifest: Mapping[str, Any], origin: Origin | None, console: Console
+) -> None:
+    """Print what the data are, what will be trained and driven, and every warning in one block."""
+    console.rule(f"[bold]{manifest['run_id']}")
+    print_evidence(evidence, console)
+    trainable, total = run.model.num_parameters()
+    console.print(
+        f"training {f'from step {origin.step} ' if origin else ''}to step {run.num_steps}, {run.trainer.batch_size} "
+        f"windows a step, {run.trainer.torch_device()}; {trainable:,} of {total:,} weights learn",
+        soft_wrap=True,
+    )
+    drives = "nothing is driven (dataset.world is null, or closed_loop=none)"
+    if run.closed_loop is not None:
+        drives = f"{run.closed_loop.episodes} drives in each of {', '.join(run.closed_loop.suites)}"
+    console.print(f"closed loop: {drives}", soft_wrap=True)
+    warnings = [*run.data.warnings, *evidence.warnings(), *feature_warnings(run.model)]
+    if reason := run.sampler.no_effect_reason():
+        warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")
+    warnings += late_changes(run.config["sampler"], num_steps=run.num_steps)
+    planned = origin.manifest["num_steps"] if origin else run.num_steps
+    if planned != run.num_steps and run.trainer.decay_steps is None:
+        warnings.append(
+            f"the learning rate was to end at step {planned} and now ends at step {run.num_steps}: it jumps where the "
+            "run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the end)"
+        )
+    print_warnings(warnings, console)
+
+
+def late_changes(options: Mapping[str, Any], *, num_steps: int, path: str = "sampler") -> list[str]:
+    """Name the steps by which a sampler would have changed (its options ``..._step``) that lie beyond the last one."""
+    found = []
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            found += late_changes(value, num_steps=num_steps, path=f"{path}.{key}")
+        elif key.endswith("_step") and isinstance(value, int) and value > num_steps:
+            found.append(f"{path}.{key}={value} lies beyond the last step, {num_steps}: the sampler is cut short")
+    return found
+
+
+def show_estimate(estimate: Estimate, console: Console) -> None:
+    """Print what a pretrained backbone will need, beside what is there."""
+    from mobile_vla.policy.backbones.vlm import DTYPES
+    from mobile_vla.policy.estimate.device import available_bytes, matmul_flops_per_s
+    from mobile_vla.policy.estimate.fit import print_estimate
+
+    device = torch.device(estimate.workload.device_type)
+    flops_per_s = matmul_flops_per_s(device, DTYPES[estimate.options.dtype], seconds=0.2)
+    print_estimate(estimate, console, available_bytes=available_bytes(device), flops_per_s=flops_per_s)
+
+
+def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
+    """Print the figures that a summary knows of an ended run, and where its checkpoints are."""
+    shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
+    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
+    console.print(f"[bold]{status}[/] after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}")
+    if "memory/peak_gib" in known:
+        console.print(f"at most {known['memory/peak_gib']:.1f} GiB of memory were taken", style="dim")
+    for name in ("checkpoint/last", "checkpoint/best", "url"):
+        if known[name]:
+            console.print(f"{name:16} {known[name]}", soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,62 @@
+"""Say whether each sampler beats the control that the study named for it, and which of these pairs cannot be judged."""
+
+from __future__ import annotations
+
+from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.number_format import in_words, size
+from mobile_vla.compare.pairs import ControlPair
+
+
+def control_sentences(comparison: Comparison) -> list[str]:
+    """Return a paragraph on the pairs that share two seeds or more and one on the others; none without controls."""
+    judged = [pair for pair in comparison.controls if pair.difference.interval is not None]
+    others = [pair for pair in comparison.controls if pair.difference.interval is None]
+    paragraphs = []
+    if judged:
+        claims = "; ".join(_claim(comparison, pair) for pair in judged)
+        is_claimed = any(pair.difference.is_significant for pair in judged)
+        family = f"{comparison.num_tests} comparisons, those with the baseline among them"
+        tested = f" p: paired t test, adjusted by Holm over {family}." if is_claimed else ""
+        paragraphs.append(f"Against {_its(judged)} in {comparison.primary}: {claims}.{tested}")
+    if others:
+        reasons = {pair: _what_is_missing(comparison, pair) for pair in others}
+        texts = "; ".join(f"{pair.label} against {pair.control} ({reason})" for pair, reason in reasons.items())
+        paragraphs.append(f"Missing against {_its(others)}: {texts}.{_labels(comparison)}")
+    return paragraphs
+
+
+def _its(pairs: list[ControlPair]) -> str:
+    return "its control" if len(pairs) == 1 else "their controls"
+
+
+def _claim(comparison: Comparison, pair: ControlPair) -> str:
+    one, centre = pair.difference, pair.difference.mean or 0.0
+    if centre == 0 and one.spread == 0:
+        return f"{pair.label} is equal to {pair.control} in every seed, to the last digit"
+    if not one.is_significant:
+        return f"{pair.label} cannot be told from {pair.control}: what the control lacks is not shown to matter"
+    how = "indicatively" if one.is_indicative else "surely"
+    side, effect = ("better", "helps") if is_better(comparison.primary, centre) else ("worse", "hurts")
+    reference = next(row.metrics[comparison.primary].mean for row in comparison.rows if row.label == pair.control)
+    return (
+        f"{pair.label} is {how} {side} than {pair.control} by {size(abs(centre), reference=reference)}, "
+        f"{in_words(one.adjusted_p_value)}: what the control lacks {effect}"
+    )
+
+
+def _what_is_missing(comparison: Comparison, pair: ControlPair) -> str:
+    known, ranked = ({row.label for row in rows} for rows in (comparison.rows, comparison.ranked))
+    sides = (pair.label, pair.control)
+    if unknown := [f"'{label}'" for label in sides if label not in known]:
+        return f"no run is called {' or '.join(unknown)}"
+    if unfinished := [label for label in sides if label not in ranked]:
+        return f"no finished run of {' or '.join(unfinished)}"
+    return "fewer than two seeds in common"
+
+
+def _labels(comparison: Comparison) -> str:
+    known = {row.label for row in comparison.rows}
+    if all(label in known for pair in comparison.controls for label in (pair.label, pair.control)):
+        return ""
+    return f" study.controls takes the labels of the comparison, here: {'; '.join(sorted(known))}."

@@ -1,0 +1,29 @@
+"""Know which keys of the config decide what a run trains, and which only how it is logged, measured or taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+BUDGET = ("trainer.steps", "trainer.epochs", "trainer.batch_size")
+"""Say how much is trained: runs that differ in them are not ranked together."""
+
+OF_THE_CALL = ("logger", "resume", "trainer.stop_at_step")
+"""Say where the records of one call go and how far it takes a run: nothing of what the run finds."""
+
+_OF_THE_MEASUREMENT = ("study", "evaluation", "closed_loop")
+_EXECUTION = "execution"  # of closed_loop: how a policy's predictions are carried out, which is a treatment of its own
+
+
+def key_of(override: str) -> str:
+    """Return the config key or group that an ``override`` of the command line sets."""
+    return override.lstrip("+~").split("=", 1)[0]
+
+
+def is_within(key: str, keys: Collection[str]) -> bool:
+    """Whether ``key`` is one of ``keys`` or lies below one."""
+    return any(key == outer or key.startswith((f"{outer}.", f"{outer}/", f"{outer}@")) for outer in keys)
+
+
+def trains_nothing(key: str) -> bool:
+    """Whether ``key`` changes no trained weight: it says how a run is logged, measured, asked about or taken up."""
+    return is_within(key, OF_THE_CALL) or (is_within(key, _OF_THE_MEASUREMENT) and _EXECUTION not in key)

@@ -1,0 +1,68 @@
+"""Hold what training changes: the weights, what the optimiser keeps of them, the scores, and where the run stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobile_vla.policy.model import Model
+from mobile_vla.sampling.diagnostics import DrawStatistics
+from mobile_vla.sampling.scores import Scores
+from mobile_vla.schema import WindowTable
+from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
+from mobile_vla.training.optimizer import build_optimizer
+from mobile_vla.training.options import Trainer
+from mobile_vla.training.precision import gradient_scaler
+from mobile_vla.training.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """All that one step hands to the next, on ``device``; a checkpoint holds all of it, and nothing else."""
+
+    device: torch.device
+    model: Model
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    scores: Scores
+    progress: Progress
+
+    @classmethod
+    def begin(cls, model: Model, windows: WindowTable, trainer: Trainer) -> TrainState:
+        """Return the state before step 0; ``model`` moves to the device, and is compiled where that is asked for."""
+        device = trainer.torch_device()
+        model.to(device).train()
+        if trainer.compile:
+            model.compile()
+        scaler = gradient_scaler(trainer.precision, device)
+        return cls(
+            device=device,
+            model=model,
+            optimizer=build_optimizer(model, trainer),
+            scaler=scaler,
+            scores=Scores(windows, smoothing=trainer.score_smoothing),
+            progress=Progress(drawn=DrawStatistics(windows), skipped_steps=0 if scaler.is_enabled() else None),
+        )
+
+    def save(self, folder: Path, *, description: Mapping[str, Any]) -> None:
+        """Write the checkpoint ``folder``; ``description`` is what inference needs beside the weights."""
+        scores = {f"scores/{name}": array for name, array in self.scores.state().items()}
+        save_checkpoint(
+            folder,
+            model=self.model,
+            optimizer=self.optimizer,
+            arrays=scores | self.progress.arrays(),
+            values=self.progress.values() | {"scaler": self.scaler.state_dict()},
+            description=description,
+        )
+
+    def load(self, folder: Path) -> None:
+        """Take over what ``save`` wrote."""
+        arrays, values = load_checkpoint(folder, model=self.model, optimizer=self.optimizer)
+        self.progress.load(arrays, values)
+        self.scaler.load_state_dict(values["scaler"])
+        self.scores.load({name: arrays[f"scores/{name}"] for name in self.scores.state()})
