@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
@@ -29,24 +28,34 @@ on the same targets (another window_size, padding or action set)."""
 
 MAX_NAMED_FOLDERS = 6
 
+_NOT_RECORDED = "(not recorded)"
+
 
 class ComparabilityError(UserError):
     """Runs cannot be ranked together; the message says which key has which values in which runs."""
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
-    """Raise ComparabilityError unless all finished ``runs`` share data, split, budget, code and val targets.
+    """Raise ComparabilityError unless all finished ``runs`` share data, split, budget, code, files and val targets.
 
     Runs that did not finish are not ranked, so they may lack these keys or differ in them.
     """
     ranked = [run for run in runs if run.is_done]
     problems = [
-        _describe(key, meaning, ranked)
+        _describe(key, meaning, [(run, run.summary.get(key, _NOT_RECORDED)) for run in ranked])
         for key, meaning in MUST_AGREE.items()
         if len({str(run.summary.get(key)) for run in ranked}) > 1
     ]
+    for name in sorted({name for run in ranked for name in run.files}):
+        contents = [(run, run.files[name]) for run in ranked if name in run.files]
+        if len({content for _, content in contents}) > 1:
+            problems.append(_describe(name, "the content of a file", contents))
     references = sorted({key for run in ranked for key in run.numbers if key.startswith(REFERENCE_PREFIX)})
-    problems += [_describe(key, "the val targets", ranked) for key in references if _has_spread(key, ranked)]
+    problems += [
+        _describe(key, "the val targets", [(run, run.summary.get(key, _NOT_RECORDED)) for run in ranked])
+        for key in references
+        if _has_spread(key, ranked)
+    ]
     if problems:
         raise ComparabilityError(
             "These runs cannot be ranked together:\n"
@@ -84,11 +93,8 @@ def _asked(runs: Sequence[Run]) -> Sequence[Run]:
 
 
 def _require_one_answer(key: str, answers: Sequence[tuple[Run, str]], default: str, *, remedy: str = "") -> None:
-    folders: dict[str, list[str]] = {}
-    for run, answer in answers:
-        folders.setdefault(answer, []).append(run.folder.name)
-    if len(folders) > 1:
-        lines = [f"  {answer} in {shortened(names, limit=MAX_NAMED_FOLDERS)}" for answer, names in folders.items()]
+    lines = _by_answer(answers)
+    if len(lines) > 1:
         raise ComparabilityError(
             f"These runs were begun with different answers to 'study.{key}' ({default} where none was named):\n"
             + "\n".join(lines)
@@ -105,7 +111,8 @@ def different_states(runs: Sequence[Run]) -> dict[str, str]:
     for suite in suites_of(runs):
         drove = [run for run in runs if run.is_done and success_key(suite) in run.numbers]
         if len({str(run.summary.get(states_key(suite))) for run in drove}) > 1:
-            found[suite] = _describe(states_key(suite), "the initial states", drove)
+            states = [(run, run.summary.get(states_key(suite), _NOT_RECORDED)) for run in drove]
+            found[suite] = _describe(states_key(suite), "the initial states", states)
     return found
 
 
@@ -114,11 +121,12 @@ def _has_spread(key: str, runs: Sequence[Run]) -> bool:
     return max(values) - min(values) > REFERENCE_TOLERANCE * max(map(abs, values))
 
 
-def _describe(key: str, meaning: str, runs: Sequence[Run]) -> str:
-    folders: dict[object, list[Path]] = {}
-    for run in runs:
-        folders.setdefault(run.summary.get(key, "(not recorded)"), []).append(run.folder)
-    lines = [f"  {key} ({meaning}) differs:"]
-    for value, where in folders.items():
-        lines.append(f"    {value} in {shortened([path.name for path in where], limit=MAX_NAMED_FOLDERS)}")
-    return "\n".join(lines)
+def _describe(key: str, meaning: str, answers: Sequence[tuple[Run, object]]) -> str:
+    return "\n".join([f"  {key} ({meaning}) differs:", *(f"  {line}" for line in _by_answer(answers))])
+
+
+def _by_answer(answers: Sequence[tuple[Run, object]]) -> list[str]:
+    folders: dict[object, list[str]] = {}
+    for run, answer in answers:
+        folders.setdefault(answer, []).append(run.folder.name)
+    return [f"  {answer} in {shortened(names, limit=MAX_NAMED_FOLDERS)}" for answer, names in folders.items()]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, controls_in, load_runs, settings_of
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of, texts_in
 from mobile_vla.errors import UserError
 
 PLAN = "study.json"
@@ -59,7 +59,7 @@ def _missing(folder: Path, settings: Mapping[str, str], plan: Mapping[str, Any])
         summary={},
         primary=plan.get("primary"),
         baseline=plan.get("baseline"),
-        controls=controls_in(plan),
+        controls=texts_in(plan, "controls"),
     )
 
 

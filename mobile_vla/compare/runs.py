@@ -42,7 +42,8 @@ class Run:
     ``status`` is one of STATUSES or MISSING; a run without a readable summary is ``failed`` and ``error`` says so in
     one line. ``settings`` maps config groups to the chosen option and overridden keys to their value, as text.
     ``summary`` is ``summary.json``, empty if there is none. ``primary`` and ``baseline`` are the metric and the label
-    that its study named before it ran, None where it named none; ``controls`` its labels' controls.
+    that its study named before it ran, None where it named none; ``controls`` its labels' controls. ``files`` holds the
+    digests of the files outside the package that decided what it trained, such as the score file of its sampler.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class Run:
     primary: str | None = None
     baseline: str | None = None
     controls: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -143,14 +145,15 @@ def _load_run(folder: Path) -> Run | None:
         summary=summary,
         primary=_text(manifest.get("primary")),
         baseline=_text(manifest.get("baseline")),
-        controls=controls_in(manifest),
+        controls=texts_in(manifest, "controls"),
+        files=texts_in(manifest, "files"),
     )
 
 
-def controls_in(record: Mapping[str, object]) -> dict[str, str]:
-    """Return the ``controls`` of a manifest or of a plan: label to label, empty where it names none."""
-    controls = record.get("controls")
-    return {str(label): str(control) for label, control in controls.items()} if isinstance(controls, dict) else {}
+def texts_in(record: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return the mapping of text to text that a manifest or a plan has at ``key``; empty where it has none."""
+    found = record.get(key)
+    return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
 
 
 def _text(value: object) -> str | None:

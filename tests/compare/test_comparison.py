@@ -255,3 +255,11 @@ def test_summary_that_is_not_strict_json_still_gives_strict_json(tmp_path: Path)
     content = written(tmp_path)
     assert "val/loss" not in content["rows"][0]
     assert content["reference"] == {}
+
+
+def test_runs_of_one_score_file_with_two_contents_are_not_ranked(tmp_path: Path) -> None:
+    for seed, content in enumerate(["aaa", "aaa", "bbb"]):
+        write_run(tmp_path, "rho", seed, metrics={"val/rmse": 0.2}, manifest={"files": {"sampler.file=s.csv": content}})
+    write_run(tmp_path, "shuffled", 0, metrics={"val/rmse": 0.3}, manifest={"files": {}})
+    with pytest.raises(ComparabilityError, match=r"sampler.file=s.csv .*\n    aaa in 0-any.*\n    bbb in 2-anything"):
+        compare(tmp_path)
