@@ -16,7 +16,8 @@ from rich.console import Console
 
 from mobile_vla.announcement import announce, print_end, show_estimate
 from mobile_vla.augmentation.pipeline import Augment
-from mobile_vla.build import Run, build_run, check_config
+from mobile_vla.build import Run, build_run
+from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence

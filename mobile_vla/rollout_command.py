@@ -14,12 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from mobile_vla.build import CONF, build_closed_loop, check_config, compose_config
+from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Chance, Expert, WithoutInstruction, expert_actions
 from mobile_vla.closed_loop.evaluation import RESULTS_FILE, write_results
 from mobile_vla.closed_loop.rollout import Driver
 from mobile_vla.closed_loop.suite_table import print_suites
 from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.config import CONF, check_config, compose_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sim.initial_state import InitialState

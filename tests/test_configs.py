@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import CONF, choose_sampler, compose_config, options_of, run_in
 
-from mobile_vla import build
+from mobile_vla import build, config
 from mobile_vla.errors import ConfigError
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
@@ -36,7 +36,7 @@ def required(group: str, option: str, folder: Path) -> list[str]:
 def errors_of(*overrides: str) -> str:
     """Return the message of a config that must be refused."""
     with pytest.raises(ConfigError) as refused:
-        build.check_config(compose_config(overrides))
+        config.check_config(compose_config(overrides))
     return str(refused.value)
 
 
@@ -44,7 +44,7 @@ def errors_of(*overrides: str) -> str:
 def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp_path: Path) -> None:
     cfg = compose_config([f"{group}={option}", *required(group, option, tmp_path)])
 
-    build.check_config(cfg)
+    config.check_config(cfg)
     assert build.build_dataset(cfg).window_size == cfg.dataset.window_size
 
 
@@ -225,8 +225,8 @@ def test_steps_that_an_experiment_would_overrule_are_refused_until_its_epochs_ar
     taken_back = [*overruled, "trainer.epochs=null"]
 
     with pytest.raises(ConfigError, match=r"trainer.steps: has no effect, as trainer.epochs=10 sets the budget"):
-        build.check_config(compose_config(overruled), overrides=overruled)
-    build.check_config(compose_config(taken_back), overrides=taken_back)
+        config.check_config(compose_config(overruled), overrides=overruled)
+    config.check_config(compose_config(taken_back), overrides=taken_back)
 
 
 def test_a_wrong_config_is_refused_before_anything_is_read_or_made(tiny: tuple[str, ...], tmp_path: Path) -> None:

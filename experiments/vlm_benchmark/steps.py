@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from random_models import INSTRUCTION
 from torch import nn
 
-from mobile_vla.build import compose_config
+from mobile_vla.config import compose_config
 from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.estimate.step import BackboneOptions, Workload, estimate_backbone
 from mobile_vla.policy.model import Backbone, Model

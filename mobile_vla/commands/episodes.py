@@ -31,7 +31,8 @@ def _add_inspect(add_parser: AddParser) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from mobile_vla.build import build_dataset, check_config, compose_config
+    from mobile_vla.build import build_dataset
+    from mobile_vla.config import check_config, compose_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.evidence import gather_evidence, print_evidence, print_warnings
     from mobile_vla.sampler_report.shipped import warn_of_samplers

@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from mobile_vla.build import build_dataset, build_sampler, check_config, compose_config
+from mobile_vla.build import build_dataset, build_sampler
+from mobile_vla.config import check_config, compose_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.evidence import print_warnings
 from mobile_vla.sampler_report.loss_dependence import goes_by_losses

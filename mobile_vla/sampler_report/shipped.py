@@ -6,7 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mobile_vla.build import CONF, build_sampler, compose_config
+from mobile_vla.build import build_sampler
+from mobile_vla.config import CONF, compose_config
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.errors import ConfigError
 from mobile_vla.streams import Stream

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mobile_vla.build import Run, build_run, build_sampler, check_config, compose_config
+from mobile_vla.build import Run, build_run, build_sampler
+from mobile_vla.config import check_config, compose_config
 from mobile_vla.data.build_once import build_once
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.evidence import print_warnings

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mobile_vla.augmentation.pipeline import Pipeline
-from mobile_vla.build import build_dataset, check_config
+from mobile_vla.build import build_dataset
+from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError

@@ -20,7 +20,7 @@ from mobile_vla.augmentation.color_jitter import ColorJitter
 from mobile_vla.augmentation.gaussian_noise import GaussianNoise
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.augmentation.random_crop import RandomCrop
-from mobile_vla.build import check_config
+from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream

@@ -13,12 +13,13 @@ from made_drives import AT_ONCE, make_small_env
 from made_worlds import write_world
 from tiny_runs import SMALLEST_MODEL, Ran, compose_config, options_of, run_in
 
-from mobile_vla.build import build_closed_loop, build_dataset, check_config
+from mobile_vla.build import build_closed_loop, build_dataset
 from mobile_vla.closed_loop.drivers import Expert, expert_actions
 from mobile_vla.closed_loop.failures import failure_of
 from mobile_vla.closed_loop.rollout import roll_out
 from mobile_vla.closed_loop.suite import Suite
 from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.config import check_config
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.scenarios import shares_of, spread_scenarios
 from mobile_vla.sim.scene import BOTTLE_COLOURS, OTHER_SIDE, Scenario

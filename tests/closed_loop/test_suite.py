@@ -12,11 +12,12 @@ from made_drives import AT_ONCE, make_small_env
 from made_worlds import write_world
 from tiny_runs import compose_config, options_of
 
-from mobile_vla.build import build_closed_loop, check_config
+from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Expert, expert_actions
 from mobile_vla.closed_loop.rollout import roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
 from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.collect import record
 from mobile_vla.sim.environment import BottleEnv

@@ -12,7 +12,7 @@ import pytest
 from made_episodes import actions, h5_dataset, images, write_h5
 from tiny_runs import compose_config
 
-from mobile_vla import build
+from mobile_vla import config
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.errors import ConfigError, DataError
@@ -90,7 +90,7 @@ def test_fewer_train_episodes_are_another_split_of_the_same_data(dataset: Datase
 def test_a_number_of_train_episodes_that_is_none_is_refused(value: str) -> None:
     cfg = compose_config(["dataset=h5", "dataset.path=x", f"dataset.train_episodes={value}"])
     with pytest.raises(ConfigError, match=r"dataset\.train_episodes: "):
-        build.check_config(cfg)
+        config.check_config(cfg)
 
 
 def spoil(folder: Path) -> list[Path]:
@@ -250,4 +250,4 @@ def test_options_that_cannot_be_are_refused_before_reading(tmp_path: Path, overr
 def test_a_val_fraction_outside_of_0_to_1_is_refused(value: str) -> None:
     cfg = compose_config(["dataset=h5", "dataset.path=x", f"dataset.val_fraction={value}"])
     with pytest.raises(ConfigError, match=r"dataset\.val_fraction: .*; Input should be (less|greater) than"):
-        build.check_config(cfg)
+        config.check_config(cfg)

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from made_batches import NUM_HISTORY, NUM_PREDICTED, make_batch
 from tiny_runs import compose_config
 
-from mobile_vla import build
+from mobile_vla import config
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import Batch
 
@@ -28,7 +28,7 @@ def factory_of(head: str, *overrides: str) -> Callable[..., Model]:
     width = ["model.head.hidden_dim=64"] if head in ("flow", "diffusion") else []
     frames = ["model.head.history.hidden_dim=32", f"dataset.window_size={NUM_HISTORY}"]
     cfg = compose_config([f"model/head={head}", *sizes, *frames, *width, *overrides])
-    build.check_config(cfg)
+    config.check_config(cfg)
     return instantiate(cfg.model, _convert_="all", _partial_=True)
 
 

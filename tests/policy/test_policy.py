@@ -16,7 +16,8 @@ from tiny_runs import run_in
 from torch import nn
 
 import mobile_vla
-from mobile_vla.build import build_run, compose_config
+from mobile_vla.build import build_run
+from mobile_vla.config import compose_config
 from mobile_vla.data.episodes import read_images
 from mobile_vla.errors import UserError
 from mobile_vla.policy.backbones.compact import CompactBackbone

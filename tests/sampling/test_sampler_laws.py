@@ -24,7 +24,7 @@ from tables import (
     table,
 )
 
-from mobile_vla.build import check_config
+from mobile_vla.config import check_config
 from mobile_vla.sampling.scores import Scores
 
 every_sampler = pytest.mark.parametrize("variant", VARIANTS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tables import UNEVEN, config, score_file
 
-from mobile_vla.build import check_config
+from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.sampling.random_temporal import RandomTemporal
 from mobile_vla.sampling.scores import Scores

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_runs import compose_config
 
-from mobile_vla import build
+from mobile_vla import config
 from mobile_vla.errors import ConfigError
 from mobile_vla.sim.collect import SimEpisodes, record
 from mobile_vla.sim.expert import succeeds
@@ -185,7 +185,7 @@ def test_too_few_episodes_for_an_imbalance_are_refused() -> None:
 def test_an_imbalance_that_is_none_is_refused(value: str) -> None:
     cfg = compose_config([f"dataset.generator.imbalance={value}"])
     with pytest.raises(ConfigError, match=r"dataset\.generator\.imbalance: "):
-        build.check_config(cfg)
+        config.check_config(cfg)
 
 
 def test_scenes_lean_to_neither_side(recordings) -> None:
