@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mobile_vla.compare.forest import print_forest
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, counted
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
+from mobile_vla.compare.runs import Run
 from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
 
@@ -87,8 +88,10 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
         console.print(Text("Reference predictors, val/rmse", style="bold"))
         console.print(_references(comparison))
         console.print()
-    if comparison.unfinished:
-        console.print(_unfinished(comparison))
+    # What never began has no reason of its own: the verdict counts it.
+    begun = [(label, run) for label, run in comparison.unfinished if run.status != MISSING_JOB]
+    if begun:
+        console.print(_unfinished(begun))
         console.print()
     for sentence in verdict(comparison):
         console.print(Text(sentence))
@@ -189,12 +192,12 @@ def _references(comparison: Comparison) -> Table:
     return table
 
 
-def _unfinished(comparison: Comparison) -> Table:
+def _unfinished(begun: Sequence[tuple[str, Run]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
     for header in ("not ranked", "seed", "status", "reason"):
         table.add_column(header, overflow="fold")
     seeds: dict[tuple[str, str, str], list[str]] = {}
-    for label, run in comparison.unfinished:
+    for label, run in begun:
         seed = MISSING if run.seed is None else str(run.seed)
         seeds.setdefault((label, run.status, run.error or MISSING), []).append(seed)
     for (label, status, reason), numbers in seeds.items():
