@@ -31,8 +31,8 @@ def paired_differences(comparison: Comparison) -> Figure:
         id="differences",
         title="Differences to the baseline",
         caption=f"Paired by seed with {comparison.baseline}: the mean with its 95 % t interval, and one dot a seed; "
-        f"filled where the difference is sure.{of_episodes} What leaves the drawing is wider than it; a double click "
-        "shows it whole.",
+        f"filled where the difference in {comparison.primary} is sure.{of_episodes} What leaves the drawing is wider "
+        "than it; a double click shows it whole.",
         kind="intervals",
         table=tidy(["metric", "sampler", "seed", "value", "low", "high", "sure", "episode_low", "episode_high"], rows),
         options={
@@ -85,8 +85,7 @@ def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[V
             if seed in reference:
                 yield [name, row.label, seed, value - reference[seed], *[None] * 5]
     interval, episodes = (ends or (None, None) for ends in (difference.interval, difference.episode_interval))
-    is_sure = None if difference.adjusted_p_value is None else int(difference.is_sure)
-    yield [name, row.label, None, difference.mean, *interval, is_sure, *episodes]
+    yield [name, row.label, None, difference.mean, *interval, int(difference.is_sure), *episodes]
 
 
 def _unit(comparison: Comparison, name: str) -> dict[str, object]:
