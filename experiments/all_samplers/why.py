@@ -19,9 +19,10 @@ from mobile_vla.config import compose_config
 from mobile_vla.sampling.score_file import read_window_scores
 
 COLUMNS = (
-    *("sampler", "val/rmse\nlast", "\nbest", "probe\nrmse", "draws from\nhardest fifth", "rank corr. with\nirreducible"),
-    *("effective\nwindows", "seconds"),
+    *("sampler", "val/rmse", "its best", "probe/rmse"),
+    *("draws from the hardest fifth", "rank corr. of draws", "effective windows", "seconds"),
 )
+"""Hardest by irreducible loss; correlated with it."""
 
 
 def main() -> None:
