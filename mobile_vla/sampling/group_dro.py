@@ -1,10 +1,12 @@
-"""Draw scenarios by weights that follow their excess loss: w_s <- (1 - c) w_s exp(eta max(l_s - r_s, 0)) / Z + c / S.
+"""Draw scenarios by weights that follow excess losses: w_s <- (1 - c) w_s exp(eta max(l_s - r_s, 0) / r) / Z + c / S.
 
-l_s is the mean loss of the scenario's windows in the latest batch that had one and r_s that of a reference run, from
-the window score file that ``python -m mobile_vla losses RUN`` writes: against the raw loss the weights would chase the
-noisiest scenario. A window has p = w_s / n_s. The mix that a new data set should have is the mean of the weights over
-time: sampler/share of the scenarios. Source: DoReMi (Xie et al. 2023, 2305.10429) and Re-Mix (Hejna et al. 2024,
-2408.14037: eta 0.2, c 0.05), which train a small model this way to find the mix and the large one with it.
+l_s is the mean loss of the scenario's windows in the latest batch that had one, r_s that of all its windows under a
+reference run, from the window score file that ``python -m mobile_vla losses RUN`` writes, and r the mean of the r_s:
+against the raw loss the weights would chase the noisiest scenario. A window has p = w_s / n_s. The mix that a new data
+set should have is the mean of the weights over time: sampler/share of the scenarios. Source: DoReMi (Xie et al. 2023,
+2305.10429) and Re-Mix (Hejna et al. 2024, 2408.14037: eta 0.2, c 0.05), which train a small model this way to find the
+mix and the large one with it. Their losses are of the order of 1, hence the division by r; they hold each example
+against its own reference, so that what is clipped at 0 is less noisy.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class GroupDro:
         self._members = np.argsort(stratum, kind="stable").astype(np.int32)  # scenario after scenario
         self._first = np.cumsum(self._counts) - self._counts
         self._reference = np.bincount(stratum, weights=reference) / self._counts
+        self._unit = self._reference.mean() or 1.0  # a reference without any error has no unit to offer
         self._rewind([])
 
     def draw(self, step: int, scores: Scores, look: Look) -> Draw:
@@ -70,7 +73,7 @@ class GroupDro:
         for losses in self._log[self._num_replayed :]:
             latest = losses[self._present]
             self._losses = np.where(np.isnan(latest), self._losses, latest)
-            excess = np.maximum(self._losses - self._reference, 0)
+            excess = np.maximum(self._losses - self._reference, 0) / self._unit
             # One that never had a window counts as an average one. Before any had, all are alike.
             is_known = ~np.isnan(excess)
             excess = np.where(is_known, excess, excess[is_known].mean() if is_known.any() else 0)

@@ -74,8 +74,7 @@ class Rho:
         return np.maximum(1 - (np.cumsum(falls) - falls) / falls.sum(), 0)
 
     def _reducible(self, scores: Scores, ids: NDArray[np.int64], pool: NDArray[np.int64]) -> NDArray[np.float64]:
-        level = 1.0 if np.isnan(scores.level) else scores.level
-        return level * expected_losses(scores, ids, pool=pool) - self._irreducible[ids]
+        return scores.level * expected_losses(scores, ids, pool=pool) - self._irreducible[ids]
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: every candidate is drawn, and as often as any other."""

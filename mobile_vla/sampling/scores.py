@@ -19,11 +19,14 @@ class Scores:
 
     A loss falls while the model learns, so that of a window seen long ago says mostly when that was. Kept is therefore
     how it compares with the others of its time: ``loss`` [N] float32 is the exponential moving average of the window's
-    loss divided by ``level``, the running mean of all losses as it stood then (NaN until the first visit, 1 for an
-    average window); loss x ``level`` is what the window's loss would be now. ``visits`` [N] int32, ``last_step`` [N]
-    int32 (-1 until the first visit). ``smoothing`` in [0, 1) is the weight of the past: 0 keeps the latest loss alone.
-    ``scenario_losses`` holds one row [S] float32 an update: the mean loss, not a relative one, of each scenario's
-    windows in it, NaN where there was none. ``num_seen`` counts the windows with a score.
+    loss divided by ``level`` (NaN until the first visit). ``level`` is what the loss of an average window is now: the
+    sum of the latest losses divided by the sum of the scores that their windows had, 1 for a new one. So the mean of
+    the scores stays near 1, whatever windows are drawn, and loss x ``level`` is what a window's loss would be now.
+
+    ``visits`` [N] int32, ``last_step`` [N] int32 (-1 until the first visit). ``smoothing`` in [0, 1) is the weight of
+    the past: 0 keeps the latest loss alone. ``scenario_losses`` holds one row [S] float32 an update: the mean loss, not
+    a relative one, of each scenario's windows in it, NaN where there was none. ``num_seen`` counts the windows with a
+    score.
 
     ``version`` counts the changes and ``changed`` holds the ids of the latest one (None: all), so that what was derived
     from the table can be brought up to date instead of being built anew.
@@ -40,11 +43,17 @@ class Scores:
         self.visits: NDArray[np.int32] = np.zeros(num_windows, np.int32)
         self.last_step: NDArray[np.int32] = np.full(num_windows, -1, np.int32)
         self.scenario_losses: list[NDArray[np.float32]] = []
-        self.level = np.nan
+        self._latest_losses = self._latest_scores = 0.0
         self.num_seen = 0
         self.version = 0
         self.changed: NDArray[np.int64] | None = None
         self._scenario, self._num_scenarios = windows.scenario, len(windows.scenario_names)
+
+    @property
+    def level(self) -> float:
+        """The loss of an average window as the model is now; 1 before any is known, and where all are 0."""
+        known = self._latest_losses > 0 and self._latest_scores > 0
+        return self._latest_losses / self._latest_scores if known else 1.0
 
     def update(self, step: int, ids: NDArray[np.int64], losses: NDArray[np.float32]) -> None:
         """Enter the ``losses`` [B], 0 or more, of the windows ``ids`` [B] seen at ``step``.
@@ -54,21 +63,21 @@ class Scores:
         is_finite = np.isfinite(losses)
         seen, place, counts = np.unique(ids[is_finite], return_inverse=True, return_counts=True)
         mean = np.bincount(place, weights=losses[is_finite], minlength=len(seen)) / counts
-        self._follow_level(losses[is_finite])
-        relative = mean / self.level if self.level > 0 else np.ones(len(seen))
-        smoothed = self.smoothing * self.loss[seen] + (1 - self.smoothing) * relative
-        self.loss[seen] = np.where(self.visits[seen] == 0, relative, smoothed)
-        self.num_seen += int((self.visits[seen] == 0).sum())
+        is_new = self.visits[seen] == 0
+        self._follow_level(mean, np.where(is_new, 1, self.loss[seen]))
+        relative = mean / self.level
+        self.loss[seen] = np.where(is_new, relative, self.smoothing * self.loss[seen] + (1 - self.smoothing) * relative)
+        self.num_seen += int(is_new.sum())
         self.visits[seen] += 1
         self.last_step[seen] = step
         self.scenario_losses.append(self._mean_by_scenario(seen, mean))
         self.version += 1
         self.changed = seen
 
-    def _follow_level(self, losses: NDArray[np.float32]) -> None:
-        if len(losses):
-            mean, past = losses.mean(dtype=float), np.exp(-len(losses) / _LEVEL_WINDOWS)
-            self.level = mean if np.isnan(self.level) else past * self.level + (1 - past) * mean
+    def _follow_level(self, losses: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+        past = np.exp(-len(losses) / _LEVEL_WINDOWS)
+        self._latest_losses = past * self._latest_losses + losses.sum()
+        self._latest_scores = past * self._latest_scores + scores.sum()
 
     def _mean_by_scenario(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> NDArray[np.float32]:
         scenario = self._scenario[ids]
@@ -84,7 +93,7 @@ class Scores:
             "visits": self.visits.copy(),
             "last_step": self.last_step.copy(),
             "scenario_losses": log,
-            "level": np.array([self.level]),
+            "level": np.array([self._latest_losses, self._latest_scores]),
         }
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -94,7 +103,7 @@ class Scores:
             assert array.shape == state[name].shape
             array[:] = state[name]
         self.scenario_losses = list(state["scenario_losses"].astype(np.float32))
-        self.level = float(state["level"][0])
+        self._latest_losses, self._latest_scores = state["level"].tolist()
         self.num_seen = int((self.visits > 0).sum())
         self.version += 1
         self.changed = None

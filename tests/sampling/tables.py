@@ -264,5 +264,5 @@ def scores_with(windows: WindowTable, losses: NDArray[np.floating]) -> Scores:
     """Return scores whose ``loss`` is ``losses`` [N] at a level of 1; NaN is a window not seen."""
     scores = Scores(windows, smoothing=0.5)
     scores.update(0, np.arange(len(windows)), losses.astype(np.float32))
-    scores.load({**scores.state(), "loss": losses.astype(np.float32), "level": np.ones(1)})
+    scores.load({**scores.state(), "loss": losses.astype(np.float32), "level": np.ones(2)})
     return scores
