@@ -36,24 +36,30 @@ def announce(
     warnings = [*run.data.warnings, *evidence.warnings(), *feature_warnings(run.model)]
     if reason := run.sampler.no_effect_reason():
         warnings.append(f"sampler={manifest['sampler']} cannot differ from shuffled on this data: {reason}")
-    warnings += late_changes(run.config["sampler"], num_steps=run.num_steps)
+    changes = sampler_changes(run.config["sampler"])
+    warnings += [
+        f"{key}={step} lies beyond the last step, {run.num_steps}: the sampler is cut short"
+        for key, step in changes
+        if step > run.num_steps
+    ]
     planned = origin.manifest["num_steps"] if origin else run.num_steps
     if planned != run.num_steps and run.trainer.decay_steps is None:
         warnings.append(
             f"the learning rate was to end at step {planned} and now ends at step {run.num_steps}: it jumps where the "
             "run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the end)"
         )
+        warnings += [f"{key} stays {planned}, as the run began" for key, step in changes if step == planned]
     print_warnings(warnings, console)
 
 
-def late_changes(options: Mapping[str, Any], *, num_steps: int, path: str = "sampler") -> list[str]:
-    """Name the steps by which a sampler would have changed (its options ``..._step``) that lie beyond the last one."""
+def sampler_changes(options: Mapping[str, Any], *, path: str = "sampler") -> list[tuple[str, int]]:
+    """Return key and value of the options that say at which step a sampler changes: by convention ``..._step``."""
     found = []
     for key, value in options.items():
         if isinstance(value, Mapping):
-            found += late_changes(value, num_steps=num_steps, path=f"{path}.{key}")
-        elif key.endswith("_step") and isinstance(value, int) and value > num_steps:
-            found.append(f"{path}.{key}={value} lies beyond the last step, {num_steps}: the sampler is cut short")
+            found += sampler_changes(value, path=f"{path}.{key}")
+        elif key.endswith("_step") and isinstance(value, int):
+            found.append((f"{path}.{key}", value))
     return found
 
 

@@ -8,10 +8,14 @@ BUDGET = ("trainer.steps", "trainer.epochs", "trainer.batch_size")
 """Say how much is trained: runs that differ in them are not ranked together."""
 
 OF_THE_CALL = ("logger", "resume", "trainer.stop_at_step")
-"""Say where the records of one call go and how far it takes a run: nothing of what the run finds."""
+"""Say where the records of one call go and how far it takes a run: nothing of what the run finds.
+
+What may round differently or be logged elsewhere in the curves (``trainer.device``, ``trainer.log_every``) is not here.
+"""
 
 _OF_THE_MEASUREMENT = ("study", "evaluation", "closed_loop")
-_EXECUTION = "execution"  # of closed_loop: how a policy's predictions are carried out, which is a treatment of its own
+_EXECUTION = ("closed_loop.execution", "closed_loop/execution")
+"""How a policy's predictions are carried out is a treatment of its own."""
 
 
 def key_of(override: str) -> str:
@@ -26,4 +30,4 @@ def is_within(key: str, keys: Collection[str]) -> bool:
 
 def trains_nothing(key: str) -> bool:
     """Whether ``key`` changes no trained weight: it says how a run is logged, measured, asked about or taken up."""
-    return is_within(key, OF_THE_CALL) or (is_within(key, _OF_THE_MEASUREMENT) and _EXECUTION not in key)
+    return is_within(key, OF_THE_CALL) or (is_within(key, _OF_THE_MEASUREMENT) and not is_within(key, _EXECUTION))

@@ -21,6 +21,7 @@ from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
+from mobile_vla.final_measurements import measure_trained
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import check_base
 from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, manifest_of, results_of
@@ -30,7 +31,6 @@ from mobile_vla.study.primary import check_primary
 from mobile_vla.study.summary import objective_of
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
-from mobile_vla.trained_policy import measure_trained
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train

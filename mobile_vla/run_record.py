@@ -41,7 +41,7 @@ def manifest_of(
         "study": cfg.study.name,
         "primary": cfg.study.primary,
         "baseline": cfg.study.baseline,
-        "controls": OmegaConf.to_container(cfg.study.controls),
+        "controls": dict(cfg.study.controls or {}),
         "sampler": sampler,
         "seed": cfg.seed,
         "choices": choices,

@@ -19,7 +19,7 @@ from mobile_vla.data.frames import FrameStore
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.schema import Episode
 
-law = settings(max_examples=60, deadline=None)
+law = settings(max_examples=60)
 
 NAME = "episode_20251204_101000_1box_hori_left_core_medium"
 

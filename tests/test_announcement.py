@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 from tiny_runs import run_in
 
-from mobile_vla.announcement import late_changes
+from mobile_vla.announcement import sampler_changes
 
 
-def test_a_sampler_that_would_change_after_the_last_step_is_named_wherever_it_stands() -> None:
+def test_the_steps_at_which_a_sampler_changes_are_found_wherever_they_stand() -> None:
     options = {"full_at_step": 750, "base": {"beta_end_step": 1501, "file": None}, "warmup_passes": 9000}
-    (warning,) = late_changes(options, num_steps=1500)
-    assert warning.startswith("sampler.base.beta_end_step=1501 lies beyond the last step, 1500")
-    assert late_changes(options, num_steps=1501) == []
+    assert sampler_changes(options) == [("sampler.full_at_step", 750), ("sampler.base.beta_end_step", 1501)]
 
 
 def test_a_run_that_ends_before_its_curriculum_says_so(
@@ -23,3 +21,11 @@ def test_a_run_that_ends_before_its_curriculum_says_so(
     run_in(tmp_path, *tiny, "sampler=curriculum")
     shown = " ".join(capsys.readouterr().out.split())
     assert "sampler.full_at_step=750 lies beyond the last step, 4" in shown[shown.index("Warnings") :]
+
+
+def test_a_run_that_goes_on_longer_says_what_stays_as_it_began(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(tmp_path, *tiny, "sampler=prioritized")
+    run_in(tmp_path, f"resume={tmp_path}", "trainer.steps=6")
+    assert "sampler.beta_end_step stays 4" in " ".join(capsys.readouterr().out.split())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import CONF, ROOT, run_py
+from tiny_runs import CONF, READS_SCORES, ROOT, run_py
 
 from mobile_vla.cli import main
 from mobile_vla.sim.scripted import ScriptedEpisodes
@@ -32,27 +32,36 @@ def stores(tmp_path: Path) -> tuple[str, ...]:
     return (f"dataset.cache_dir={root}/cache", f"dataset.datasets_dir={root}/datasets", "dataset.num_workers=0")
 
 
-def test_inspect_shows_what_a_folder_holds(
-    episodes: Path, stores: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+def test_inspect_shows_what_a_folder_of_any_name_holds_under_any_override(
+    episodes: Path,
+    stores: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    exit_code = call("inspect", episodes, *stores)
+    odd = tmp_path / "an 'odd', name=x [1]"
+    odd.symlink_to(episodes)
+    narrow = ("dataset.padding=none", "dataset.window_size=3", "dataset.fwd_pred_next_n=4")
+    of_one_sampler = ("sampler=stratified", "sampler.tau=1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
 
-    shown = " ".join(capsys.readouterr().out.split())
+    exit_code = call("inspect", odd, *stores, *narrow, *of_one_sampler)
+
+    lines = capsys.readouterr().out.splitlines()
+    shown = " ".join(" ".join(lines).split())
     assert exit_code == 0
     assert "episodes 14 (train 11, val 3), 152 frames" in shown
     assert "1box_hori_left 5, 1box_hori_right 5, 2box_vert_left 4" in shown
     for name in ("mean", "hold_last", "time_lookup", "scenario_time_lookup"):
         assert f"{name} " in shown
-
-
-def test_inspect_takes_overrides(episodes: Path, stores: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    narrow = ("dataset.padding=none", "dataset.window_size=3", "dataset.fwd_pred_next_n=4")
-
-    assert call("inspect", episodes, *stores, *narrow) == 0
-    windows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("windows ")]
+    windows = [line for line in lines if line.startswith("windows ")]
     # An episode of 9 to 13 frames has 3 to 7 windows of 3 + 4 frames.
     counts = [int(word) for word in windows[0].replace(",", " ").split() if word.isdigit()]
     assert sum(counts) == sum(9 + index % 5 - 3 - 4 + 1 for index in range(14))
+    (without_file,) = [line for line in lines if "score file" in line]
+    for name in READS_SCORES:
+        assert name in without_file
 
 
 def test_inspect_says_when_the_data_can_show_nothing(
@@ -67,10 +76,6 @@ def test_inspect_says_when_the_data_can_show_nothing(
     assert "every train episode has exactly one window" in shown
     assert "lookup table already solves this task" in shown
     assert "sampler=random_temporal cannot differ from shuffled here: every episode has exactly one window" in shown
-
-
-def test_inspect_takes_an_option_that_only_one_sampler_has(episodes: Path, stores: tuple[str, ...]) -> None:
-    assert call("inspect", episodes, *stores, "sampler=stratified", "sampler.tau=1") == 0
 
 
 def test_inspect_takes_its_path_once(
@@ -113,13 +118,6 @@ def test_inspect_lists_the_problems_of_a_folder_where_nothing_is_usable(
     assert exit_code == 1
     for name in ("one", "two"):
         assert f"episode_{name}.h5: is truncated, corrupt or not HDF5" in said.out + said.err
-
-
-def test_inspect_takes_any_path(episodes: Path, stores: tuple[str, ...], tmp_path: Path) -> None:
-    odd = tmp_path / "an 'odd', name=x [1]"
-    odd.symlink_to(episodes)
-
-    assert call("inspect", odd, *stores) == 0
 
 
 @pytest.mark.parametrize(

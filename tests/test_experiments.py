@@ -44,6 +44,24 @@ def assert_same_run(resumed: Ran, whole: Ran) -> None:
             assert (files[0] / name).read_bytes() == (files[1] / name).read_bytes(), f"{checkpoint}/{name}"
 
 
+@pytest.fixture(scope="module")
+def stopped_run(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run of ``tiny`` that was stopped after two of its four steps; to be copied."""
+    return run_in(tmp_path_factory.mktemp("stopped") / "run", *tiny, "trainer.stop_at_step=2")
+
+
+@pytest.fixture
+def stopped(stopped_run: Ran, tmp_path: Path) -> Ran:
+    """The stopped run, to go on with."""
+    return Ran(folder=shutil.copytree(stopped_run.folder, tmp_path / "run"), exit_code=0, message="")
+
+
+@pytest.fixture
+def done(whole: Ran, tmp_path: Path) -> Ran:
+    """The run that was never stopped, to go on with."""
+    return Ran(folder=shutil.copytree(whole.folder, tmp_path / "done"), exit_code=0, message="")
+
+
 @pytest.mark.parametrize("experiment", options_of("experiment"))
 def test_every_experiment_runs_two_steps_and_resumes_to_four(
     experiment: str, stores: tuple[str, ...], tmp_path: Path
@@ -146,29 +164,26 @@ def test_a_run_may_go_on_in_another_folder_and_leaves_the_first_as_it_was(
         assert (checkpoint / "model.safetensors").is_file()
 
 
-def test_a_line_that_a_kill_tore_does_not_hinder_resuming(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
+def test_a_line_that_a_kill_tore_does_not_hinder_resuming(stopped: Ran, whole: Ran) -> None:
     with (stopped.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "samples_se')
 
     resumed = run_in(stopped.folder, f"resume={stopped.folder}")
 
     assert resumed.exit_code == 0, resumed.message
-    assert resumed.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
+    assert resumed.timeless_rows == whole.timeless_rows
 
 
-def test_rows_after_the_checkpoint_are_not_kept(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
+def test_rows_after_the_checkpoint_are_not_kept(stopped: Ran, whole: Ran) -> None:
     with (stopped.folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 3, "samples_seen": 24, "train/loss": 7.0}) + "\n")
 
     resumed = run_in(stopped.folder, f"resume={stopped.folder}")
 
-    assert resumed.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
+    assert resumed.timeless_rows == whole.timeless_rows
 
 
-def test_what_a_resumed_run_began_with_may_not_change(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
+def test_what_a_resumed_run_began_with_may_not_change(stopped: Ran) -> None:
     before = (stopped.folder / "summary.json").read_text()
 
     changes = ("trainer.batch_size=4", "sampler=stratified", "model/head=flow")
@@ -187,8 +202,7 @@ def content_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.log"}
 
 
-def test_a_wrong_value_leaves_the_run_that_was_to_be_resumed_as_it_is(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
+def test_a_wrong_value_leaves_the_run_that_was_to_be_resumed_as_it_is(stopped: Ran) -> None:
     before = content_of(stopped.folder)
 
     refused = run_in(stopped.folder, f"resume={stopped.folder}", "trainer.steps=soon")
@@ -224,12 +238,10 @@ def test_saying_again_what_a_run_began_with_is_no_change(tiny: tuple[str, ...], 
 
 
 @pytest.mark.parametrize("what", ["empty", "no checkpoint"])
-def test_a_folder_without_a_checkpoint_is_refused_by_name(what: str, tiny: tuple[str, ...], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    if what == "no checkpoint":
-        run_in(folder, *tiny)
-        shutil.rmtree(folder / "checkpoints")
+def test_a_folder_without_a_checkpoint_is_refused_by_name(what: str, done: Ran, tmp_path: Path) -> None:
+    folder = done.folder if what == "no checkpoint" else tmp_path / "run"
+    folder.mkdir(exist_ok=True)
+    shutil.rmtree(done.folder / "checkpoints")
 
     refused = run_in(tmp_path / "other", f"resume={folder}")
 
@@ -251,8 +263,7 @@ def test_data_that_changed_since_is_refused(episodes: Path, tiny: tuple[str, ...
     assert content_of(stopped.folder) == before
 
 
-def test_a_budget_below_what_was_done_is_refused(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    done = run_in(tmp_path / "run", *tiny)
+def test_a_budget_below_what_was_done_is_refused(done: Ran) -> None:
     before = content_of(done.folder)
 
     refused = run_in(done.folder, f"resume={done.folder}", "trainer.steps=2")
@@ -262,20 +273,13 @@ def test_a_budget_below_what_was_done_is_refused(tiny: tuple[str, ...], tmp_path
     assert content_of(done.folder) == before
 
 
-def test_a_stop_that_lies_behind_is_refused(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    stopped = run_in(tmp_path / "run", *tiny, "trainer.stop_at_step=2")
-
+def test_a_stop_that_lies_behind_is_refused(stopped: Ran) -> None:
     refused = run_in(stopped.folder, f"resume={stopped.folder}", "trainer.stop_at_step=2")
 
     assert "trainer.stop_at_step=2: the run has done 2 steps already" in refused.message
 
 
-def test_a_longer_budget_says_that_the_rate_jumps(
-    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = run_in(tmp_path / "run", *tiny)
-    capsys.readouterr()
-
+def test_a_longer_budget_says_that_the_rate_jumps(done: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     run_in(done.folder, f"resume={done.folder}", "trainer.steps=6")
 
     shown = " ".join(capsys.readouterr().out.split())
@@ -283,10 +287,7 @@ def test_a_longer_budget_says_that_the_rate_jumps(
     assert "was to end at step 4 and now ends at step 6" in shown
 
 
-def test_a_sweep_of_one_resumed_run_is_refused(
-    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = run_in(tmp_path / "run", *tiny)
+def test_a_sweep_of_one_resumed_run_is_refused(done: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = done.summary
 
     exit_code, _ = run_py("-m", f"resume={done.folder}", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=0,1")

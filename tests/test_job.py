@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file
-from tiny_runs import ROOT, SAMPLERS, Ran, run_in
+from tiny_runs import SAMPLERS, Ran, forked, run_in, run_py
 
 from mobile_vla.data.episode_writer import write_episode
 
@@ -155,12 +154,11 @@ def test_scenarios_that_are_held_out_are_measured_apart(tiny: tuple[str, ...], t
     assert "sampler/share/2box_vert_left" not in ran.summary
 
 
-def test_logging_to_wandb_offline_changes_nothing_else(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    local = run_in(tmp_path / "local", *tiny)
+def test_logging_to_wandb_offline_changes_nothing_else(whole: Ran, tiny: tuple[str, ...], tmp_path: Path) -> None:
     mirrored = run_in(tmp_path / "mirrored", *tiny, "logger=wandb")
 
     assert mirrored.exit_code == 0
-    assert mirrored.timeless_rows == local.timeless_rows
+    assert mirrored.timeless_rows == whole.timeless_rows
     assert any((mirrored.folder / "wandb").rglob("*.wandb"))
 
 
@@ -267,18 +265,15 @@ def test_a_run_may_stop_between_two_log_lines(tiny: tuple[str, ...], tmp_path: P
 def test_a_terminated_run_leaves_a_checkpoint_and_goes_on_from_it(tiny: tuple[str, ...], tmp_path: Path) -> None:
     # The schedule has its own end, so that a run of 60 steps is the beginning of a longer one.
     settings = (*tiny, "trainer.decay_steps=60", "trainer.eval_every=20")
-    command = [sys.executable, "-u", str(ROOT / "run.py"), f"hydra.run.dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [*command, *settings, "trainer.steps=1000000"], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
+    endless = (f"hydra.run.dir={tmp_path / 'run'}", *settings, "trainer.steps=1000000")
+    process = forked(lambda: run_py(*endless)[0], cwd=tmp_path)
+    for line in process.output:
         if "step 20 of" in line:
-            process.send_signal(signal.SIGTERM)
+            os.kill(process.pid, signal.SIGTERM)
             break
-    process.communicate(timeout=30)
+    exit_code, _ = process.wait()
 
-    stopped = Ran(folder=tmp_path / "run", exit_code=process.returncode, message="")
+    stopped = Ran(folder=tmp_path / "run", exit_code=exit_code, message="")
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert stopped.summary["status"] == "stopped"
     steps = stopped.summary["steps"]

@@ -7,10 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, forked, run_py
+
+from mobile_vla.cli import main
+
+FOUND = "hydra.searchpath=[file://my_study]"
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +30,28 @@ def my_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_there(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": "my_study"}
-    return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
+def run_there(folder: Path, task: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """Return the exit code and all that is said of ``task`` in a fork of this process that finds modules there too."""
+
+    def with_its_modules() -> int:
+        sys.path.insert(0, "my_study")
+        exit_code, message = task()
+        print(message)
+        return exit_code
+
+    return forked(with_its_modules, cwd=folder).wait()
 
 
 def test_it_is_trained_and_compared_beside_the_others(my_study: Path, tiny: tuple[str, ...]) -> None:
     sweep = my_study / "sweep"
-    ran = run_there(
-        my_study,
-        *(str(ROOT / "run.py"), "-m", "hydra.searchpath=[file://my_study]", "sampler=shuffled,late"),
-        *(*tiny, f"hydra.sweep.dir={sweep}", "closed_loop=none"),
+    options = ("-m", FOUND, *tiny, f"hydra.sweep.dir={sweep}", "closed_loop=none")
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *options, "sampler=shuffled,late"],
+        cwd=my_study,
+        env=os.environ | {"PYTHONPATH": "my_study"},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((sweep / "comparison.json").read_text())["rows"]
@@ -46,30 +60,24 @@ def test_it_is_trained_and_compared_beside_the_others(my_study: Path, tiny: tupl
     file = my_study / "my_study" / "late.py"
     text = file.read_text()
     file.write_text(text.replace("1.0 +", "2.0 +"))
-    again = run_there(
-        my_study,
-        *(str(ROOT / "run.py"), "-m", "hydra.searchpath=[file://my_study]", "sampler=late"),
-        *(*tiny, f"hydra.sweep.dir={sweep}", "closed_loop=none"),
-    )
+    exit_code, said = run_there(my_study, lambda: run_py(*options, "sampler=late"))
     file.write_text(text)
-    assert again.returncode == 1
-    assert "the content of late.Late was" in again.stderr
+    assert exit_code == 1
+    assert "the content of late.Late was" in said
 
 
 def test_a_wrong_option_of_it_is_an_error_that_names_it(my_study: Path, tiny: tuple[str, ...]) -> None:
-    ran = run_there(
-        my_study,
-        *(str(ROOT / "run.py"), "hydra.searchpath=[file://my_study]", "sampler=late", "sampler.power=fast"),
-        *tiny,
-    )
-    assert ran.returncode == 1
-    assert "sampler.power: 'fast'" in ran.stderr
+    exit_code, said = run_there(my_study, lambda: run_py(FOUND, "sampler=late", "sampler.power=fast", *tiny))
+    assert exit_code == 1
+    assert "sampler.power: 'fast'" in said
 
 
 def test_what_it_draws_can_be_looked_at(my_study: Path, tiny: tuple[str, ...]) -> None:
-    ran = run_there(
-        my_study,
-        *("-m", "mobile_vla", "sampler", "late", "hydra.searchpath=[file://my_study]", "--out", "drawn", *tiny),
-    )
-    assert ran.returncode == 0, ran.stderr
+    def draw() -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["sampler", "late", FOUND, "--out", "drawn", *tiny])
+        return (end.value.code, "") if isinstance(end.value.code, int) else (1, str(end.value.code))
+
+    exit_code, said = run_there(my_study, draw)
+    assert exit_code == 0, said
     assert list((my_study / "drawn").glob("*.png"))

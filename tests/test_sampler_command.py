@@ -268,19 +268,6 @@ def test_what_cannot_be_shown_is_an_error_that_names_it(
     assert not (tmp_path / "drawn").exists()
 
 
-def test_inspect_names_all_samplers_without_a_score_file_in_one_line(
-    episodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "400")
-    with pytest.raises(SystemExit):
-        main(["inspect", str(episodes), f"dataset.cache_dir={tmp_path}/cache", "dataset.num_workers=0"])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "score file" in line]
-    assert len(lines) == 1
-    for name in ("static_scores", "rho", "group_dro"):
-        assert name in lines[0]
-
-
 def test_what_the_loss_weights_prefer_is_shown_beside_what_is_drawn(data: OpenDataset, tiny: tuple[str, ...]) -> None:
     num_windows = len(data.windows["train"])
     known = Scores(data.windows["train"], smoothing=0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mobile_vla.streams import Stream
 
-law = settings(max_examples=50, deadline=None)
+law = settings(max_examples=50)
 
 seeds = st.integers(0, 2**63)
 purposes = st.text(max_size=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tiny_runs import ROOT, Ran, choose_sampler, run_in, run_py
-
-PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
@@ -36,43 +36,76 @@ def set_status(job: Ran, status: str) -> None:
     (job.folder / "summary.json").write_text(json.dumps({**job.summary, "status": status}))
 
 
-@pytest.mark.parametrize("launcher", [(), PARALLEL], ids=["basic", "joblib"])
-def test_a_second_call_leaves_finished_jobs_as_they_are_and_adds_the_new_seed(
-    launcher: tuple[str, ...], tiny: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "sweep"
-    first, _ = sweep(folder, *tiny, "sampler=shuffled,stratified", "seed=0")
-    before = {job: content_of(ran.folder) for job, ran in jobs_of(folder).items()}
-    capfd.readouterr()
-
-    # As a process of its own, as joblib's workers import what the command line would.
-    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra.sweep.dir={folder}", *launcher, *tiny]
-    second = subprocess.run([*command, "seed=0,1", "sampler=stratified,shuffled"], cwd=tmp_path, timeout=120)
-
-    assert (first, second.returncode) == (0, 0)
-    shown = capfd.readouterr().out
+def assert_left_as_they_were(before: dict[str, dict[Path, tuple[bytes, int]]], folder: Path, shown: str) -> None:
     jobs = jobs_of(folder)
-    assert list(jobs) == ["shuffled-s0", "stratified-s0", "stratified-s1", "shuffled-s1"]
     for name, files in before.items():
         assert content_of(jobs[name].folder) == files
         assert f"{jobs[name].folder.name} is done already: {jobs[name].summary['val/rmse']:.4f}" in shown
     assert "4 of 4 done, 0 running, 0 failed, 0 waiting" in shown
-    assert jobs["shuffled-s1"].timeless_rows == run_in(tmp_path / "alone", *tiny, "seed=1").timeless_rows
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
-    assert {row["sampler"]: row["n"] for row in rows} == {"shuffled": 2, "stratified": 2}
+    assert {row["sampler"]: row["n"] for row in rows} == {name.split("-")[0]: 2 for name in before}
+
+
+def test_a_second_call_leaves_finished_jobs_as_they_are_and_adds_the_new_seed(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    assert sweep(folder, *tiny, "sampler=shuffled,stratified", "seed=0")[0] == 0
+    before = {job: content_of(ran.folder) for job, ran in jobs_of(folder).items()}
+    capsys.readouterr()
+
+    assert sweep(folder, *tiny, "seed=0,1", "sampler=stratified,shuffled")[0] == 0
+
+    assert list(jobs_of(folder)) == ["shuffled-s0", "stratified-s0", "stratified-s1", "shuffled-s1"]
+    assert_left_as_they_were(before, folder, capsys.readouterr().out)
+    alone = run_in(tmp_path / "alone", *tiny, "seed=1")
+    assert jobs_of(folder)["shuffled-s1"].timeless_rows == alone.timeless_rows
+
+
+def test_a_parallel_call_does_so_too_and_gives_the_same_curves(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    folder, cache = tmp_path / "sweep", tmp_path / "cold"
+    settings = (*tiny, f"dataset.cache_dir={cache}", "dataset.num_workers=2")
+    assert sweep(folder, *settings, "sampler=shuffled,hard_negative")[0] == 0
+    before = {job: content_of(ran.folder) for job, ran in jobs_of(folder).items()}
+    # A cache that both new jobs find missing: a worker process that starts workers of its own has to get along.
+    shutil.rmtree(cache)
+
+    # A process of its own: the workers import what the command line would.
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={folder}")
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *settings, *parallel, "seed=0,1"]
+    called = subprocess.run(
+        [*command, "sampler=shuffled,hard_negative"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+
+    assert called.returncode == 0, called.stderr
+    assert_left_as_they_were(before, folder, called.stdout)
+    for sampler in ("shuffled", "hard_negative"):
+        alone = run_in(tmp_path / sampler, *tiny, f"sampler={sampler}", "seed=1")
+        assert jobs_of(folder)[f"{sampler}-s1"].timeless_rows == alone.timeless_rows
+
+
+@pytest.fixture(scope="module")
+def stopped_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of one job that was stopped after two of its four steps; to be copied."""
+    folder = tmp_path_factory.mktemp("stopped") / "sweep"
+    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
+    return folder
+
+
+@pytest.fixture
+def half_done(stopped_sweep: Path, tmp_path: Path) -> Path:
+    """The stopped sweep, to go on with."""
+    return shutil.copytree(stopped_sweep, tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("status", ["running", "failed", "stopped"])
 def test_a_job_with_a_checkpoint_goes_on_and_is_what_it_would_have_been(
-    status: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    status: str, half_done: Path, whole: Ran, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, whole = tmp_path / "sweep", run_in(tmp_path / "whole", *tiny)
-    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
-    job = jobs_of(folder)["shuffled-s0"]
+    job = jobs_of(half_done)["shuffled-s0"]
     set_status(job, status)
-    capsys.readouterr()
 
-    exit_code, message = sweep(folder, *tiny, "sampler=shuffled")
+    exit_code, message = sweep(half_done, *tiny, "sampler=shuffled")
 
     assert exit_code == 0, message
     assert "training from step 2 to step 4" in capsys.readouterr().out
@@ -83,14 +116,12 @@ def test_a_job_with_a_checkpoint_goes_on_and_is_what_it_would_have_been(
 def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     settings = (*tiny, "trainer.eval_every=10", "trainer.log_every=10", "trainer.steps=120")
-    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra.sweep.dir={folder}", *settings]
-    process = subprocess.Popen([*command, "sampler=shuffled"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
+    process = forked(lambda: sweep(folder, *settings, "sampler=shuffled")[0], cwd=tmp_path)
+    for line in process.output:
         if "step 20 of" in line:
-            process.send_signal(signal.SIGKILL)
+            os.kill(process.pid, signal.SIGKILL)
             break
-    process.communicate(timeout=30)
+    assert process.wait()[0] == -signal.SIGKILL
     job = jobs_of(folder)["shuffled-s0"]
     assert job.summary["status"] == "running"
 
@@ -101,20 +132,20 @@ def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...
     assert job.timeless_rows == run_in(tmp_path / "whole", *settings).timeless_rows
 
 
-def test_a_job_of_other_code_begins_anew_and_keeps_nothing_of_a_run(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    folder = tmp_path / "sweep"
-    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
-    job = jobs_of(folder)["shuffled-s0"]
+def test_a_job_of_other_code_begins_anew_and_keeps_nothing_of_a_run(
+    half_done: Path, whole: Ran, tiny: tuple[str, ...]
+) -> None:
+    job = jobs_of(half_done)["shuffled-s0"]
     manifest = json.loads((job.folder / "manifest.json").read_text())
     (job.folder / "manifest.json").write_text(json.dumps({**manifest, "commit": "another"}))
     (job.folder / "checkpoints" / "old").mkdir()
     (job.folder / "thesis.tex").write_text("not of a run")
 
-    exit_code, message = sweep(folder, *tiny, "sampler=shuffled")
+    exit_code, message = sweep(half_done, *tiny, "sampler=shuffled")
 
     assert exit_code == 0, message
     assert (job.folder / "thesis.tex").read_text() == "not of a run"
-    assert job.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
+    assert job.timeless_rows == whole.timeless_rows
     assert not (job.folder / "checkpoints" / "old").exists()
     assert json.loads((job.folder / "manifest.json").read_text())["resumed_from"] is None
 
@@ -135,6 +166,14 @@ def test_a_job_that_failed_is_trained_when_what_was_wrong_is_mended(
     assert not (job.folder / "traceback.txt").exists()
 
 
+@pytest.fixture(scope="module")
+def finished_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of one finished job; to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "sweep"
+    sweep(folder, *tiny, "sampler=shuffled")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -150,10 +189,9 @@ def test_a_job_that_failed_is_trained_when_what_was_wrong_is_mended(
     ],
 )
 def test_a_finished_job_of_another_state_is_refused_before_anything_runs(
-    change: str, named: str, tiny: tuple[str, ...], tmp_path: Path
+    change: str, named: str, finished_sweep: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "sweep"
-    sweep(folder, *tiny, "sampler=shuffled")
+    folder = shutil.copytree(finished_sweep, tmp_path / "sweep")
     (job,) = jobs_of(folder).values()
     if change == "code":
         manifest = json.loads((job.folder / "manifest.json").read_text())
@@ -177,15 +215,13 @@ def test_jobs_that_train_the_same_are_refused(tiny: tuple[str, ...], tmp_path: P
 
 
 def test_a_job_that_another_process_trains_is_left_to_it(
-    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    half_done: Path, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "sweep"
-    sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
-    job = jobs_of(folder)["shuffled-s0"]
+    job = jobs_of(half_done)["shuffled-s0"]
     rows = job.rows
 
     with FileLock(job.folder / "job.lock"):
-        exit_code, _ = sweep(folder, *tiny, "sampler=shuffled")
+        exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled")
 
     assert exit_code == 1
     assert "another process trains this job" in capsys.readouterr().out
@@ -241,7 +277,8 @@ def job_files(job: Ran) -> dict[str, str]:
 def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
     baseline: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = (tmp_path / "sweep", *tiny, f"study.baseline='{baseline}'", "trainer.steps=2")
+    # Without data, as it is said whatever becomes of the jobs.
+    study = (tmp_path / "sweep", *tiny, f"study.baseline='{baseline}'", f"dataset.path={tmp_path / 'nowhere'}")
     warning = f"warning: study.baseline={baseline}: no job of this sweep is called so"
     sweep(*study, "sampler=random_temporal", "augmentation=none,mirror")
     assert capsys.readouterr().out.startswith(warning) == (baseline != "random_temporal, augmentation=mirror")
@@ -250,12 +287,22 @@ def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
     assert capsys.readouterr().out.startswith(warning) == (baseline == "shuffled")
 
 
+def test_a_control_that_nothing_carries_is_said_too(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controls = "+study.controls={stratified: shuffled, stratifed: shuffled, lap: huber}"
+    sweep(tmp_path / "sweep", *tiny, controls, f"dataset.path={tmp_path / 'nowhere'}", "sampler=shuffled,stratified")
+    assert capsys.readouterr().out.startswith(
+        "warning: study.controls={stratifed: shuffled}, study.controls={lap: huber}: no job of this sweep is called so"
+    )
+
+
 def test_a_primary_metric_that_nothing_measures_ends_the_job_before_it_trains(
     tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     ran = run_in(tmp_path / "run", *tiny, "study.primary=val/rsme")
 
     assert ran.exit_code == 1
-    assert "study.primary=val/rsme: no run of this config measures it" in ran.message
+    assert "study.primary=val/rsme: nothing could be ranked by it" in ran.message
     assert "such as val/rmse" in ran.message
     assert (ran.summary["status"], ran.rows) == ("failed", [])

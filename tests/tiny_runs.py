@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from mobile_vla.data.episode_writer import write_episode
@@ -115,6 +119,40 @@ class Ran:
         return [{key: value for key, value in row.items() if key not in TIMES} for row in self.rows]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forked:
+    """A process that was forked from this one: its id, and what it says on stdout and stderr."""
+
+    pid: int
+    output: TextIO
+
+    def wait(self) -> tuple[int, str]:
+        """Return its exit code and the rest of what it said; a signal that ended it is its negative number."""
+        with self.output:
+            said = self.output.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
+
+
+def forked(task: Callable[[], int], *, cwd: Path) -> Forked:
+    """Begin ``task``, which returns its exit code, in a copy of this process in the folder ``cwd``.
+
+    It can be killed, and imports what it likes, as a process of its own; that one would import torch for seconds.
+    """
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    if pid := os.fork():
+        os.close(writing)
+        return Forked(pid=pid, output=os.fdopen(reading))
+    exit_code = 1
+    try:
+        os.chdir(cwd)
+        sys.stdout = sys.stderr = os.fdopen(writing, "w", buffering=1)
+        exit_code = task()
+        sys.stdout.flush()
+    finally:
+        os._exit(exit_code)  # nothing of pytest's is for the copy to clean up
+
+
 def strict_json(text: str) -> Any:
     """Parse JSON that holds no NaN and no infinity."""
 
@@ -128,12 +166,25 @@ def run_py(*arguments: str) -> tuple[int, str]:
     """Run run.py's main with ``arguments`` in this process; return its exit code and the message it dies with."""
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    with patch.object(sys, "argv", ["run.py", "--config-path", str(CONF), *options, *overrides]):
+    argv = ["run.py", "--config-path", str(CONF), *options, *overrides]
+    with patch.object(sys, "argv", argv), patch.object(Hydra, "get_mode", _mode):
         try:
             _main()()
         except SystemExit as end:
             return (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     return 0, ""
+
+
+_asked_mode = Hydra.get_mode
+_modes: dict[tuple[str, ...], Any] = {}
+
+
+def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Return what Hydra finds, without composing every config twice for it: only these overrides have a say."""
+    having_a_say = tuple(override for override in overrides if override.startswith(("experiment=", "hydra.mode=")))
+    if having_a_say not in _modes:
+        _modes[having_a_say] = _asked_mode(hydra, config_name, list(having_a_say))
+    return _modes[having_a_say]
 
 
 def run_in(folder: Path, *overrides: str) -> Ran:
@@ -144,6 +195,11 @@ def run_in(folder: Path, *overrides: str) -> Ran:
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the config of a job, Hydra's own part left out."""
+    return deepcopy(_composed(tuple(overrides)))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     _main()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))

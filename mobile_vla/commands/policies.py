@@ -11,7 +11,7 @@ from mobile_vla.commands.add_parser import AddParser
 if TYPE_CHECKING:
     from mobile_vla.policy.policy import Policy
 
-_DRIVERS = ("policy", "no_instruction", "expert", "chance")  # of rollout_command, which imports torch
+_DRIVERS = ("policy", "no_instruction", "expert", "chance")  # of commands/rollout.py, which imports torch
 
 
 def add_commands(add_parser: AddParser) -> None:
@@ -40,7 +40,7 @@ def _add_rollout(add_parser: AddParser) -> None:
 
 
 def _rollout(args: argparse.Namespace) -> int:
-    from mobile_vla.rollout_command import Rollout
+    from mobile_vla.commands.rollout import Rollout
 
     Rollout(
         policy=_load_policy(args),
@@ -79,7 +79,7 @@ def _add_export(add_parser: AddParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from mobile_vla.export_command import Export
+    from mobile_vla.commands.export import Export
 
     Export(
         source=args.policy,

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from mobile_vla.compare.comparability import require_comparable
 from mobile_vla.compare.comparison import LOOKUP
-from mobile_vla.compare.number_format import MISSING, NumberFormat
 from mobile_vla.compare.runs import Run, load_runs, runs_by_label
 from mobile_vla.compare.statistics import mean
 from mobile_vla.errors import UserError
+from mobile_vla.number_format import MISSING, NumberFormat
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,10 +7,10 @@ from statistics import median, median_low
 
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_better
-from mobile_vla.compare.number_format import counted, in_series, in_words, shortened, size
 from mobile_vla.compare.significance import detectable_difference
 from mobile_vla.compare.slices import losses_of
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.number_format import counted, in_series, in_words, shortened, size
 
 MAX_NAMED = 6
 """A sentence names at most so many samplers, and counts the rest."""
@@ -86,13 +86,13 @@ def _tests(comparison: Comparison, differences: Mapping[str, PairedDifference]) 
         else f"p {largest:.2g} or less, at best {floor:.2g}"
     )
     return (
-        f"p: paired t test over {_pairs(claimed)}, adjusted by Holm over {_family(comparison, differences)}. The "
+        f"p: paired t test over {_pairs(claimed)}, adjusted by Holm over {family(comparison)}. The "
         f"sign-flip test, which needs no normal differences, gives {flips}."
     )
 
 
 def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
-    same = [label for label, one in differences.items() if one.mean == 0 and one.is_constant]
+    same = [label for label, one in differences.items() if one.is_equal]
     untold = {label: one for label, one in differences.items() if not one.is_significant and label not in same}
     parts = []
     if same:
@@ -106,13 +106,11 @@ def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference])
             if everyone and len(untold) > 1
             else f"The data cannot tell {_names(list(untold))} from {comparison.baseline}."
         )
-        parts.append(_power(comparison, differences, untold.values()))
+        parts.append(_power(comparison, untold.values()))
     return " ".join(filter(None, parts))
 
 
-def _power(
-    comparison: Comparison, differences: Mapping[str, PairedDifference], untold: Iterable[PairedDifference]
-) -> str:
+def _power(comparison: Comparison, untold: Iterable[PairedDifference]) -> str:
     """Say which true difference would have been found; nothing where no spread over seeds tells of chance."""
     spread = [one for one in untold if one.spread and not one.is_constant]
     if not spread:
@@ -123,7 +121,7 @@ def _power(
     )
     num_seeds = median_low(one.num_pairs for one in spread)
     return (
-        f"With {num_seeds} seeds and {_family(comparison, differences)}, a true difference of "
+        f"With {num_seeds} seeds and {family(comparison)}, a true difference of "
         f"{_size(comparison, smallest)} would have been found four times in five; a smaller one may well exist."
     )
 
@@ -197,12 +195,11 @@ def _pairs(differences: Sequence[PairedDifference]) -> str:
     return f"{numbers[0]} seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
 
 
-def _family(comparison: Comparison, differences: Mapping[str, PairedDifference]) -> str:
-    """Say over what Holm adjusts: the samplers, or more comparisons where some are held against a control as well."""
-    number = comparison.num_tests
-    if number > len(differences):
-        return f"{number} comparisons (with {comparison.baseline} and with controls)"
-    return counted(number, comparison.compared)
+def family(comparison: Comparison) -> str:
+    """Say over what Holm adjusts: all samplers, or all comparisons where some are held against a control as well."""
+    if comparison.controls:
+        return f"{counted(comparison.num_tests, 'comparison')} (with {comparison.baseline} and with controls)"
+    return counted(comparison.num_tests, comparison.compared)
 
 
 def _names(labels: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import best_first
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
-from mobile_vla.compare.number_format import MISSING, POINTS, ShareFormat, p_value
 from mobile_vla.compare.table_cells import difference_cell, spread_cell
+from mobile_vla.number_format import MISSING, POINTS, ShareFormat, p_value
 
 LAYOUTS = ((" ", 1), (" ", 0), ("\n", 0))
 """From roomy to tight: what stands between a mean and its spread, and the padding between columns."""

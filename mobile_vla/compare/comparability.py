@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
-from mobile_vla.compare.number_format import shortened
 from mobile_vla.compare.runs import DEFAULT_BASELINE, DEFAULT_PRIMARY, Run
 from mobile_vla.errors import UserError
+from mobile_vla.number_format import shortened
 
 MUST_AGREE = {
     "data_hash": "the episodes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mobile_vla.compare.closed_loop import comparable_seeds, suites_of
 from mobile_vla.compare.comparability import (
@@ -16,7 +16,7 @@ from mobile_vla.compare.comparability import (
 )
 from mobile_vla.compare.direction import best_first, is_higher_better
 from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
-from mobile_vla.compare.pairs import ControlPair, metric_difference, primary_differences, values_of
+from mobile_vla.compare.pairs import ControlPair, metric_difference, num_tests, primary_differences, values_of
 from mobile_vla.compare.runs import MISSING, Run, runs_by_label
 from mobile_vla.compare.statistics import (
     PairedDifference,
@@ -48,7 +48,7 @@ class Metric:
     """
 
     values: Mapping[int, float]
-    difference: PairedDifference | None
+    difference: PairedDifference | None = None
     improvement: float | None = None
 
     @property
@@ -101,9 +101,9 @@ class Comparison:
 
     ``shared`` holds what the finished runs have in common (the keys of MUST_AGREE), ``reference`` the reference
     predictors' figures under their summary names. ``controls`` are the pairs that the study named; ``num_tests`` counts
-    the comparisons in ``primary`` that Holm's p is over, those pairs and all with the baseline. ``suites`` are those of
-    the closed loop that any run drove in; ``different_states`` describes, by suite, what keeps runs from being compared
-    in it.
+    the comparisons in ``primary`` that Holm's p is over, those pairs and all with the baseline, planned ones included.
+    ``suites`` are those of the closed loop that any run drove in; ``different_states`` describes, by suite, what keeps
+    runs from being compared in it.
     """
 
     baseline: str
@@ -164,15 +164,17 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
     names = _metric_names(primary, ranked_runs)
     suites, outcomes = suites_of(runs), {run.folder: load_outcomes(run) for run in ranked_runs}
     held_against = done.get(baseline, {})
+    controls = agreed_controls(runs)
+    differences = primary_differences(done, primary, baseline=baseline, controls=controls)
     rows = [
         Row(
             label=label,
             runs=tuple(members),
             finished=done[label],
             metrics={
-                name: _baseline_metric(done[label], name)
+                name: Metric(values=values_of(done[label], name))
                 if label == baseline
-                else _metric(done[label], held_against, name)
+                else _metric(done[label], held_against, name, differences[label, baseline] if name == primary else None)
                 for name in names
             },
             drives={
@@ -183,9 +185,6 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
         )
         for label, members in groups.items()
     ]
-    controls = agreed_controls(runs)
-    differences = primary_differences(done, primary, baseline=baseline, controls=controls)
-    rows = [_decided(row, primary, differences.get((row.label, baseline))) for row in rows]
     return Comparison(
         baseline=baseline,
         primary=primary,
@@ -196,31 +195,25 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
             ControlPair(label=label, control=control, difference=differences[label, control])
             for label, control in controls.items()
         ),
-        num_tests=len({frozenset(pair) for pair, one in differences.items() if one.adjusted_p_value is not None}),
+        num_tests=num_tests(differences),
         suites=suites,
         different_states=different_states(runs),
     )
 
 
-def _decided(row: Row, primary: str, difference: PairedDifference | None) -> Row:
-    """Give the primary metric the difference that has what only its family of tests knows."""
-    return replace(row, metrics={**row.metrics, primary: replace(row.metrics[primary], difference=difference)})
-
-
-def _metric(treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str) -> Metric:
+def _metric(
+    treatment: Mapping[int, Run], baseline: Mapping[int, Run], name: str, difference: PairedDifference | None
+) -> Metric:
+    """Hold one against the other in metric ``name``; ``difference`` is given where more than these two decide it."""
     seeds = comparable_seeds(treatment, baseline, name)
     one, other = (
         [side[seed].numbers[name] for seed in seeds if name in side[seed].numbers] for side in (treatment, baseline)
     )
     return Metric(
         values=values_of(treatment, name),
-        difference=metric_difference(treatment, baseline, name),
+        difference=difference or metric_difference(treatment, baseline, name),
         improvement=probability_of_improvement(one, other, is_higher_better=is_higher_better(name)),
     )
-
-
-def _baseline_metric(runs: Mapping[int, Run], name: str) -> Metric:
-    return Metric(values=values_of(runs, name), difference=None)
 
 
 def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mobile_vla.compare.claims import family
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better
-from mobile_vla.compare.number_format import in_words, size
 from mobile_vla.compare.pairs import ControlPair
+from mobile_vla.number_format import in_words, size
 
 
 def control_sentences(comparison: Comparison) -> list[str]:
@@ -16,8 +17,7 @@ def control_sentences(comparison: Comparison) -> list[str]:
     if judged:
         claims = "; ".join(_claim(comparison, pair) for pair in judged)
         is_claimed = any(pair.difference.is_significant for pair in judged)
-        family = f"{comparison.num_tests} comparisons, those with the baseline among them"
-        tested = f" p: paired t test, adjusted by Holm over {family}." if is_claimed else ""
+        tested = f" p: paired t test, adjusted by Holm over {family(comparison)}." if is_claimed else ""
         paragraphs.append(f"Against {_its(judged)} in {comparison.primary}: {claims}.{tested}")
     if others:
         reasons = {pair: _what_is_missing(comparison, pair) for pair in others}
@@ -32,16 +32,16 @@ def _its(pairs: list[ControlPair]) -> str:
 
 def _claim(comparison: Comparison, pair: ControlPair) -> str:
     one, centre = pair.difference, pair.difference.mean or 0.0
-    if centre == 0 and one.spread == 0:
+    if one.is_equal:
         return f"{pair.label} is equal to {pair.control} in every seed, to the last digit"
     if not one.is_significant:
-        return f"{pair.label} cannot be told from {pair.control}: what the control lacks is not shown to matter"
+        return f"{pair.label} cannot be told from {pair.control}"
     how = "indicatively" if one.is_indicative else "surely"
-    side, effect = ("better", "helps") if is_better(comparison.primary, centre) else ("worse", "hurts")
+    side = "better" if is_better(comparison.primary, centre) else "worse"
     reference = next(row.metrics[comparison.primary].mean for row in comparison.rows if row.label == pair.control)
     return (
         f"{pair.label} is {how} {side} than {pair.control} by {size(abs(centre), reference=reference)}, "
-        f"{in_words(one.adjusted_p_value)}: what the control lacks {effect}"
+        f"{in_words(one.adjusted_p_value)}"
     )
 
 

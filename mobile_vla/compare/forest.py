@@ -12,8 +12,8 @@ from rich.text import Text
 
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better, is_higher_better
-from mobile_vla.compare.number_format import NumberFormat
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.number_format import NumberFormat
 
 MAX_LABEL = 26
 MAX_PLOT = 60

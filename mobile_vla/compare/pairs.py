@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,14 +49,15 @@ def primary_differences(
 ) -> dict[Pair, PairedDifference]:
     """Hold every label against ``baseline`` and every key of ``controls`` against its value, in one family of tests.
 
-    Each difference has what only those of the primary metric have: Holm's p over all of them, a pair that is named
-    twice or the other way round counted once, and the interval over val episodes.
+    Each difference has what only those of the primary metric have: Holm's p over all of them (``num_tests``), and the
+    interval over val episodes.
     """
     pairs = dict.fromkeys([*((label, baseline) for label in finished if label != baseline), *controls.items()])
     sides = {(one, other): (finished.get(one, {}), finished.get(other, {})) for one, other in pairs}
     found = {pair: metric_difference(*both, primary) for pair, both in sides.items()}
     p_values = {frozenset(pair): one.t_p_value for pair, one in found.items() if one.t_p_value is not None}
-    adjusted = dict(zip(p_values, map(float, holm(list(p_values.values()))), strict=True))
+    adjusted_p_values = holm(list(p_values.values()), num_tests=num_tests(pairs)).tolist()
+    adjusted = dict(zip(p_values, adjusted_p_values, strict=True))
     errors = _episode_errors(finished) if primary == EPISODE_METRIC else {}
     return {
         pair: replace(
@@ -66,6 +67,11 @@ def primary_differences(
         )
         for pair, difference in found.items()
     }
+
+
+def num_tests(pairs: Iterable[Pair]) -> int:
+    """Count the comparisons, those that have no value yet included, and a pair and its reverse once."""
+    return len({frozenset(pair) for pair in pairs})
 
 
 def _episode_errors(finished: Finished) -> dict[Path, EpisodeErrors | None]:

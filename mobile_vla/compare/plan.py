@@ -27,15 +27,25 @@ def load_study(folder: Path) -> list[Run]:
     return [*runs, *missing]
 
 
-def _planned(path: Path, runs: Sequence[Run]) -> list[Run]:
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return the content of the plan ``path``, whose ``jobs`` each have a ``folder`` and a list of ``overrides``.
+
+    Raises UserError where it is damaged.
+    """
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
-        jobs = [(Path(job["folder"]), [str(override) for override in job["overrides"]]) for job in plan["jobs"]]
+        jobs = [{"folder": str(job["folder"]), "overrides": list(map(str, job["overrides"]))} for job in plan["jobs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: cannot be read as the plan of a study ({type(error).__name__}: {error}); expected an object with "
-            "'jobs', each with 'folder' and 'overrides'. Start the study again, which writes it anew, or remove it."
+            "'jobs', each with 'folder' and 'overrides'. Remove it: the next call of the sweep plans anew."
         ) from error
+    return {**plan, "jobs": jobs}
+
+
+def _planned(path: Path, runs: Sequence[Run]) -> list[Run]:
+    plan = read_plan(path)
+    jobs = [(Path(job["folder"]), job["overrides"]) for job in plan["jobs"]]
     given = [settings_of({"overrides": overrides}) for _, overrides in jobs]
     shared = _shared(run for run in runs if run.folder.is_relative_to(path.parent))
     # What tells the jobs apart is overridden in each; what all begun ones share besides, the others would have had.

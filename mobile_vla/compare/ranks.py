@@ -8,8 +8,8 @@ from itertools import permutations
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.number_format import ShareFormat, listed
 from mobile_vla.compare.pairs import metric_difference
+from mobile_vla.number_format import ShareFormat, listed
 
 
 def rank_sentences(comparison: Comparison) -> list[str]:

@@ -72,16 +72,18 @@ def flip_p_values(differences: ArrayLike) -> NDArray[np.float64]:
     return (np.abs(totals) >= seen).mean(axis=-1)
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjust ``p_values [..., m]`` for being m looks: those below a level are together wrong at most at that level.
+def holm(p_values: ArrayLike, *, num_tests: int | None = None) -> NDArray[np.float64]:
+    """Adjust ``p_values [..., m]`` for being looks: those below a level are together wrong at most at that level.
 
-    Valid however the m tests depend on each other, as those do that share a baseline (Holm, A simple sequentially
-    rejective multiple test procedure, 1979).
+    ``num_tests`` counts the looks, m unless there are more that have no p yet: else who looks again and again while a
+    study grows would find something three times as often as the level says. Valid however the tests depend on each
+    other, as those do that share a baseline (Holm, A simple sequentially rejective multiple test procedure, 1979).
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     num = p_values.shape[-1]
     order = np.argsort(p_values, axis=-1)
-    adjusted = np.take_along_axis(p_values, order, axis=-1) * np.arange(num, 0, -1)
+    factors = (num if num_tests is None else num_tests) - np.arange(num)
+    adjusted = np.take_along_axis(p_values, order, axis=-1) * factors
     adjusted = np.minimum(1.0, np.maximum.accumulate(adjusted, axis=-1))
     result = np.empty_like(adjusted)
     np.put_along_axis(result, order, adjusted, axis=-1)

@@ -44,6 +44,11 @@ class PairedDifference:
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
     @property
+    def is_equal(self) -> bool:
+        """Whether both sides are equal in every seed, to the last digit."""
+        return self.mean == 0 and self.spread == 0
+
+    @property
     def is_constant(self) -> bool:
         """Whether every seed differs by the same to the last digits, so that the spread tells nothing of chance."""
         return self.mean is not None and self.spread is not None and self.spread <= ROUNDING * abs(self.mean)

@@ -16,11 +16,11 @@ from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.forest import print_forest
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, counted
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
+from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, counted
 
 SECONDARY = ("val/loss", "train/loss", "probe/rmse", "unseen/rmse")
 """Metrics beside the primary one and success; a column appears where a run has it."""

@@ -6,8 +6,8 @@ from rich.text import Text
 
 from mobile_vla.compare.comparison import COSTS, Metric, Row
 from mobile_vla.compare.direction import is_better
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, count, duration, p_value
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, count, duration, p_value
 
 
 def spread_cell(metric: Metric, numbers: NumberFormat | ShareFormat, *, gap: str | None) -> Text:

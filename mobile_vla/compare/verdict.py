@@ -5,9 +5,9 @@ from __future__ import annotations
 from mobile_vla.compare.claims import effect_sentences
 from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
 from mobile_vla.compare.controls import control_sentences
-from mobile_vla.compare.number_format import NumberFormat, in_series, listed, shortened
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
+from mobile_vla.number_format import NumberFormat, in_series, listed, shortened
 
 MAX_PAST_BEST = 6
 """Names that the sentence about them holds."""

@@ -27,7 +27,10 @@ class Look(Protocol):
 
 
 class Sampler(Protocol):
-    """Draws ``batch_size`` windows a step. Holds no state that a second call could see; a cache is none."""
+    """Draws ``batch_size`` windows a step. Holds no state that a second call could see; a cache is none.
+
+    By convention an option that says at which step it changes is called ``..._step``: a run that ends before says so.
+    """
 
     windows: WindowTable
 

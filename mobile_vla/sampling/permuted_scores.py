@@ -1,8 +1,8 @@
 """Draw what another sampler draws, but with every window's place taken by another, fixed one: a placebo.
 
-p(i) = p_base(j), j being the window whose place i takes by a random permutation that the seed fixes. So the base's
-scores, their spread and its repeats stay, on the wrong windows: what is left of its effect is not due to which windows
-it prefers.
+p(i) = p_base(j), j being the window whose place i takes by a random permutation that the seed fixes. So draws
+are as unequal as the base's, on the wrong windows (a score is renewed when its own window is drawn, so its age is that
+of another): what is left of the base's effect is not due to which windows it prefers.
 """
 
 from __future__ import annotations

@@ -15,11 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mobile_vla.compare.plan import PLAN, read_plan
 from mobile_vla.config_keys import BUDGET, key_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.tracking.run_folder import write_atomically
-
-STUDY_FILE = "study.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +79,15 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline,
     controls or budget.
     """
-    path = folder / STUDY_FILE
+    path = folder / PLAN
     asked_now = OmegaConf.to_container(study)
     assert isinstance(asked_now, dict)
     question = {key: asked_now[key] for key in ("name", "primary", "baseline", "controls")}
     planned = [{"folder": job.folder, "overrides": list(job.overrides)} for job in jobs]
     if not path.exists():
         return {**question, "jobs": planned}
-    earlier = json.loads(path.read_text())
-    changes = [f"study.{key}={earlier[key]}, now {value}" for key, value in question.items() if earlier[key] != value]
+    earlier = read_plan(path)
+    changes = [f"study.{key}={then}, now {now}" for key, now in question.items() if (then := earlier.get(key)) != now]
     then, now = _budget(earlier["jobs"]), _budget(planned)
     if earlier["jobs"] and planned and then != now:
         changes.append(f"the budget {then}, now {now}")
@@ -104,7 +103,7 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
 def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     """Write ``study.json``: the question (the keys of ``Study``) and ``jobs``, each a ``folder`` and ``overrides``."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / STUDY_FILE, json.dumps(plan, indent=1) + "\n")
+    write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def _budget(jobs: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobile_vla.compare.number_format import duration
+from mobile_vla.number_format import duration
 from mobile_vla.study.summary import read_summary
 
 _TAIL_BYTES = 1 << 16

@@ -38,7 +38,7 @@ class PlanAndWatch(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
         from mobile_vla.errors import UserError
-        from mobile_vla.study.baseline import baseline_warning
+        from mobile_vla.study.labels import label_warning
         from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
 
         if not OmegaConf.is_dict(config.study):
@@ -48,12 +48,14 @@ class PlanAndWatch(Callback):
             jobs = plan_jobs(config)
             plan = extended_plan(folder, config.study, jobs)
             check_finished(folder, jobs)
-            warning = baseline_warning(folder, config.study.baseline, jobs)
+            warning = label_warning(folder, config.study, jobs)
             write_plan(folder, plan)
         except UserError as error:
             raise SystemExit(f"error: {error}") from error
         except HydraException:
             return  # the sweeper will meet it too, and says it as Hydra does
+        except Exception as error:  # of any kind: Hydra would warn of it and run what nobody planned
+            raise SystemExit(f"error: the sweep cannot be planned: {type(error).__name__}: {error}") from error
         if not jobs:
             return
         if warning is not None:
@@ -75,8 +77,8 @@ class PlanAndWatch(Callback):
 
 def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
     """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config is not that of now."""
-    from mobile_vla.compare.number_format import shortened
     from mobile_vla.errors import ConfigError
+    from mobile_vla.number_format import shortened
     from mobile_vla.study.finished import WHAT_TO_DO, changes_since
     from mobile_vla.study.summary import read_summary
 

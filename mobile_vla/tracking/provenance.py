@@ -44,11 +44,12 @@ def code_commit() -> str:
 
 
 def files_of(config: object) -> dict[str, str]:
-    """Return a digest of the content of every file outside this package that decides what ``config`` trains.
+    """Return a digest of the files outside this package that ``config`` names and that decide what it trains.
 
     ``config`` is made of plain containers, resolved. The source file of a class from outside goes by the name of the
-    class, ``late.Late``; a window score file by the option that names it, ``sampler.file=PATH``. A file that is not
-    there, and a class that cannot be imported, are left to those who need them.
+    class, ``late.Late`` (what that file imports is not followed); the window score file of a sampler's option ``file``
+    by ``sampler.file=PATH``. A file that is not there, and a class that cannot be imported, are left to those who need
+    them.
     """
     return {name: _digest(path) for name, path in sorted(_files(config)) if path.is_file()}
 

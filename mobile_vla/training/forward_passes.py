@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader
-from mobile_vla.errors import UserError
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Look, Measure
 from mobile_vla.streams import Stream
+from mobile_vla.training.non_finite import NonFiniteLossError, advice
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.precision import Precision, autocast
 
@@ -43,9 +43,9 @@ class ForwardPasses:
             answers = torch.cat(parts).float().cpu().numpy()
             if not np.isfinite(answers).all():
                 bad = ids[~np.isfinite(answers)][:8].tolist()
-                raise UserError(
+                raise NonFiniteLossError(
                     f"step {step}: the {measure} of windows {bad} is not finite, where the sampler looks at them. "
-                    "Lower trainer.learning_rate, look at them, or use trainer.precision=bf16 in place of fp16."
+                    f"{advice(self._precision)}"
                 )
             return answers
 

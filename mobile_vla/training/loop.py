@@ -161,7 +161,7 @@ def learn(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw:
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(trained_parameters(optimizer), trainer.clip_grad_norm)
     measured = measure(answer, batch, norm)
-    check_losses(measured.losses_B, draw, parts.reader.windows, step=progress.step)
+    check_losses(measured.losses_B, draw, parts.reader.windows, step=progress.step, precision=trainer.precision)
     if math.isfinite(measured.grad_norm):
         progress.grad_norm = measured.grad_norm
         set_learning_rate(optimizer, progress.learning_rate)
@@ -170,7 +170,7 @@ def learn(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw:
     elif lower_scale(scaler):
         progress.skip_step()
     else:
-        raise gradient_error(draw, step=progress.step)
+        raise gradient_error(draw, step=progress.step, precision=trainer.precision)
     optimizer.zero_grad(set_to_none=True)
     return measured
 

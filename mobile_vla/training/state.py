@@ -22,7 +22,7 @@ from mobile_vla.training.progress import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """All that one step hands to the next, on ``device``; a checkpoint holds all of it, and nothing else."""
+    """All that one step hands to the next, on ``device``; a checkpoint holds all of it but the device."""
 
     device: torch.device
     model: Model

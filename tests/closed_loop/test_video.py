@@ -19,15 +19,8 @@ from mobile_vla.closed_loop.execution import FirstActions
 from mobile_vla.closed_loop.failures import FAILURES
 from mobile_vla.closed_loop.results import EpisodeResult, episode_result
 from mobile_vla.closed_loop.rollout import Drive, roll_out
-from mobile_vla.closed_loop.video import (
-    DRIVEN,
-    PICTURE_SIZE,
-    TOP_VIEW_CORNER,
-    TOP_VIEW_SIZE,
-    TopView,
-    pick_videos,
-    write_video,
-)
+from mobile_vla.closed_loop.top_view import DRIVEN, TOP_VIEW_SIZE, TopView
+from mobile_vla.closed_loop.video import PICTURE_SIZE, TOP_VIEW_CORNER, pick_videos, write_video
 from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.expert import positions

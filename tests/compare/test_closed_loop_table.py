@@ -16,10 +16,10 @@ from rich.console import Console
 from written_runs import write_run
 
 from mobile_vla.compare.comparison import compare_runs
-from mobile_vla.compare.number_format import POINTS, ShareFormat, p_value
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.runs import load_runs
+from mobile_vla.number_format import POINTS, ShareFormat, p_value
 
 FIVE = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 SUITES = ("seen", "unseen", "looks", "shifted")
@@ -163,7 +163,7 @@ def test_agreement_on_the_first_alone_is_said(tmp_path: Path) -> None:
 FIGURES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(figures=FIGURES)
 def test_a_difference_of_ranks_is_said_exactly_where_there_is_one(figures: list[tuple[int, int]]) -> None:
     with TemporaryDirectory() as folder:

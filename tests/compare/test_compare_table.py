@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from written_runs import write_failed, write_run, write_study
 
-from mobile_vla.compare.number_format import NumberFormat, duration
 from mobile_vla.compare.report import compare_folder
+from mobile_vla.number_format import NumberFormat, duration
 
 FIVE = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 

@@ -34,7 +34,7 @@ def head_of(kind: str, *overrides: str, train_FA: np.ndarray = KEYS_FA) -> tuple
     rows=st.lists(st.tuples(*[st.floats(-3, 3, width=32, allow_subnormal=False)] * 2), min_size=1, max_size=30),
     num_bins=st.integers(2, 300),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_token_is_at_most_half_a_bin_from_its_action(rows: Sequence[tuple[float, float]], num_bins: int) -> None:
     actions = torch.tensor(rows)
     head = TokensHead(

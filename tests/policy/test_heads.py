@@ -78,7 +78,7 @@ def test_the_loss_of_a_window_is_its_own(head: str) -> None:
 
 @each
 @given(seed=st.integers(0, 99))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_a_window_is_answered_alike_alone_and_in_a_batch_and_again(head: str, seed: int) -> None:
     model, batch = build_model(head).eval(), key_batch(seed=seed)
     torch.nn.init.normal_(list(model.get_submodule("head").parameters())[-2], std=0.1)

@@ -28,7 +28,7 @@ def make_history(option: str, *overrides: str) -> History:
 
 HISTORIES = {option: make_history(option) for option in options_of("model/head/history")}
 each = pytest.mark.parametrize("option", HISTORIES)
-law = settings(max_examples=10, deadline=None)
+law = settings(max_examples=10)
 patterns = st.lists(st.lists(st.booleans(), min_size=NUM_FRAMES, max_size=NUM_FRAMES), min_size=1, max_size=3)
 
 

@@ -22,7 +22,7 @@ def gradients(model: Model, batch: Batch) -> list[torch.Tensor]:
 
 
 @given(seed=st.integers(0, 2**31), garbage=st.sampled_from([float("nan"), float("inf"), -7.0, 1e30]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_masked_target_reaches_neither_the_loss_nor_the_gradient(seed: int, garbage: float) -> None:
     model, batch = make_model(), make_batch()
     mask_BTK = torch.rand(batch.mask_BTK.shape, generator=torch.Generator().manual_seed(seed)) < 0.7
@@ -35,7 +35,7 @@ def test_a_masked_target_reaches_neither_the_loss_nor_the_gradient(seed: int, ga
 
 
 @given(seed=st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_an_absent_frame_never_matters(seed: int) -> None:
     model, batch = make_model(), make_batch()
     random = torch.Generator().manual_seed(seed)
@@ -96,7 +96,7 @@ def test_the_instruction_changes_the_answer() -> None:
 
 
 @given(words=st.lists(st.text(max_size=12), min_size=2, max_size=2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_text_is_an_instruction(words: list[str]) -> None:
     model, batch = make_model(), select(make_batch(), [0, 1])
 

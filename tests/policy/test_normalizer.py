@@ -7,7 +7,7 @@ import typing
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -32,7 +32,6 @@ def normalized(kind: Normalization, actions: np.ndarray) -> np.ndarray:
 
 @each
 @given(actions=ACTIONS, others=ACTIONS)
-@settings(deadline=None)
 def test_denormalising_is_the_inverse_on_any_actions(
     kind: Normalization, actions: np.ndarray, others: np.ndarray
 ) -> None:
@@ -46,7 +45,6 @@ def test_denormalising_is_the_inverse_on_any_actions(
 
 @each
 @given(actions=ACTIONS)
-@settings(deadline=None)
 def test_a_constant_dimension_is_only_shifted(kind: Normalization, actions: np.ndarray) -> None:
     actions[:, 1] = actions[0, 1]
 
@@ -59,7 +57,6 @@ def test_a_constant_dimension_is_only_shifted(kind: Normalization, actions: np.n
 
 
 @given(actions=ACTIONS)
-@settings(deadline=None)
 def test_each_kind_puts_the_train_actions_where_it_says(actions: np.ndarray) -> None:
     varies = actions.astype(np.float64).std(0) > 1e-2
     standard, ranged = normalized("mean_std", actions)[:, varies], normalized("min_max", actions)[:, varies]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,22 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.families.family import find_family
 from mobile_vla.policy.backbones.pretrained import load_model, read_settings
-
-_ASK = """
-import json, sys, time
-from mobile_vla.errors import ConfigError
-from mobile_vla.policy.backbones.pretrained import read_settings
-for name in sys.argv[1:]:
-    started = time.monotonic()
-    try:
-        read_settings(name)
-    except ConfigError as error:
-        print(json.dumps([name, str(error), time.monotonic() - started]))
-"""
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -66,38 +53,47 @@ def hub() -> Iterator[str]:
     server.shutdown()
 
 
-def ask(names: list[str], home: Path, **environment: str) -> dict[str, tuple[str, float]]:
-    """Return what a fresh process is told of each name, and after how many seconds."""
-    base = {"PATH": "/usr/bin:/bin", "HF_HOME": str(home), "HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK, *names], env=base | environment, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    return {name: (message, seconds) for name, message, seconds in answers}
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty cache of the hub's client, which has no token; what it read of the environment is set."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "hub"
 
 
-def test_what_the_hub_refuses_is_said_in_seconds(hub: str, tmp_path: Path) -> None:
-    told = ask(["lab/unknown", "lab/gated", "lab/slow"], tmp_path, HF_ENDPOINT=hub)
-
-    assert "knows no model of that name" in told["lab/unknown"][0]
-    assert "spelling (owner/name)" in told["lab/unknown"][0]
-    assert "accepted its licence" in told["lab/gated"][0]
-    assert "hf auth login" in told["lab/gated"][0]
-    assert "the hub does not answer" in told["lab/slow"][0]
-    assert "hf download lab/slow --local-dir DIR" in told["lab/slow"][0]
-    assert all(seconds < 15 for _, seconds in told.values())
+def refusal_of(name: str) -> str:
+    """Return what is said of ``name``, which must be within seconds."""
+    started = time.monotonic()
+    with pytest.raises(ConfigError) as refused:
+        read_settings(name)
+    assert time.monotonic() - started < 15
+    return str(refused.value)
 
 
-def test_without_a_network_a_hub_name_fails_in_seconds(tmp_path: Path) -> None:
-    nobody_listens = "http://127.0.0.1:9"
-    told = ask(["microsoft/kosmos-2-patch14-224"], tmp_path, HF_ENDPOINT=nobody_listens)
-    told_offline = ask(["microsoft/kosmos-2-patch14-224"], tmp_path, HF_HUB_OFFLINE="1")
+@pytest.mark.usefixtures("cache")
+def test_what_the_hub_refuses_is_said_in_seconds(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub)
+    told = {name: refusal_of(f"lab/{name}") for name in ("unknown", "gated", "slow")}
 
-    (message, seconds), (offline, _) = *told.values(), *told_offline.values()
-    assert message.startswith("model.backbone.weights=microsoft/kosmos-2-patch14-224: no such folder, and the hub does")
-    assert seconds < 15
-    assert "HF_HUB_OFFLINE keeps us from the hub" in offline
+    assert "knows no model of that name" in told["unknown"]
+    assert "spelling (owner/name)" in told["unknown"]
+    assert "accepted its licence" in told["gated"]
+    assert "hf auth login" in told["gated"]
+    assert "the hub does not answer" in told["slow"]
+    assert "hf download lab/slow --local-dir DIR" in told["slow"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_without_a_network_a_hub_name_fails_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, nobody_listens = "microsoft/kosmos-2-patch14-224", "http://127.0.0.1:9"
+    assert "HF_HUB_OFFLINE keeps us from the hub" in refusal_of(name)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", nobody_listens)
+
+    assert refusal_of(name).startswith(f"model.backbone.weights={name}: no such folder, and the hub does not answer")
 
 
 @pytest.mark.parametrize("weights", ["./nowhere", "/nowhere/at/all", "~/nowhere", "one", "a/b/c"])
@@ -145,13 +141,13 @@ def test_a_folder_with_code_of_its_own_is_refused_without_asking(vlms: Path, tmp
         read_settings(str(folder))
 
 
-def test_what_was_fetched_once_is_found_without_a_network(vlms: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "hub/models--lab--tiny"
+def test_what_was_fetched_once_is_found_without_a_network(vlms: Path, cache: Path) -> None:
+    repository = cache / "models--lab--tiny"
     shutil.copytree(vlms / "llava", repository / "snapshots/abc")
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("abc")
 
-    assert ask(["lab/tiny"], tmp_path, HF_HUB_OFFLINE="1") == {}
+    assert read_settings("lab/tiny").folder == repository / "snapshots/abc"
 
 
 def test_a_model_of_another_family_is_told(vlms: Path) -> None:

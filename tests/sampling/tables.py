@@ -80,7 +80,7 @@ VARIANTS = (
 
 FILE stands for a window score file of the problem at hand."""
 
-law = settings(max_examples=8, deadline=None)
+law = settings(max_examples=8)
 
 
 @dataclass(frozen=True, kw_only=True)

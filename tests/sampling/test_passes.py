@@ -19,7 +19,7 @@ lengths = st.integers(1, 300) | st.integers(1, 20_000)
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(length=lengths, seed=seeds)
 def test_an_order_holds_everything_once_and_its_inverse_says_where(length: int, seed: int) -> None:
     order, places = Permutation.of(length, Stream(seed, "order").at(0)), np.arange(length)

@@ -46,7 +46,7 @@ def read(path: Path, option: str = "sampler.scores") -> list[float]:
     return read_window_scores(path, WINDOWS, option=option).tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problem=problems(), suffix=st.sampled_from(SUFFIXES), seed=st.integers(0, 99))
 def test_every_window_gets_back_what_was_written_for_it(problem, suffix: str, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def test_every_window_gets_back_what_was_written_for_it(problem, suffix: str, se
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(len(GOOD))), suffix=st.sampled_from(SUFFIXES))
 def test_neither_the_order_of_lines_nor_lines_of_other_windows_matter(order: list[int], suffix: str) -> None:
     foreign = [("episode_2", 0, 9.0), ("episode_1", 5, 9.0), ("episode_1", 10**12, 9.0), ("episode_0", -1, np.nan)]

@@ -18,7 +18,7 @@ from mobile_vla.streams import Stream
 # Around the tree's widths of 64 and 64 * 64.
 sizes = st.sampled_from([1, 2, 63, 64, 65, 127, 128, 4095, 4096, 4097, 9000, 262_145])
 seeds = st.integers(0, 2**16)
-some = settings(max_examples=40, deadline=None)
+some = settings(max_examples=40)
 
 
 def random_weights(size: int, seed: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def counts_by_scenario(num_episodes: int, imbalance: float, *, at_least: int = 0
 
 
 @given(num_episodes=st.integers(400, 2000), imbalance=st.floats(0, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_imbalance_is_the_exponent_of_the_scenarios_shares_and_of_nothing_else(
     num_episodes: int, imbalance: float
 ) -> None:
@@ -154,7 +154,7 @@ def test_higher_imbalances_are_more_uneven_and_none_is_even() -> None:
 
 
 @given(num_episodes=st.integers(2 * NUM_SCENARIOS, 300), imbalance=st.floats(0, 2000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_scenario_keeps_two_episodes_whatever_the_imbalance(num_episodes: int, imbalance: float) -> None:
     counts = counts_by_scenario(num_episodes, imbalance, at_least=2)
     assert len(counts) == NUM_SCENARIOS

@@ -30,7 +30,7 @@ def has_contact(scene: Scene, path: np.ndarray) -> bool:
 
 
 @given(scenario=scenarios, seed=st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_drive_stops_at_the_goal_without_contact(scenario: Scenario, seed: int) -> None:
     stream = Stream(seed, "test")
     scene = sample_scene(scenario, stream, position=0)
@@ -42,7 +42,7 @@ def test_a_drive_stops_at_the_goal_without_contact(scenario: Scenario, seed: int
 
 
 @given(scenario=scenarios, seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_actions_are_the_nine_keyboard_classes_and_begin_and_end_standing(scenario: Scenario, seed: int) -> None:
     stream = Stream(seed, "test")
     actions = drive(sample_scene(scenario, stream, position=0), stream.at(0))

@@ -59,7 +59,7 @@ def test_a_colour_names_no_bottle_where_both_have_the_same() -> None:
 
 
 @given(scenario=st.sampled_from(COLOURED), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_image_tells_what_is_meant(scenario: Scenario, seed: int) -> None:
     images = set()
     for side, named_by in (("left", "side"), ("right", "side"), ("left", "colour"), ("right", "colour")):

@@ -17,7 +17,7 @@ streams = st.builds(Stream, st.integers(0, 2**32), st.just("test"))
 
 
 @given(scenario=scenarios, stream=streams, position=st.integers(0, 10_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_meant_and_how_it_is_named_has_no_part_in_the_draw(
     scenario: Scenario, stream: Stream, position: int
 ) -> None:
@@ -28,7 +28,7 @@ def test_what_is_meant_and_how_it_is_named_has_no_part_in_the_draw(
 
 
 @given(scenario=scenarios, stream=streams)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_colours_change_the_bottles_and_nothing_else(scenario: Scenario, stream: Stream) -> None:
     one, redblue, bluered = (
         sample_scene(replace(scenario, colours=colours, named_by="side"), stream, position=0)
@@ -45,7 +45,7 @@ def test_colours_change_the_bottles_and_nothing_else(scenario: Scenario, stream:
 
 
 @given(scenario=scenarios, stream=streams)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_robot_fits_at_the_start_and_before_both_bottles(scenario: Scenario, stream: Stream) -> None:
     scene = sample_scene(scenario, stream, position=0)
     for place in (scene.start, scene.goal("left"), scene.goal("right")):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb_records import transaction_log
 from wandb_server import WandbServer, wandb_server
 
@@ -26,6 +27,7 @@ def record(sweep: Path, seed: int, *steps: int, resume: bool = False) -> None:
         for step in steps:
             mirror.log({"step": step})
         mirror.finish({"status": "done"})
+    wandb.teardown()  # its service may write the log after the run has finished, and has when it ends
 
 
 def record_again(sweep: Path, seed: int, *steps: int, resume: bool) -> None:

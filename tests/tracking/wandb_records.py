@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,11 @@ def transaction_log(folder: Path, run_id: str, *, kind: str = "offline-run") -> 
 
 
 def _inspect(file: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(file)]
+    from wandb.util import get_core_path
+
+    # As `wandb leet inspect` calls it, without importing wandb once more.
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
+    command += ["--run-file", str(file), str(file.parents[1])]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
 
 

@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, p_value
 from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
+from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, p_value
 from mobile_vla.tracking.run_folder import read_metrics
 
 STEP = "step"

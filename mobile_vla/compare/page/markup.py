@@ -6,9 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from mobile_vla.compare.number_format import NumberFormat
 from mobile_vla.compare.page.blocks import Cell, Choice, Figure, Listing, Look, Looks
 from mobile_vla.compare.page.hardest import Hard
+from mobile_vla.number_format import NumberFormat
 
 
 def figure_html(figure: Figure) -> str:

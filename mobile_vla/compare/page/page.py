@@ -10,7 +10,6 @@ from pathlib import Path
 from string import Template
 
 from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.number_format import counted
 from mobile_vla.compare.page.blocks import Columns, Figure, Looks, encoded, looks_of
 from mobile_vla.compare.page.curves import drawn_curves, learning_curves
 from mobile_vla.compare.page.draws import phase_histogram, scenario_shares
@@ -22,6 +21,7 @@ from mobile_vla.compare.page.run_files import RunFiles, load_run_files
 from mobile_vla.compare.page.run_list import run_list
 from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
 from mobile_vla.compare.verdict import verdict
+from mobile_vla.number_format import counted
 from mobile_vla.tracking.run_folder import write_atomically
 
 

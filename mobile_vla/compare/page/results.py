@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from mobile_vla.compare.closed_loop import success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.number_format import MISSING, NumberFormat, ShareFormat, duration, p_value
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import REFERENCES, SECONDARY
 from mobile_vla.compare.verdict import is_indicative
+from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, duration, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "samples_seen": ("samples seen", lambda value: MISSING if value is None else f"{value:,.0f}"),

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.number_format import MISSING, NumberFormat, duration
 from mobile_vla.compare.page.blocks import Cell, Column, Listing
 from mobile_vla.compare.runs import Run
+from mobile_vla.number_format import MISSING, NumberFormat, duration
 
 
 def run_list(comparison: Comparison, *, root: Path) -> Listing:

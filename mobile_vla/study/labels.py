@@ -1,0 +1,45 @@
+"""Notice before a sweep runs that nothing in it is what its study holds against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mobile_vla.compare.plan import load_study
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, runs_by_label, settings_of
+from mobile_vla.study.plan import PlannedJob
+
+
+def label_warning(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -> str | None:
+    """Say which labels of ``study``'s baseline and controls no run has, of ``jobs`` and those in ``folder`` already.
+
+    The labels are those that the comparison will give once all of these have run; None where none is missing.
+    """
+    planned = [_planned(folder, job) for job in jobs]
+    begun = load_study(folder) if any(folder.glob("*/manifest.json")) else []
+    earlier = [run for run in begun if run.folder not in {job.folder for job in planned}]
+    labels = runs_by_label([*earlier, *planned])
+    named = {f"study.baseline={study.baseline}": (study.baseline,)}
+    named |= {f"study.controls={{{one}: {other}}}": (one, other) for one, other in (study.controls or {}).items()}
+    unknown = [key for key, pair in named.items() if not labels.keys() >= set(pair)]
+    if not planned or not unknown:
+        return None
+    return (
+        f"{', '.join(unknown)}: no job of this sweep is called so, and none was planned in {folder} before; until one "
+        f"is, nothing is held against it. The jobs are: {'; '.join(labels)}. Sweep it as well, or name one of these."
+    )
+
+
+def _planned(folder: Path, job: PlannedJob) -> Run:
+    settings = settings_of({"choices": dict(job.choices), "overrides": list(job.overrides)})
+    return Run(
+        folder=folder / job.folder,
+        sampler=settings.get("sampler", UNKNOWN),
+        seed=None,
+        status=MISSING,
+        error=None,
+        settings=settings,
+        summary={},
+    )
