@@ -90,9 +90,10 @@ def counted(number: int, what: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    """Return ``a``, ``a and b`` or ``a, b and c``; with semicolons where a name holds a comma: ``a; b, x=1 and c``."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    separator = "; " if any("," in name for name in (*first, last)) else ", "
+    return f"{separator.join(first)} and {last}" if first else last
 
 
 def shortened(names: Collection[str], *, limit: int) -> str:

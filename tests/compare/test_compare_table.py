@@ -13,7 +13,7 @@ from rich.console import Console
 from written_runs import write_failed, write_run, write_study
 
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.number_format import NumberFormat, duration
+from mobile_vla.number_format import NumberFormat, duration, listed
 
 FIVE = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 
@@ -173,3 +173,9 @@ def test_missing_is_a_dash() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (99.0, "99 s"), (720.0, "12 min"), (11520.0, "3.2 h")])
 def test_duration_is_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_names_that_hold_a_comma_are_told_apart_by_semicolons() -> None:
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a", "b, x=1", "c"]) == "a; b, x=1 and c"
+    assert listed(["a, x=1"]) == "a, x=1"
