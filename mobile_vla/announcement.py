@@ -43,12 +43,18 @@ def announce(
         if step > run.num_steps
     ]
     planned = origin.manifest["num_steps"] if origin else run.num_steps
-    if planned != run.num_steps and run.trainer.decay_steps is None:
-        warnings.append(
-            f"the learning rate was to end at step {planned} and now ends at step {run.num_steps}: it jumps where the "
-            "run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the end)"
-        )
-        warnings += [f"{key} stays {planned}, as the run began" for key, step in changes if step == planned]
+    if planned != run.num_steps:
+        if run.trainer.decay_steps is None:
+            warnings.append(
+                f"the learning rate was to end at step {planned} and now ends at step {run.num_steps}: it jumps where "
+                "the run goes on, and the curves are not those of one run of this length (trainer.decay_steps sets the "
+                "end)"
+            )
+        warnings += [
+            f"{key}={planned} stays as the run began, though it now ends at step {run.num_steps}"
+            for key, step in changes
+            if step == planned
+        ]
     print_warnings(warnings, console)
 
 

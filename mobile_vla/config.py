@@ -70,7 +70,7 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
         raise ConfigError(f"the config lacks {', '.join(sorted(absent))}: every run needs it. Leave out the ~override.")
     if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
-    errors += _check_study(cfg.study)
+    errors += study_errors(cfg.study)
     epochs = OmegaConf.select(cfg, "trainer.epochs")
     if epochs is not None and any(override.startswith("trainer.steps=") for override in overrides):
         errors.append(
@@ -88,7 +88,8 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
         raise ConfigError("the config cannot be run:\n" + "\n".join(f"  {error}" for error in errors))
 
 
-def _check_study(study: object) -> list[str]:
+def study_errors(study: object) -> list[str]:
+    """Return what is wrong with the config's ``study``."""
     if not isinstance(study, DictConfig):
         return [f"study: {study!r}; expected study.name, study.primary, study.baseline and study.controls"]
     options = OmegaConf.to_container(study)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -13,17 +12,11 @@ from hypothesis import settings
 from tiny_runs import Ran, run_in, tiny_overrides, write_tiny_episodes
 
 # Composing configs takes much of the time of all tests; libyaml reads them as the parser in Python does.
-yaml.SafeLoader, yaml.Dumper = yaml.CSafeLoader, yaml.CDumper  # pyright: ignore[reportAttributeAccessIssue]
+yaml.SafeLoader = yaml.CSafeLoader  # pyright: ignore[reportAttributeAccessIssue]
 os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports the hub's client, which reads it once
 settings.register_profile("untimed", deadline=None)  # a test is right or wrong, however busy the machine is
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # as a run does: other numbers round differently, and the tests' processes share the cores
-
-
-def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what is imported by now, and come less often."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

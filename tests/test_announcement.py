@@ -23,9 +23,12 @@ def test_a_run_that_ends_before_its_curriculum_says_so(
     assert "sampler.full_at_step=750 lies beyond the last step, 4" in shown[shown.index("Warnings") :]
 
 
+@pytest.mark.parametrize("decay_steps", ["null", "8"], ids=str)
 def test_a_run_that_goes_on_longer_says_what_stays_as_it_began(
-    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    decay_steps: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_in(tmp_path, *tiny, "sampler=prioritized")
+    run_in(tmp_path, *tiny, "sampler=prioritized", f"trainer.decay_steps={decay_steps}")
+    assert "lies beyond the last step" not in " ".join(capsys.readouterr().out.split()), "it ends with the run"
     run_in(tmp_path, f"resume={tmp_path}", "trainer.steps=6")
-    assert "sampler.beta_end_step stays 4" in " ".join(capsys.readouterr().out.split())
+    said = "sampler.beta_end_step=4 stays as the run began, though it now ends at step 6"
+    assert said in " ".join(capsys.readouterr().out.split())

@@ -32,6 +32,10 @@ def stores(tmp_path: Path) -> tuple[str, ...]:
     return (f"dataset.cache_dir={root}/cache", f"dataset.datasets_dir={root}/datasets", "dataset.num_workers=0")
 
 
+def test_inspect_needs_no_override(episodes: Path, stores: tuple[str, ...]) -> None:
+    assert call("inspect", episodes, *stores) == 0
+
+
 def test_inspect_shows_what_a_folder_of_any_name_holds_under_any_override(
     episodes: Path,
     stores: tuple[str, ...],

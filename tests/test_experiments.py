@@ -47,7 +47,9 @@ def assert_same_run(resumed: Ran, whole: Ran) -> None:
 @pytest.fixture(scope="module")
 def stopped_run(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A run of ``tiny`` that was stopped after two of its four steps; to be copied."""
-    return run_in(tmp_path_factory.mktemp("stopped") / "run", *tiny, "trainer.stop_at_step=2")
+    ran = run_in(tmp_path_factory.mktemp("stopped") / "run", *tiny, "trainer.stop_at_step=2")
+    assert ran.exit_code == 0, ran.message
+    return ran
 
 
 @pytest.fixture
@@ -237,16 +239,14 @@ def test_saying_again_what_a_run_began_with_is_no_change(tiny: tuple[str, ...], 
     assert resumed.summary["sampler"] == "stratified"
 
 
-@pytest.mark.parametrize("what", ["empty", "no checkpoint"])
-def test_a_folder_without_a_checkpoint_is_refused_by_name(what: str, done: Ran, tmp_path: Path) -> None:
-    folder = done.folder if what == "no checkpoint" else tmp_path / "run"
-    folder.mkdir(exist_ok=True)
+def test_a_folder_without_a_checkpoint_is_refused_by_name(done: Ran, tmp_path: Path) -> None:
     shutil.rmtree(done.folder / "checkpoints")
+    (empty := tmp_path / "empty").mkdir()
 
-    refused = run_in(tmp_path / "other", f"resume={folder}")
-
-    assert refused.exit_code == 1
-    assert refused.message.startswith(f"error: resume={folder}: holds no checkpoint")
+    for folder in (done.folder, empty):
+        refused = run_in(tmp_path / "other", f"resume={folder}")
+        assert refused.exit_code == 1
+        assert refused.message.startswith(f"error: resume={folder}: holds no checkpoint")
 
 
 def test_data_that_changed_since_is_refused(episodes: Path, tiny: tuple[str, ...], tmp_path: Path) -> None:

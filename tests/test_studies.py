@@ -78,6 +78,7 @@ def test_a_parallel_call_does_so_too_and_gives_the_same_curves(tiny: tuple[str, 
     )
 
     assert called.returncode == 0, called.stderr
+    assert sorted(jobs_of(folder)) == ["hard_negative-s0", "hard_negative-s1", "shuffled-s0", "shuffled-s1"]
     assert_left_as_they_were(before, folder, called.stdout)
     for sampler in ("shuffled", "hard_negative"):
         alone = run_in(tmp_path / sampler, *tiny, f"sampler={sampler}", "seed=1")
@@ -89,6 +90,7 @@ def stopped_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactor
     """A sweep of one job that was stopped after two of its four steps; to be copied."""
     folder = tmp_path_factory.mktemp("stopped") / "sweep"
     sweep(folder, *tiny, "sampler=shuffled", "trainer.stop_at_step=2")
+    assert jobs_of(folder)["shuffled-s0"].summary["status"] == "stopped"
     return folder
 
 
@@ -170,7 +172,7 @@ def test_a_job_that_failed_is_trained_when_what_was_wrong_is_mended(
 def finished_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of one finished job; to be copied."""
     folder = tmp_path_factory.mktemp("finished") / "sweep"
-    sweep(folder, *tiny, "sampler=shuffled")
+    assert sweep(folder, *tiny, "sampler=shuffled")[0] == 0
     return folder
 
 
@@ -243,7 +245,16 @@ def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(
 def test_a_study_that_is_given_as_a_text_is_told_how_it_is_named(tmp_path: Path) -> None:
     exit_code, message = sweep(tmp_path / "sweep", "study=heads")
 
-    assert (exit_code, message) == (1, "error: study=heads: a study is named by study.name=heads.")
+    assert exit_code == 1
+    assert "study: 'heads'; expected study.name, study.primary" in message
+
+
+def test_a_study_that_cannot_be_one_is_refused_before_anything_is_planned(tmp_path: Path) -> None:
+    for override, said in (("study.controls=3", "study.controls: 3; "), ("~study.baseline", "baseline")):
+        exit_code, message = sweep(tmp_path / "sweep", override)
+        assert exit_code == 1
+        assert said in message
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_job_is_what_its_score_file_says_too(tiny: tuple[str, ...], tmp_path: Path) -> None:
@@ -279,7 +290,7 @@ def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
 ) -> None:
     # Without data, as it is said whatever becomes of the jobs.
     study = (tmp_path / "sweep", *tiny, f"study.baseline='{baseline}'", f"dataset.path={tmp_path / 'nowhere'}")
-    warning = f"warning: study.baseline={baseline}: no job of this sweep is called so"
+    warning = f"warning: study.baseline: '{baseline}': no job of this sweep is called so"
     sweep(*study, "sampler=random_temporal", "augmentation=none,mirror")
     assert capsys.readouterr().out.startswith(warning) == (baseline != "random_temporal, augmentation=mirror")
 
@@ -293,8 +304,19 @@ def test_a_control_that_nothing_carries_is_said_too(
     controls = "+study.controls={stratified: shuffled, stratifed: shuffled, lap: huber}"
     sweep(tmp_path / "sweep", *tiny, controls, f"dataset.path={tmp_path / 'nowhere'}", "sampler=shuffled,stratified")
     assert capsys.readouterr().out.startswith(
-        "warning: study.controls={stratifed: shuffled}, study.controls={lap: huber}: no job of this sweep is called so"
+        "warning: study.controls: 'stratifed', study.controls: 'lap', study.controls: 'huber': no job of this sweep is"
     )
+
+
+def test_a_label_that_was_planned_and_never_began_is_known(
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = f"dataset.path={tmp_path / 'nowhere'}"
+    sweep(tmp_path / "sweep", *tiny, nowhere, "sampler=shuffled")
+    shutil.rmtree(tmp_path / "sweep" / "shuffled-s0", ignore_errors=True)
+    capsys.readouterr()
+    sweep(tmp_path / "sweep", *tiny, nowhere, "sampler=stratified")
+    assert "no job of this sweep is called so" not in capsys.readouterr().out
 
 
 def test_a_primary_metric_that_nothing_measures_ends_the_job_before_it_trains(

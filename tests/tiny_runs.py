@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Timer
 from typing import Any, TextIO
 from unittest.mock import patch
 
 import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mobile_vla.data.episode_writer import write_episode
@@ -126,10 +130,16 @@ class Forked:
     pid: int
     output: TextIO
 
-    def wait(self) -> tuple[int, str]:
-        """Return its exit code and the rest of what it said; a signal that ended it is its negative number."""
+    def wait(self, *, timeout_s: float = 120) -> tuple[int, str]:
+        """Return its exit code and the rest of what it said; a signal that ended it is its negative number.
+
+        After ``timeout_s`` it is killed.
+        """
+        killer = Timer(timeout_s, os.kill, (self.pid, signal.SIGKILL))
+        killer.start()
         with self.output:
             said = self.output.read()
+        killer.cancel()
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
 
 
@@ -145,11 +155,14 @@ def forked(task: Callable[[], int], *, cwd: Path) -> Forked:
         return Forked(pid=pid, output=os.fdopen(reading))
     exit_code = 1
     try:
+        os.close(reading)
         os.chdir(cwd)
         sys.stdout = sys.stderr = os.fdopen(writing, "w", buffering=1)
         exit_code = task()
-        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
         os._exit(exit_code)  # nothing of pytest's is for the copy to clean up
 
 
@@ -167,7 +180,7 @@ def run_py(*arguments: str) -> tuple[int, str]:
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     argv = ["run.py", "--config-path", str(CONF), *options, *overrides]
-    with patch.object(sys, "argv", argv), patch.object(Hydra, "get_mode", _mode):
+    with patch.object(sys, "argv", argv):
         try:
             _main()()
         except SystemExit as end:
@@ -175,21 +188,13 @@ def run_py(*arguments: str) -> tuple[int, str]:
     return 0, ""
 
 
-_asked_mode = Hydra.get_mode
-_modes: dict[tuple[str, ...], Any] = {}
-
-
-def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Return what Hydra finds, without composing every config twice for it: only these overrides have a say."""
-    having_a_say = tuple(override for override in overrides if override.startswith(("experiment=", "hydra.mode=")))
-    if having_a_say not in _modes:
-        _modes[having_a_say] = _asked_mode(hydra, config_name, list(having_a_say))
-    return _modes[having_a_say]
-
-
 def run_in(folder: Path, *overrides: str) -> Ran:
-    """Run one job whose run folder is ``folder``."""
-    exit_code, message = run_py(f"hydra.run.dir={folder}", *overrides)
+    """Run one job whose run folder is ``folder``.
+
+    It is no sweep: to find that out Hydra would compose the config once more.
+    """
+    with patch.object(Hydra, "get_mode", return_value=RunMode.RUN):
+        exit_code, message = run_py(f"hydra.run.dir={folder}", *overrides)
     return Ran(folder=folder, exit_code=exit_code, message=message)
 
 

@@ -195,7 +195,7 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
             ControlPair(label=label, control=control, difference=differences[label, control])
             for label, control in controls.items()
         ),
-        num_tests=num_tests(differences),
+        num_tests=num_tests(differences, done),
         suites=suites,
         different_states=different_states(runs),
     )

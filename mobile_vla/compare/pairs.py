@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def primary_differences(
     sides = {(one, other): (finished.get(one, {}), finished.get(other, {})) for one, other in pairs}
     found = {pair: metric_difference(*both, primary) for pair, both in sides.items()}
     p_values = {frozenset(pair): one.t_p_value for pair, one in found.items() if one.t_p_value is not None}
-    adjusted_p_values = holm(list(p_values.values()), num_tests=num_tests(pairs)).tolist()
+    adjusted_p_values = holm(list(p_values.values()), num_tests=num_tests(pairs, finished)).tolist()
     adjusted = dict(zip(p_values, adjusted_p_values, strict=True))
     errors = _episode_errors(finished) if primary == EPISODE_METRIC else {}
     return {
@@ -69,9 +69,12 @@ def primary_differences(
     }
 
 
-def num_tests(pairs: Iterable[Pair]) -> int:
-    """Count the comparisons, those that have no value yet included, and a pair and its reverse once."""
-    return len({frozenset(pair) for pair in pairs})
+def num_tests(pairs: Iterable[Pair], labels: Collection[str]) -> int:
+    """Count the comparisons among ``labels``, those that have no value yet included, and a pair and its reverse once.
+
+    A control that no job carries is no look at the data.
+    """
+    return len({frozenset(pair) for pair in pairs if all(label in labels for label in pair)})
 
 
 def _episode_errors(finished: Finished) -> dict[Path, EpisodeErrors | None]:

@@ -20,11 +20,18 @@ def load_study(folder: Path) -> list[Run]:
     the plan's and the ``overrides`` the job was to run with. Raises UserError if there is no run, or a plan is damaged.
     """
     runs = load_runs(folder)
+    return [*runs, *missing_runs(folder, runs)]
+
+
+def missing_runs(folder: Path, runs: Sequence[Run]) -> list[Run]:
+    """Return, as runs of status MISSING, every job that a plan at or below ``folder`` names and ``runs`` are without.
+
+    Raises UserError where a plan is damaged.
+    """
     begun = {run.folder.resolve() for run in runs}
-    missing = [
+    return [
         run for path in sorted(folder.rglob(PLAN)) for run in _planned(path, runs) if run.folder.resolve() not in begun
     ]
-    return [*runs, *missing]
 
 
 def read_plan(path: Path) -> dict[str, Any]:

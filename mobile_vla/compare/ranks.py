@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import permutations
 
@@ -74,8 +75,11 @@ def _first_falls(rows: Sequence[Row], primary: str, suite: str) -> str:
 
 
 def _leads(one: Row, other: Row, name: str) -> bool:
-    centre, reference = one.metrics[name].mean, other.metrics[name].mean
-    return centre is not None and reference is not None and is_better(name, centre - reference)
+    """Whether ``one`` has the better mean of ``name``; the same drives in other runs differ by rounding alone."""
+    mean, reference = one.metrics[name].mean, other.metrics[name].mean
+    if mean is None or reference is None or math.isclose(mean, reference):
+        return False
+    return is_better(name, mean - reference)
 
 
 def _contradict(one: Row, other: Row, primary: str, success: str) -> bool:

@@ -3,13 +3,13 @@
 The array functions work on the last axis and over all others at once, so that the simulation which checks them runs the
 code that a comparison runs.
 
-Which number decides. A difference is *sure* when the p value of its paired t test, adjusted by Holm over all samplers
-of the comparison, is below 0.05 and at least 5 seeds are paired; with fewer it is *indicative* at best. The t test and
-not the sign-flip test decides, because 5 seeds have only 32 ways to flip: the smallest p of that test is 0.0625, and
-after Holm over ten samplers it takes 9 seeds to claim anything. The price is the assumption of normal differences. What
-it costs was simulated (``experiments/statistics``): among eight shapes of noise, normal to heavy-tailed, skewed and
-two-valued, false wins stay at their level from 5 seeds on, and with 3 seeds two-valued noise exceeds it after Holm. The
-sign-flip p stands beside the claim: it assumes symmetry alone.
+Which number decides. A difference is *sure* when the p value of its paired t test, adjusted by Holm over all planned
+comparisons, with the baseline and with controls, is below 0.05 and at least 5 seeds are paired; with fewer it is
+*indicative* at best. The t test and not the sign-flip test decides, because 5 seeds have only 32 ways to flip: the
+smallest p of that test is 0.0625, and after Holm over ten samplers it takes 9 seeds to claim anything. The price is the
+assumption of normal differences. What it costs was simulated (``experiments/statistics``): among eight shapes of noise,
+normal to heavy-tailed, skewed and two-valued, false wins stay at their level from 5 seeds on, and with 3 seeds
+two-valued noise exceeds it after Holm. The sign-flip p stands beside the claim: it assumes symmetry alone.
 """
 
 from __future__ import annotations
@@ -75,12 +75,14 @@ def flip_p_values(differences: ArrayLike) -> NDArray[np.float64]:
 def holm(p_values: ArrayLike, *, num_tests: int | None = None) -> NDArray[np.float64]:
     """Adjust ``p_values [..., m]`` for being looks: those below a level are together wrong at most at that level.
 
-    ``num_tests`` counts the looks, m unless there are more that have no p yet: else who looks again and again while a
-    study grows would find something three times as often as the level says. Valid however the tests depend on each
-    other, as those do that share a baseline (Holm, A simple sequentially rejective multiple test procedure, 1979).
+    ``num_tests`` counts the looks, m unless there are more that have no p yet: else who looks again and again while
+    samplers finish one after another would find something three times as often as the level says. Valid however the
+    tests depend on each other, as those do that share a baseline (Holm, A simple sequentially rejective multiple test
+    procedure, 1979).
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     num = p_values.shape[-1]
+    assert num_tests is None or num_tests >= num
     order = np.argsort(p_values, axis=-1)
     factors = (num if num_tests is None else num_tests) - np.arange(num)
     adjusted = np.take_along_axis(p_values, order, axis=-1) * factors

@@ -24,7 +24,7 @@ class PairedDifference:
 
     ``mean`` is None without a pair; ``spread`` (standard deviation of the differences), ``interval`` (low, high),
     ``t_p_value`` (paired t test) and ``p_value`` (exact sign-flip test) with fewer than two. All of them are for this
-    comparison alone. ``adjusted_p_value`` is the paired t test's, adjusted by Holm over the samplers of a comparison,
+    comparison alone. ``adjusted_p_value`` is the paired t test's, adjusted by Holm over all planned comparisons,
     None for all but its primary metric. ``episode_interval`` is the 95 % interval over val episodes, with these trained
     policies given; None where the runs did not record their errors by window.
     """
@@ -40,8 +40,8 @@ class PairedDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval exists and lies on one side of 0."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Whether the interval lies on one side of 0, and is one: that of a constant difference has no width."""
+        return self.interval is not None and not self.is_constant and (self.interval[0] > 0 or self.interval[1] < 0)
 
     @property
     def is_equal(self) -> bool:

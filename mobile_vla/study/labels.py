@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mobile_vla.compare.plan import load_study
-from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, runs_by_label, settings_of
+from mobile_vla.compare.plan import missing_runs
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, runs_by_label, settings_of
 from mobile_vla.study.plan import PlannedJob
 
 
@@ -18,17 +18,17 @@ def label_warning(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     The labels are those that the comparison will give once all of these have run; None where none is missing.
     """
     planned = [_planned(folder, job) for job in jobs]
-    begun = load_study(folder) if any(folder.glob("*/manifest.json")) else []
+    begun = load_runs(folder) if any(folder.glob("*/manifest.json")) else []
     earlier = [run for run in begun if run.folder not in {job.folder for job in planned}]
-    labels = runs_by_label([*earlier, *planned])
-    named = {f"study.baseline={study.baseline}": (study.baseline,)}
-    named |= {f"study.controls={{{one}: {other}}}": (one, other) for one, other in (study.controls or {}).items()}
-    unknown = [key for key, pair in named.items() if not labels.keys() >= set(pair)]
+    labels = runs_by_label([*planned, *earlier, *missing_runs(folder, [*planned, *earlier])])
+    named = {study.baseline: "study.baseline"}
+    named |= {label: "study.controls" for pair in study.controls.items() for label in pair if label not in named}
+    unknown = [f"{key}: {label!r}" for label, key in named.items() if label not in labels]
     if not planned or not unknown:
         return None
     return (
         f"{', '.join(unknown)}: no job of this sweep is called so, and none was planned in {folder} before; until one "
-        f"is, nothing is held against it. The jobs are: {'; '.join(labels)}. Sweep it as well, or name one of these."
+        f"is, it is part of no comparison. The jobs are: {'; '.join(labels)}. Sweep it as well, or name one of these."
     )
 
 

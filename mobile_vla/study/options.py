@@ -20,7 +20,7 @@ def _none_of_itself(controls: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """``primary`` (a key of ``summary.json``) is the one metric that decides, ``baseline`` what all are held against.
+    """``primary`` (see ``check_primary``) is the one metric that decides, ``baseline`` what all are held against.
 
     ``controls`` maps a label to that of its control, which lacks the one thing that is to be shown to matter: the two
     are held against each other as well. ``name`` is safe in a path.

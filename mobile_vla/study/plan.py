@@ -77,7 +77,7 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     """Return the content of ``study.json`` once ``jobs`` are added to what was planned in the sweep's ``folder``.
 
     ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline,
-    controls or budget.
+    controls or budget; ``UserError`` where that plan is damaged.
     """
     path = folder / PLAN
     asked_now = OmegaConf.to_container(study)

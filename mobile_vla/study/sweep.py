@@ -6,6 +6,7 @@ import atexit
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +38,13 @@ class PlanAndWatch(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
+        from mobile_vla.config import study_errors
         from mobile_vla.errors import UserError
         from mobile_vla.study.labels import label_warning
         from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
 
-        if not OmegaConf.is_dict(config.study):
-            raise SystemExit(f"error: study={config.study}: a study is named by study.name={config.study}.")
+        if errors := study_errors(OmegaConf.select(config, "study")):
+            raise SystemExit("\n  ".join(["error: the sweep cannot be planned:", *errors]))
         folder = Path(config.hydra.sweep.dir)
         try:
             jobs = plan_jobs(config)
@@ -55,6 +57,7 @@ class PlanAndWatch(Callback):
         except HydraException:
             return  # the sweeper will meet it too, and says it as Hydra does
         except Exception as error:  # of any kind: Hydra would warn of it and run what nobody planned
+            traceback.print_exc()
             raise SystemExit(f"error: the sweep cannot be planned: {type(error).__name__}: {error}") from error
         if not jobs:
             return

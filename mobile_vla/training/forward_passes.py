@@ -10,7 +10,7 @@ from mobile_vla.data.batches import Reader
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Look, Measure
 from mobile_vla.streams import Stream
-from mobile_vla.training.non_finite import NonFiniteLossError, advice
+from mobile_vla.training.non_finite import look_error
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.precision import Precision, autocast
 
@@ -41,12 +41,9 @@ class ForwardPasses:
             parts = [self._ask(ids[i : i + self._size], measure) for i in range(0, len(ids), self._size)]
             self._model.train(was_training)
             answers = torch.cat(parts).float().cpu().numpy()
-            if not np.isfinite(answers).all():
-                bad = ids[~np.isfinite(answers)][:8].tolist()
-                raise NonFiniteLossError(
-                    f"step {step}: the {measure} of windows {bad} is not finite, where the sampler looks at them. "
-                    f"{advice(self._precision)}"
-                )
+            bad = ids[~np.isfinite(answers)]
+            if len(bad):
+                raise look_error(bad, measure, self._reader.windows, step=step, precision=self._precision)
             return answers
 
         return look

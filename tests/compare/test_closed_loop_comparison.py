@@ -93,12 +93,21 @@ def test_equal_drives_are_no_difference(tmp_path: Path) -> None:
 
 
 def test_a_sampler_better_on_every_state_is_sure(tmp_path: Path) -> None:
-    write_drives(tmp_path, {"shuffled": [[False] * 12] * 3, "stratified": [[True] * 12] * 3})
+    write_drives(tmp_path, {"shuffled": [[False] * 12] * 3, "stratified": [[True] * 12, [True] * 12, [True] * 11]})
     row = compare(tmp_path)["stratified"]
     assert row.drives["seen"].p_value == pytest.approx(2 * 0.5**12)
-    difference = row.metrics[SEEN].difference
+    write_drives(tmp_path, {"rho": [[True] * 12, [True] * 12, [True] * 11 + [False]]})
+    difference = compare(tmp_path)["rho"].metrics[SEEN].difference
     assert difference is not None
-    assert (difference.mean, difference.excludes_zero) == (1, True)
+    assert difference.excludes_zero
+
+
+def test_the_same_difference_in_every_seed_is_not_sure(tmp_path: Path) -> None:
+    write_drives(tmp_path, {"shuffled": [[True, True]] * 3, "stratified": [[True, False]] * 3})
+    difference = compare(tmp_path)["stratified"].metrics[SEEN].difference
+    assert difference is not None
+    assert (difference.mean, difference.interval) == (-0.5, (-0.5, -0.5))
+    assert not difference.excludes_zero, "one initial state in which all seeds fail has no spread to judge it by"
 
 
 def test_the_baseline_is_not_paired_with_itself(tmp_path: Path) -> None:

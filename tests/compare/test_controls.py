@@ -120,6 +120,15 @@ def test_without_controls_nothing_is_said(tmp_path: Path) -> None:
     assert sentences(tmp_path) == ""
 
 
+def test_a_control_that_no_job_carries_costs_nothing(tmp_path: Path) -> None:
+    values = {"shuffled": SHUFFLED, "prioritized": BETTER}
+    write(tmp_path / "without", values, {})
+    write(tmp_path / "with", values, {"prioritized": "permuted_scores", "curriculum": "curriculum_random"})
+    one, other = compare(tmp_path / "with"), compare(tmp_path / "without")
+    assert adjusted(one, "prioritized") == adjusted(other, "prioritized")
+    assert one.num_tests == other.num_tests == 1
+
+
 def test_labels_with_options_are_found(tmp_path: Path) -> None:
     controls = {"lap threshold=0.1, model.head.loss=huber": "shuffled, model.head.loss=huber"}
     huber = ["model.head.loss=huber"]

@@ -173,19 +173,21 @@ def test_false_wins_in_rates_of_few_drives_are_at_most_five_percent(rate: float)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-@given(p_values=P_VALUES, order=st.randoms())
-def test_holm_rejects_step_by_step_whatever_the_order(p_values: list[float], order) -> None:
-    adjusted = holm(p_values)
+@given(p_values=P_VALUES, num_more=st.none() | st.integers(0, 5), order=st.randoms())
+def test_holm_rejects_step_by_step_whatever_the_order(p_values: list[float], num_more: int | None, order) -> None:
+    num_tests = None if num_more is None else len(p_values) + num_more
+    adjusted = holm(p_values, num_tests=num_tests)
     for level in (0.01, 0.05, 0.5):
         rejected = set()
         for step, index in enumerate(np.argsort(p_values, kind="stable")):
-            if p_values[index] * (len(p_values) - step) >= level:
+            if p_values[index] * ((num_tests or len(p_values)) - step) >= level:
                 break
             rejected.add(p_values[index])
         assert {p for p, one in zip(p_values, adjusted, strict=True) if one < level} == rejected
     positions = list(range(len(p_values)))
     order.shuffle(positions)
-    assert holm([p_values[index] for index in positions]).tolist() == [adjusted[index] for index in positions]
+    shuffled = holm([p_values[index] for index in positions], num_tests=num_tests)
+    assert shuffled.tolist() == [adjusted[index] for index in positions]
     assert all(p <= one <= 1 for p, one in zip(p_values, adjusted, strict=True))
 
 

@@ -17,6 +17,7 @@ from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 from mobile_vla.training.forward_passes import ForwardPasses
+from mobile_vla.training.non_finite import NonFiniteLossError
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,19 @@ def test_the_same_question_at_the_same_step_has_the_same_answer(make_run: Callab
     first = passes.at(4)(ids, "loss")
     torch.manual_seed(99)
     np.testing.assert_array_equal(first, passes.at(4)(ids, "loss"))
+
+
+def test_an_answer_that_is_not_finite_names_the_windows(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    ids, windows = np.array([5, 0]), run.data.windows["train"]
+    with torch.no_grad():
+        next(run.model.head.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteLossError) as stopped:
+        passes_of(run).at(4)(ids, "loss")
+    named = [f"{i} ({windows.episode_names[windows.episode[i]]} from frame {windows.start[i]})" for i in ids]
+    assert f"step 4: the loss at which the sampler looks is not finite for 2 windows: {', '.join(named)}." in str(
+        stopped.value
+    )
 
 
 class Looks:

@@ -52,15 +52,16 @@ def test_the_rows_of_a_batch_together_are_the_batch(sizes: list[int]) -> None:
 @pytest.mark.parametrize("backbone_rate", ["null", "3.0e-4"])
 def test_a_cut_batch_trains_the_same_weights(backbone_rate: str, make_run: Callable[..., Run], tmp_path: Path) -> None:
     trained, logged = [], []
-    for size in ("null", 1, 3, 4, 7):
+    sizes = ("null", 1, 3, 4, 7)
+    for size in sizes:
         run = make_run(f"trainer.micro_batch_size={size}", f"trainer.backbone_learning_rate={backbone_rate}")
         _, rows = train_run(run, tmp_path / str(size), sampler=padded_draw(run))
         trained.append([parameter.detach() for parameter in run.model.parameters()])
         logged.append([(row["train/loss"], row["train/rmse"], row["train/grad_norm"]) for row in rows if row["step"]])
 
-    for cut, of_cut in zip(trained[1:], logged[1:], strict=True):
-        torch.testing.assert_close(cut, trained[0], rtol=0, atol=2e-6)
-        np.testing.assert_allclose(of_cut, logged[0], rtol=1e-5)
+    for size, cut, of_cut in zip(sizes, trained, logged, strict=True):
+        torch.testing.assert_close(cut, trained[0], rtol=0, atol=2e-6, msg=lambda text, size=size: f"{size}: {text}")
+        np.testing.assert_allclose(of_cut, logged[0], rtol=1e-5, err_msg=str(size))
 
 
 def test_the_gradient_of_a_cut_batch_is_the_weighted_mean_over_all_of_it(

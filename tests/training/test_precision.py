@@ -127,7 +127,7 @@ def test_a_run_in_fp16_goes_on_at_the_scale_it_had(tiny: tuple[str, ...], tmp_pa
 def test_a_gradient_that_no_scale_can_hold_stops_the_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run("trainer.precision=fp16", "trainer.steps=50")
 
-    with pytest.raises(NonFiniteLossError, match=r"^step 16: the loss is finite, its gradient is not"):
+    with pytest.raises(NonFiniteLossError, match=r"^step 16: the loss is finite, its gradient is not.*precision=bf16"):
         train_run(run, tmp_path, sampler=heavy(run, weight=1e30))
 
 
@@ -137,7 +137,7 @@ def test_without_a_scale_a_gradient_that_is_not_finite_stops_at_once(
 ) -> None:
     run = make_run(f"trainer.precision={precision}")
 
-    with pytest.raises(NonFiniteLossError, match=r"^step 0: the loss is finite, its gradient is not"):
+    with pytest.raises(NonFiniteLossError, match=r"^step 0: the loss is finite, its gradient is not(?!.*bf16)"):
         train_run(run, tmp_path, sampler=heavy(run, weight=3e38))
 
 
