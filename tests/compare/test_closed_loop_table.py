@@ -135,8 +135,8 @@ def test_the_first_by_error_that_is_last_by_success_is_named_with_its_share(tmp_
         tmp_path,
         {
             "sequential": [(0.20 + noise, 0.70 + 0.05 * (seed % 2)) for seed, noise in enumerate(steady)],
-            "shuffled": [(0.30 + noise, 0.90 + 0.05 * (seed > 2)) for seed, noise in enumerate(steady)],
-            "stratified": [(0.40 + noise, 0.95) for noise in steady],
+            "shuffled": [(0.30 + 2 * noise, 0.90 + 0.05 * (seed > 2)) for seed, noise in enumerate(steady)],
+            "stratified": [(0.40 + 3 * noise, 0.95) for noise in steady],
         },
     )
     text = words(shown(tmp_path))
