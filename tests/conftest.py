@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -17,6 +18,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports the hub's client, wh
 settings.register_profile("untimed", deadline=None)  # a test is right or wrong, however busy the machine is
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # as a run does: other numbers round differently, and the tests' processes share the cores
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what is imported by now, torch and transformers, and come less often."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

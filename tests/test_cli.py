@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import CONF, READS_SCORES, ROOT, run_py
+from tiny_runs import CONF, READS_SCORES, ROOT, Ran, run_py
 
 from mobile_vla.cli import main
 from mobile_vla.sim.scripted import ScriptedEpisodes
@@ -170,6 +170,14 @@ def test_compare_prints_and_writes_the_table_of_a_sweep(
     assert {name: (folder / name).read_bytes() for name in written} == written
     assert call("compare", folder, "--baseline", "sequential") == 0
     assert json.loads((folder / "comparison.json").read_text())["baseline"] == "sequential"
+
+
+def test_compare_with_a_misspelt_baseline_says_what_there_is(
+    whole: Ran, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "run")
+    assert call("compare", tmp_path, "--baseline", "shufled") == 1
+    assert "The baseline 'shufled' is not among the finished runs" in " ".join(capsys.readouterr().out.split())
 
 
 def test_compare_of_a_folder_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
