@@ -75,7 +75,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     torch.use_deterministic_algorithms(True, warn_only=True)
     closed_loop = build_closed_loop(cfg.closed_loop)
     data = dataset.open()
-    if dataset.world is None:
+    if dataset.world is None or not closed_loop.suites:
         closed_loop = None
     if closed_loop is not None:
         closed_loop.check(
@@ -106,10 +106,9 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     )
 
 
-def build_closed_loop(node: DictConfig) -> ClosedLoop | None:
-    """Return what is driven, and how, of one option of the group; None for the one that drives nowhere."""
-    found = _instantiate(node)
-    return found if isinstance(found, ClosedLoop) else None
+def build_closed_loop(node: DictConfig) -> ClosedLoop:
+    """Return what is driven, and how, of one option of the group."""
+    return _instantiate(node)
 
 
 def build_sampler(node: DictConfig, reader: WindowReader, *, batch_size: int, stream: Stream) -> Sampler:

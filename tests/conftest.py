@@ -23,7 +23,7 @@ torch.set_num_threads(1)  # as a run does: other numbers round differently, and 
 def pytest_collection_finish() -> None:
     """Let the garbage collector leave alone what is imported by now, torch and transformers, and come less often."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(500_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

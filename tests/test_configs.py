@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from tiny_runs import CONF, choose_sampler, compose_config, options_of, run_in
 
 from mobile_vla import build, config
@@ -82,66 +84,92 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("key", "value", "message"),
     [
         (
-            "+foo=1",
+            "foo",
+            1,
             "foo: unknown key; expected one of augmentation, closed_loop, dataset, evaluation, logger, model, resume",
         ),
-        ("+sampler.typo=1", "sampler.typo: Shuffled has no such option; expected replacement"),
-        ("+trainer.lr=1", "trainer.lr: Trainer has no such option; expected steps, epochs, batch_size"),
-        ("+model.head.depth=1", "model.head.depth: RegressionHead has no such option; expected history, loss"),
+        ("sampler.typo", 1, "sampler.typo: Shuffled has no such option; expected replacement"),
+        ("trainer.lr", 1, "trainer.lr: Trainer has no such option; expected steps, epochs, batch_size"),
+        ("model.head.depth", 1, "model.head.depth: RegressionHead has no such option; expected history, loss"),
         (
-            "+model.head.history.depth=1",
+            "model.head.history.depth",
+            1,
             "model.head.history.depth: LstmHistory has no such option; expected hidden_dim, num_layers",
         ),
-        ("+model.head.history.feature_dim=3", "model.head.history.feature_dim: is set by the run; remove it"),
-        ("+dataset.instruction.language=ko", "dataset.instruction.language: Instruction has no such option"),
-        ("+sampler.batch_size=3", "sampler.batch_size: is set by the run; remove it"),
-        ("+augmentation.stream=1", "augmentation.stream: is set by the run; remove it"),
-        ("+model.head.num_actions=3", "model.head.num_actions: is set by the run; remove it"),
-        ("~trainer.steps", "trainer.steps: missing; Trainer needs it"),
-        ("~sampler.replacement", "sampler.replacement: missing; Shuffled needs it"),
-        ("sampler._target_=mobile_vla.sampling.nowhere.Sampler", "sampler._target_: cannot import mobile_vla.sampling"),
-        ("sampler.replacement=maybe", "sampler.replacement: 'maybe'; Input should be a valid boolean"),
-        ("sampler.replacement=no", "sampler.replacement: 'no'; Input should be a valid boolean"),
-        ("sampler.replacement=1", "sampler.replacement: 1; Input should be a valid boolean"),
-        ("trainer.steps=soon", "trainer.steps: 'soon'; Input should be a valid integer"),
-        ("trainer.steps='20'", "trainer.steps: '20'; Input should be a valid integer"),
-        ("trainer.steps=true", "trainer.steps: True; Input should be a valid integer"),
-        ("trainer.steps=0", "trainer.steps: 0; Input should be greater than 0"),
-        ("trainer.steps=2.5", "trainer.steps: 2.5; Input should be a valid integer"),
-        ("trainer.batch_size=-1", "trainer.batch_size: -1; Input should be greater than 0"),
-        ("trainer.epochs=0", "trainer.epochs: 0; Input should be greater than 0"),
-        ("trainer.learning_rate=null", "trainer.learning_rate: None; Input should be a valid number"),
-        ("model.head.loss=mae", "model.head.loss: 'mae'; Input should be 'mse', 'huber' or 'l1'"),
-        ("model.normalization=max", "model.normalization: 'max'; Input should be 'mean_std', 'min_max', 'quantile' or"),
-        ("model.backbone.channels=[4,0,4]", "model.backbone.channels: [4, 0, 4]; Input should be greater than 0"),
-        ("dataset.padding=start", "dataset.padding: 'start'; Input should be 'none', 'end' or 'both'"),
-        ("dataset.actions=[linear_z]", "dataset.actions: ['linear_z']; Input should be 'linear_x', 'linear_y' or"),
-        ("dataset.image_size=[60]", "dataset.image_size: [60]; "),
-        ("dataset.instruction.order=[tape]", "dataset.instruction.order: ['tape']; Input should be 'file', 'template'"),
-        ("dataset.on_bad_episode=ignore", "dataset.on_bad_episode: 'ignore'; Input should be 'error' or 'skip'"),
-        ("logger.mode=loud", "logger.mode: 'loud'; Input should be 'auto', 'online' or 'offline'"),
-        ("dataset.val_fraction=1.5", "dataset.val_fraction: 1.5; Input should be less than 1"),
-        ("seed=-1", "seed: -1; expected an integer of 0 or more"),
-        ("seed=1.5", "seed: 1.5; expected an integer of 0 or more"),
-        ("seed=zero", "seed: 'zero'; expected an integer of 0 or more"),
-        ("seed=true", "seed: True; expected an integer of 0 or more"),
-        ("study=3", "study: 3; expected study.name, study.primary, study.baseline and study.controls"),
-        ("study.name=null", "study.name: None; Input should be a valid string"),
-        ("study.name=a/b", "study.name: 'a/b'; String should match pattern"),
+        ("model.head.history.feature_dim", 3, "model.head.history.feature_dim: is set by the run; remove it"),
+        ("dataset.instruction.language", "ko", "dataset.instruction.language: Instruction has no such option"),
+        ("sampler.batch_size", 3, "sampler.batch_size: is set by the run; remove it"),
+        ("augmentation.stream", 1, "augmentation.stream: is set by the run; remove it"),
+        ("model.head.num_actions", 3, "model.head.num_actions: is set by the run; remove it"),
         (
-            "+study.secondary=val/loss",
+            "sampler._target_",
+            "mobile_vla.sampling.nowhere.Sampler",
+            "sampler._target_: cannot import mobile_vla.sampling",
+        ),
+        ("sampler.replacement", "maybe", "sampler.replacement: 'maybe'; Input should be a valid boolean"),
+        ("sampler.replacement", "no", "sampler.replacement: 'no'; Input should be a valid boolean"),
+        ("sampler.replacement", 1, "sampler.replacement: 1; Input should be a valid boolean"),
+        ("trainer.steps", "soon", "trainer.steps: 'soon'; Input should be a valid integer"),
+        ("trainer.steps", "20", "trainer.steps: '20'; Input should be a valid integer"),
+        ("trainer.steps", True, "trainer.steps: True; Input should be a valid integer"),
+        ("trainer.steps", 0, "trainer.steps: 0; Input should be greater than 0"),
+        ("trainer.steps", 2.5, "trainer.steps: 2.5; Input should be a valid integer"),
+        ("trainer.batch_size", -1, "trainer.batch_size: -1; Input should be greater than 0"),
+        ("trainer.epochs", 0, "trainer.epochs: 0; Input should be greater than 0"),
+        ("trainer.learning_rate", None, "trainer.learning_rate: None; Input should be a valid number"),
+        ("model.head.loss", "mae", "model.head.loss: 'mae'; Input should be 'mse', 'huber' or 'l1'"),
+        (
+            "model.normalization",
+            "max",
+            "model.normalization: 'max'; Input should be 'mean_std', 'min_max', 'quantile' or",
+        ),
+        ("model.backbone.channels", [4, 0, 4], "model.backbone.channels: [4, 0, 4]; Input should be greater than 0"),
+        ("dataset.padding", "start", "dataset.padding: 'start'; Input should be 'none', 'end' or 'both'"),
+        ("dataset.actions", ["linear_z"], "dataset.actions: ['linear_z']; Input should be 'linear_x', 'linear_y' or"),
+        ("dataset.image_size", [60], "dataset.image_size: [60]; "),
+        (
+            "dataset.instruction.order",
+            ["tape"],
+            "dataset.instruction.order: ['tape']; Input should be 'file', 'template'",
+        ),
+        ("dataset.on_bad_episode", "ignore", "dataset.on_bad_episode: 'ignore'; Input should be 'error' or 'skip'"),
+        ("logger.mode", "loud", "logger.mode: 'loud'; Input should be 'auto', 'online' or 'offline'"),
+        ("dataset.val_fraction", 1.5, "dataset.val_fraction: 1.5; Input should be less than 1"),
+        ("seed", -1, "seed: -1; expected an integer of 0 or more"),
+        ("seed", 1.5, "seed: 1.5; expected an integer of 0 or more"),
+        ("seed", "zero", "seed: 'zero'; expected an integer of 0 or more"),
+        ("seed", True, "seed: True; expected an integer of 0 or more"),
+        ("study", 3, "study: 3; expected study.name, study.primary, study.baseline and study.controls"),
+        ("study.name", None, "study.name: None; Input should be a valid string"),
+        ("study.name", "a/b", "study.name: 'a/b'; String should match pattern"),
+        (
+            "study.secondary",
+            "val/loss",
             "study.secondary: Study has no such option; expected name, primary, baseline, controls",
         ),
-        ("+study.controls.a=a", "study.controls: {'a': 'a'}; expected another label as the control of a"),
-        ("+study.controls.a=3", "study.controls: {'a': 3}; Input should be a valid string"),
-        ("~study.primary", "study.primary: missing; Study needs it"),
+        ("study.controls.a", "a", "study.controls: {'a': 'a'}; expected another label as the control of a"),
+        ("study.controls.a", 3, "study.controls: {'a': 3}; Input should be a valid string"),
     ],
 )
-def test_a_mistake_is_named_with_its_key(override: str, message: str) -> None:
-    assert message in errors_of(override)
+def test_a_mistake_is_named_with_its_key(key: str, value: Any, message: str) -> None:
+    cfg = compose_config()
+    OmegaConf.update(cfg, key, value, force_add=True)
+
+    with pytest.raises(ConfigError) as refused:
+        config.check_config(cfg)
+
+    assert message in str(refused.value)
+
+
+def test_what_is_missing_is_named() -> None:
+    message = errors_of("~trainer.steps", "~sampler.replacement", "~study.primary")
+
+    assert "trainer.steps: missing; Trainer needs it" in message
+    assert "sampler.replacement: missing; Shuffled needs it" in message
+    assert "study.primary: missing; Study needs it" in message
 
 
 def test_the_options_of_a_base_sampler_are_checked_too() -> None:

@@ -44,7 +44,7 @@ def run_there(folder: Path, task: Callable[[], tuple[int, str]]) -> tuple[int, s
 
 def test_it_is_trained_and_compared_beside_the_others(my_study: Path, tiny: tuple[str, ...]) -> None:
     sweep = my_study / "sweep"
-    options = ("-m", FOUND, *tiny, f"hydra.sweep.dir={sweep}", "closed_loop=none")
+    options = ("-m", FOUND, *tiny, f"hydra.sweep.dir={sweep}")
     ran = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *options, "sampler=shuffled,late"],
         cwd=my_study,

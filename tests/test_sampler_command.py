@@ -60,7 +60,7 @@ def data(tiny: tuple[str, ...]) -> OpenDataset:
 @pytest.fixture(scope="module")
 def trained(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that has seen some of its windows."""
-    ran = run_in(tmp_path_factory.mktemp("trained") / "run", *tiny, "sampler=shuffled", "closed_loop=none")
+    ran = run_in(tmp_path_factory.mktemp("trained") / "run", *tiny, "sampler=shuffled")
     assert ran.exit_code == 0, ran.message
     return ran.folder
 

@@ -95,6 +95,7 @@ def tiny_overrides(episodes: Path, cache: Path) -> tuple[str, ...]:
         "trainer.log_every=1",
         "trainer.device=cpu",
         "evaluation.probe_windows=8",
+        "closed_loop=none",
         "logger=local",
     )
 

@@ -36,14 +36,9 @@ class Driven:
     videos: dict[str, Path]
 
 
-@dataclass(frozen=True)
-class NothingDriven:
-    """The choice to drive nowhere."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ClosedLoop:
-    """Which suites are driven and how; see conf/closed_loop/default.yaml for each option."""
+    """Which suites are driven and how; see conf/closed_loop/none.yaml for each option."""
 
     suites: Mapping[str, Suite]
     episodes: PositiveInt

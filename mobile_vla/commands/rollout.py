@@ -61,7 +61,6 @@ class Rollout:
         taught = TaughtScenarios.from_description(self.policy.description.world)
         cfg = self._config()
         closed_loop = build_closed_loop(cfg.closed_loop)
-        assert closed_loop is not None, "closed_loop=none is no override of a rollout"
         closed_loop.check(taught, action_names=self.policy.action_names, fwd_pred_next_n=self.policy.fwd_pred_next_n)
         out = self._out()
         started = time.perf_counter()

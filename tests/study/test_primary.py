@@ -25,7 +25,7 @@ def asked_for(run: Run, primary: str) -> Run:
 @pytest.fixture(scope="module")
 def run(tiny: tuple[str, ...]) -> Run:
     """A run that drives in two suites when it is trained."""
-    cfg = compose_config([*tiny, "~closed_loop.suites.looks", "~closed_loop.suites.shifted"])
+    cfg = compose_config([*tiny, "closed_loop=default", "~closed_loop.suites.looks", "~closed_loop.suites.shifted"])
     return replace(build_run(cfg), closed_loop=build_closed_loop(cfg.closed_loop))
 
 
