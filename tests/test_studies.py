@@ -319,6 +319,16 @@ def test_a_label_that_was_planned_and_never_began_is_known(
     assert "no job of this sweep is called so" not in capsys.readouterr().out
 
 
+def test_a_question_can_be_mended_while_nothing_is_measured(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    assert sweep(folder, *tiny, "sampler=shuffled", "study.primary=val/rsme")[0] == 1
+
+    assert sweep(folder, *tiny, "sampler=shuffled")[0] == 0
+
+    assert jobs_of(folder)["shuffled-s0"].summary["status"] == "done"
+    assert json.loads((folder / "study.json").read_text())["primary"] == "val/rmse"
+
+
 def test_a_primary_metric_that_nothing_measures_ends_the_job_before_it_trains(
     tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

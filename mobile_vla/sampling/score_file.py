@@ -68,7 +68,10 @@ def check_suffix(path: Path) -> None:
 def _read_columns(path: Path) -> tuple[pa.DictionaryArray, NDArray[np.int64], NDArray[np.float32]]:
     check_suffix(path)
     if not path.is_file():
-        raise UserError(f"no such file; expected a window score file with the columns {', '.join(COLUMNS)}")
+        raise UserError(
+            f"no such file; expected a window score file with the columns {', '.join(COLUMNS)}, as written by "
+            "python -m mobile_vla irreducible FILE (for sampler=rho) or python -m mobile_vla losses RUN FILE"
+        )
     try:
         table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
         episode = table["episode"].unify_dictionaries().combine_chunks()

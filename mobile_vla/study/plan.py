@@ -77,7 +77,7 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     """Return the content of ``study.json`` once ``jobs`` are added to what was planned in the sweep's ``folder``.
 
     ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline,
-    controls or budget; ``UserError`` where that plan is damaged.
+    controls or budget. While no job of it has measured anything it is replaced. ``UserError`` where it is damaged.
     """
     path = folder / PLAN
     asked_now = OmegaConf.to_container(study)
@@ -91,6 +91,8 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     then, now = _budget(earlier["jobs"]), _budget(planned)
     if earlier["jobs"] and planned and then != now:
         changes.append(f"the budget {then}, now {now}")
+    if changes and not any(_has_measured(folder / job["folder"]) for job in earlier["jobs"]):
+        return {**question, "jobs": planned}
     if changes:
         raise ConfigError(
             f"{folder} holds a sweep that was planned with {'; '.join(changes)}. What decides a study is named "
@@ -104,6 +106,11 @@ def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     """Write ``study.json``: the question (the keys of ``Study``) and ``jobs``, each a ``folder`` and ``overrides``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+
+
+def _has_measured(job: Path) -> bool:
+    rows = job / "metrics.jsonl"
+    return rows.exists() and rows.stat().st_size > 0
 
 
 def _budget(jobs: Sequence[Mapping[str, Any]]) -> str:
