@@ -22,6 +22,11 @@ class NumberFormat:
         is_small = bool(magnitudes) and statistics.median(magnitudes) < 0.01
         return cls(decimals=5 if is_small else 4)
 
+    @property
+    def differences(self) -> NumberFormat:
+        """How differences are written: as the values are."""
+        return self
+
     def text(self, value: float | None, *, sign: str = "") -> str:
         """Return at most 9 characters: other than 0 is never written as 0, and 100 or more loses its decimals."""
         if value is None:
@@ -36,6 +41,11 @@ class ShareFormat:
     """Write shares (0 to 1) in percent with one decimal, which is a drive in a thousand."""
 
     unit: str = " %"
+
+    @property
+    def differences(self) -> ShareFormat:
+        """How differences are written: in percentage points, which the heading names."""
+        return POINTS
 
     def text(self, value: float | None, *, sign: str = "") -> str:
         """Return e.g. ``95.3 %``; what rounds to 0 has no minus."""
@@ -57,12 +67,6 @@ def in_words(value: float | None) -> str:
     """Return a p value as a sentence holds it: ``p 0.012`` or ``p < 0.001``."""
     text = p_value(value)
     return f"p < {text[1:]}" if text.startswith("<") else f"p {text}"
-
-
-def size(difference: float, *, reference: float | None) -> str:
-    """Return ``0.012 (4.3 %)``: absolute, and in percent of ``reference``, where that is neither None nor 0."""
-    percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
-    return f"{difference:.2g}{percent}"
 
 
 def count(value: float | None) -> str:

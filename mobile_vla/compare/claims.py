@@ -7,10 +7,11 @@ from statistics import median, median_low
 
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.formats import size
 from mobile_vla.compare.significance import detectable_difference
 from mobile_vla.compare.slices import losses_of
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import counted, in_series, in_words, shortened, size
+from mobile_vla.number_format import counted, in_series, in_words, shortened
 
 MAX_NAMED = 6
 """A sentence names at most so many samplers, and counts the rest."""
@@ -139,7 +140,11 @@ def _parts(comparison: Comparison, winners: Sequence[Row]) -> str:
     if not num_slices:
         return ""
     losing = [
-        f"{label} in " + shortened([f"{part} by {loss:.2g}" for part, loss in one.by_slice.items()], limit=MAX_SLICES)
+        f"{label} in "
+        + shortened(
+            [f"{part} by {size(comparison.primary, abs(loss))}" for part, loss in one.by_slice.items()],
+            limit=MAX_SLICES,
+        )
         for label, one in losses.items()
         if one.by_slice
     ]
@@ -187,7 +192,7 @@ def _of_these_episodes(differences: Mapping[str, PairedDifference]) -> str:
 
 def _size(comparison: Comparison, difference: float) -> str:
     row = comparison.baseline_row
-    return size(difference, reference=row.metrics[comparison.primary].mean if row else None)
+    return size(comparison.primary, difference, reference=row.metrics[comparison.primary].mean if row else None)
 
 
 def _pairs(differences: Sequence[PairedDifference]) -> str:

@@ -30,6 +30,12 @@ def suite_of(key: str) -> str | None:
     return match["suite"] if match else None
 
 
+def is_success(key: str) -> bool:
+    """Whether ``key`` is a share of drives that reached the goal: of a suite, of a part of it, or the parts' mean."""
+    match = _KEY.fullmatch(key)
+    return match is not None and match["figure"].split("/")[0] == "success_rate"
+
+
 def is_detail(key: str) -> bool:
     """Whether ``key`` splits a suite's drives further: by scenario, placement, distance or type of failure."""
     match = _KEY.fullmatch(key)

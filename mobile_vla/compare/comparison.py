@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mobile_vla.compare.closed_loop import comparable_seeds, suites_of
+from mobile_vla.compare.closed_loop import comparable_seeds, is_success, suites_of
 from mobile_vla.compare.comparability import (
     MUST_AGREE,
     REFERENCE_PREFIX,
@@ -132,6 +132,11 @@ class Comparison:
     def ranked(self) -> tuple[Row, ...]:
         """Rows that have a value of the primary metric."""
         return tuple(row for row in self.rows if row.metrics[self.primary].values)
+
+    @property
+    def error(self) -> str:
+        """What success is held against: the primary metric, or ``val/rmse`` where that is a success rate itself."""
+        return "val/rmse" if is_success(self.primary) else self.primary
 
     @property
     def unfinished(self) -> tuple[tuple[str, Run], ...]:

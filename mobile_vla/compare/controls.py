@@ -5,8 +5,9 @@ from __future__ import annotations
 from mobile_vla.compare.claims import family
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.formats import size
 from mobile_vla.compare.pairs import ControlPair
-from mobile_vla.number_format import in_words, size
+from mobile_vla.number_format import in_words
 
 
 def control_sentences(comparison: Comparison) -> list[str]:
@@ -39,10 +40,8 @@ def _claim(comparison: Comparison, pair: ControlPair) -> str:
     how = "indicatively" if one.is_indicative else "surely"
     side = "better" if is_better(comparison.primary, centre) else "worse"
     reference = next(row.metrics[comparison.primary].mean for row in comparison.rows if row.label == pair.control)
-    return (
-        f"{pair.label} is {how} {side} than {pair.control} by {size(abs(centre), reference=reference)}, "
-        f"{in_words(one.adjusted_p_value)}"
-    )
+    by = size(comparison.primary, abs(centre), reference=reference)
+    return f"{pair.label} is {how} {side} than {pair.control} by {by}, {in_words(one.adjusted_p_value)}"
 
 
 def _what_is_missing(comparison: Comparison, pair: ControlPair) -> str:

@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mobile_vla.compare.closed_loop import is_success
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better, is_higher_better
+from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import NumberFormat
+from mobile_vla.number_format import NumberFormat, ShareFormat
 
 MAX_LABEL = 26
 MAX_PLOT = 60
@@ -54,7 +56,8 @@ class Axis:
 
 def print_forest(comparison: Comparison, console: Console) -> None:
     """Print the plot, best difference first and those to a control below; nothing where no samplers are paired."""
-    held_against = {row.label: row.metrics[comparison.primary].difference for row in comparison.rows}
+    primary = comparison.primary
+    held_against = {row.label: row.metrics[primary].difference for row in comparison.rows}
     controls = [pair for pair in comparison.controls if pair.control != comparison.baseline]
     held_against |= {f"{pair.label} − {pair.control}": pair.difference for pair in controls}
     pairs = [(name, one) for name, one in held_against.items() if one is not None and one.mean is not None]
@@ -62,7 +65,7 @@ def print_forest(comparison: Comparison, console: Console) -> None:
         return
     differences = [difference for _, difference in pairs]
     label_width = min(MAX_LABEL, max(len(name) for name, _ in pairs))
-    numbers = NumberFormat.of(row.metrics[comparison.primary].mean for row in comparison.rows)
+    numbers = format_of(primary, (row.metrics[primary].mean for row in comparison.rows)).differences
     intervals = [_interval(difference, numbers) for difference in differences]
     room = console.width - label_width - max(map(len, intervals)) - 4
     axis = Axis.of(differences, width=max(MIN_PLOT, min(MAX_PLOT, room)))
@@ -71,11 +74,12 @@ def print_forest(comparison: Comparison, console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     for (name, difference), interval in zip(pairs, intervals, strict=True):
-        table.add_row(Text(name), line(comparison.primary, difference, axis), Text(interval))
+        table.add_row(Text(name), line(primary, difference, axis), Text(interval))
     table.add_row("", _scale(axis, numbers), "")
-    unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
-    better = "right" if is_higher_better(comparison.primary) else "left"
-    title = f"Difference to {comparison.baseline} in {comparison.primary}{unit}, paired by seed: {better} is better"
+    unit = "points" if is_success(primary) else comparison.action_unit
+    in_unit = f" [{unit}]" if unit else ""
+    better = "right" if is_higher_better(primary) else "left"
+    title = f"Difference to {comparison.baseline} in {primary}{in_unit}, paired by seed: {better} is better"
     console.print(Text(title, style="bold"))
     console.print(table)
     console.print(Text(LEGEND, style="dim"))
@@ -115,7 +119,7 @@ def _put(cells: list[str], column: int, mark: str) -> None:
         cells[0 if column < 0 else -1] = "◂" if column < 0 else "▸"
 
 
-def _scale(axis: Axis, numbers: NumberFormat) -> Text:
+def _scale(axis: Axis, numbers: NumberFormat | ShareFormat) -> Text:
     left, right = numbers.text(axis.low, sign="+"), numbers.text(axis.high, sign="+")
     zero = axis.column(0.0)
     cells = list(left + " " * (axis.width - len(left) - len(right)) + right)
@@ -124,7 +128,7 @@ def _scale(axis: Axis, numbers: NumberFormat) -> Text:
     return Text("".join(cells), style="dim")
 
 
-def _interval(difference: PairedDifference, numbers: NumberFormat) -> str:
+def _interval(difference: PairedDifference, numbers: NumberFormat | ShareFormat) -> str:
     if difference.interval is None:
         return numbers.text(difference.mean, sign="+")
     low, high = (numbers.text(end, sign="+") for end in difference.interval)

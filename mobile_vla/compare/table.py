@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.closed_loop import success_key
+from mobile_vla.compare.closed_loop import is_success, success_key
 from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.forest import print_forest
+from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.runs import Run
@@ -22,7 +23,7 @@ from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_ce
 from mobile_vla.compare.verdict import is_indicative, verdict
 from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, counted
 
-SECONDARY = ("val/loss", "train/loss", "probe/rmse", "unseen/rmse")
+SECONDARY = ("val/rmse", "val/loss", "train/loss", "probe/rmse", "unseen/rmse")
 """Metrics beside the primary one and success; a column appears where a run has it."""
 
 COMPARABLE = tuple(name for name in SECONDARY if name != "train/loss")
@@ -51,9 +52,9 @@ LAYOUTS = (
     Layout(gap="\n", padding=1, num_suites=2, secondary=SECONDARY),
     Layout(gap="\n", padding=1, num_suites=2, secondary=COMPARABLE),
     Layout(gap="\n", padding=0, num_suites=2, secondary=COMPARABLE),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse", "unseen/rmse")),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=("probe/rmse",)),
-    Layout(gap="\n", padding=0, num_suites=2),
+    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse", "unseen/rmse")),
+    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse")),
+    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse",)),
 )
 """From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough: at last they
 take the room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``."""
@@ -61,7 +62,7 @@ take the room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``."
 DENSE = (
     Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
     Layout(gap=" ", padding=2, num_suites=2, secondary=COMPARABLE, has_intervals=False),
-    Layout(gap=" ", padding=1, num_suites=2, has_intervals=False),
+    Layout(gap=" ", padding=1, num_suites=2, secondary=("val/rmse",), has_intervals=False),
     Layout(gap=" ", padding=1, num_suites=0, has_intervals=False),
 )
 """For many samplers every row is one line, and the intervals stand in the forest plot alone."""
@@ -128,19 +129,18 @@ def _headline(comparison: Comparison, folder: Path) -> str:
 
 
 def _samplers(comparison: Comparison, layout: Layout) -> Table:
-    successes = {success_key(suite): suite for suite in comparison.suites[: layout.num_suites]}
-    names = [name for name in layout.secondary if name in comparison.rows[0].metrics]
-    formats: dict[str, NumberFormat | ShareFormat] = {
-        name: ShareFormat() if name in successes else NumberFormat.of(row.metrics[name].mean for row in comparison.rows)
-        for name in [comparison.primary, *successes, *names]
-    }
-    unit = f"{layout.gap}[{comparison.action_unit}]" if comparison.action_unit else ""
-    title = f"difference to{layout.gap}baseline, 95 %" if layout.has_intervals else "difference to\nbaseline"
-    headers = [comparison.compared, "n", comparison.primary + unit, title]
+    primary, gap = comparison.primary, layout.gap
+    successes = {success_key(suite): f"{suite}{gap}success" for suite in comparison.suites}
+    shown = [*list(successes)[: layout.num_suites], *layout.secondary]
+    names = [name for name in shown if name in comparison.rows[0].metrics and name != primary]
+    formats = {name: format_of(name, (row.metrics[name].mean for row in comparison.rows)) for name in (primary, *names)}
+    unit = f"{gap}[{comparison.action_unit}]" if comparison.action_unit else ""
+    points = ", points" if is_success(primary) else ""
+    title = f"difference to{gap}baseline{points}, 95 %" if layout.has_intervals else f"difference to\nbaseline{points}"
+    headers = [comparison.compared, "n", successes.get(primary, primary) + unit, title]
     headers += ["IQM", "P(better)"] if layout.robust else []
-    headers += [f"{suite}{layout.gap}success" for suite in successes.values()]
-    headers += [name.replace("/", f"/{layout.gap.strip(' ')}") for name in names]
-    table = new_table([*headers, f"wall,{layout.gap}windows"], num_left=1, padding=layout.padding)
+    headers += [successes.get(name, name.replace("/", f"/{gap.strip(' ')}")) for name in names]
+    table = new_table([*headers, f"wall,{gap}windows"], num_left=1, padding=layout.padding)
     for row in comparison.rows:
         table.add_row(*_cells(row, comparison, formats, layout))
     return table
@@ -156,7 +156,7 @@ def _cells(
         cells.append(spread_cell(row.metrics[name], numbers, gap=None if name.endswith("/loss") else gap))
         if name == comparison.primary:
             interval_gap = gap if layout.has_intervals else None
-            cells.append(difference_cell(name, primary.difference, numbers, gap=interval_gap))
+            cells.append(difference_cell(name, primary.difference, numbers.differences, gap=interval_gap))
             if layout.robust:
                 cells += [Text(numbers.text(primary.iqm)), Text(ShareFormat().text(primary.improvement))]
     if not primary.values:

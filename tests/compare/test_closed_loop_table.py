@@ -16,6 +16,8 @@ from rich.console import Console
 from written_runs import write_run
 
 from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.page.intervals import paired_differences
+from mobile_vla.compare.page.results import results
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.runs import load_runs
@@ -190,3 +192,52 @@ def test_shares_are_short_and_have_no_negative_zero() -> None:
     assert POINTS.text(-1e-9, sign="+") == "+0.0"
     assert ShareFormat().text(None) == "—"
     assert [p_value(p) for p in (None, 1.0, 0.0123, 0.0005, 0.0004)] == ["—", "1.000", "0.012", "0.001", "<0.001"]
+
+
+def write_decided_by_success(root: Path) -> None:
+    """Write a study whose primary metric is success in ``looks``: stratified drives better, and predicts worse."""
+    shares = {"shuffled": (0.25, 0.3, 0.25, 0.3, 0.25), "stratified": (0.5, 0.6, 0.5, 0.55, 0.5)}
+    errors = {"shuffled": (0.2, 0.21, 0.2, 0.2, 0.21), "stratified": (0.3, 0.3, 0.31, 0.3, 0.31)}
+    for sampler in shares:
+        for seed, (rmse, share) in enumerate(zip(errors[sampler], shares[sampler], strict=True)):
+            drives = {"seen": reaching(0.9), "unseen": reaching(0.8), "looks": reaching(share)}
+            primary = {"primary": "closed_loop/looks/success_rate"}
+            write_run(root, sampler, seed, metrics={"val/rmse": rmse}, drives=drives, manifest=primary)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_success_that_decides_stands_first_and_the_error_beside_it(tmp_path: Path, width: int) -> None:
+    write_decided_by_success(tmp_path)
+    first, _ = parts(shown(tmp_path, width=width))
+    heading = next(line for line in first.splitlines() if "looks" in line)
+    row = next(line for line in first.splitlines() if line.startswith("stratified"))
+    cells = {
+        "looks": "53.0 %",
+        "difference to": "+26.0 p <0.001",
+        "seen": "90.0 %",
+        "unseen": "80.0 %",
+        "val/": "0.3040",
+    }
+    ends = {name: heading.index(f" {name}") + 1 + len(name) for name in cells}
+    assert list(ends.values()) == sorted(ends.values())
+    for name, value in cells.items():
+        assert row[: ends[name]].endswith(value), name
+
+
+def test_success_that_decides_is_told_in_points_and_held_against_the_error(tmp_path: Path) -> None:
+    write_decided_by_success(tmp_path)
+    text = words(shown(tmp_path, width=120))
+    assert "in closed_loop/looks/success_rate: stratified by 26.0 points, p < 0.001." in text
+    assert "[points], paired by seed: right is better" in text
+    assert "By success in looks stratified is first of 2; by val/rmse it is last (0.3040; shuffled" in text
+    assert "Better by success in looks and worse by val/rmse, both surely" in text
+
+
+def test_page_of_a_study_decided_by_success_has_each_metric_once_and_draws_the_errors(tmp_path: Path) -> None:
+    write_decided_by_success(tmp_path)
+    comparison = compare_runs(load_runs(tmp_path))
+    titles = [column.title for column in results(comparison).columns]
+    assert titles[2:4] == ["looks success", "difference to baseline, points, 95 %"]
+    assert len(set(titles)) == len(titles)
+    assert {"seen success", "unseen success", "val/rmse"} <= set(titles)
+    assert "val/rmse" in {choice.value for choice in paired_differences(comparison).switches["metric"]}

@@ -137,6 +137,21 @@ def test_the_statistics_are_those_of_the_comparison(sweep: Path) -> None:
         assert cells[6] == f"{100 * sum(row.metrics[SUCCESS].values.values()) / 2:.1f} %"
 
 
+def test_success_that_decides_is_drawn_against_the_error_and_told_in_points(sweep: Path) -> None:
+    for file in sweep.glob("*/manifest.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"primary": SUCCESS}))
+    publish(sweep)
+    workspace = json.loads((sweep / FOLDER / "workspace.json").read_text())
+    assert [bar["metrics"] for bar in of_type(workspace, "Bar Chart")] == [[SUCCESS], ["val/rmse"]]
+    (scatter,) = of_type(workspace, "Scatter Plot")
+    assert (scatter["xAxis"], scatter["yAxis"]) == ("summary:val/rmse", f"summary:{SUCCESS}")
+    curves = {(line["xAxis"], *line["metrics"]) for line in of_type(workspace, "Run History Line Plot")}
+    assert {("samples_seen", "val/rmse"), ("wall_s", "val/rmse")} < curves
+    header, _, first, _ = contents_of(compare_runs(load_runs(sweep))).statistics.splitlines()
+    assert header == f"| sampler | seeds | {SUCCESS} | minus shuffled, points | 95 % interval | p (Holm) |"
+    assert first.startswith("| shuffled | 2 of 2 | 62.5 % ± 17.7 % |")
+
+
 def test_it_is_saved_where_the_runs_are_and_a_second_call_updates_it(sweep: Path, server_url: Any) -> None:
     with pytest.raises(UserError, match=f"(?s)not found.*python -m mobile_vla sync {sweep}"):
         publish(sweep)

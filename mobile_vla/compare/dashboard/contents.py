@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 
-from mobile_vla.compare.closed_loop import success_key
+from mobile_vla.compare.closed_loop import is_success, success_key
 from mobile_vla.compare.comparison import Comparison, Metric
+from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
@@ -30,8 +31,9 @@ class Contents:
     """What a dashboard shows of the finished runs ``run_ids``, which lie in ``project`` of ``entity`` (None: default).
 
     ``groups`` are settings (a config group, or the key of an override) whose values together name a treatment.
-    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``success`` (by suite) and ``drawn`` are final
-    values that W&B keeps in a run's summary. ``verdict`` and ``statistics`` are Markdown.
+    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``error`` (see
+    ``Comparison.error``), ``success`` (by suite) and ``drawn`` are final values that W&B keeps in a run's summary.
+    ``verdict`` and ``statistics`` are Markdown.
     """
 
     title: str
@@ -42,10 +44,16 @@ class Contents:
     curves: tuple[str, ...]
     budgets: tuple[str, ...]
     primary: str
+    error: str
     success: tuple[str, ...]
     drawn: tuple[str, ...]
     verdict: str
     statistics: str
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """All that a run reached, the primary metric first."""
+        return tuple(dict.fromkeys((self.primary, self.error, *self.success)))
 
 
 def contents_of(comparison: Comparison) -> Contents:
@@ -67,6 +75,7 @@ def contents_of(comparison: Comparison) -> Contents:
         curves=tuple(key for key in dict.fromkeys([*_CURVES, comparison.primary]) if key in logged),
         budgets=tuple(key for key in _BUDGETS if key in logged),
         primary=comparison.primary,
+        error=comparison.error,
         success=tuple(success),
         drawn=tuple(key for key in _DRAWN if all(key in run.numbers for run in runs)),
         verdict="\n\n".join(verdict(comparison)),
@@ -104,26 +113,28 @@ def _groups(runs: Sequence[Run]) -> tuple[str, ...]:
 def _statistics(comparison: Comparison) -> str:
     """Write the comparison as a Markdown table: mean and spread over seeds, paired difference, interval, p."""
     primary, baseline = comparison.primary, comparison.baseline
-    numbers = NumberFormat.of(row.metrics[primary].mean for row in comparison.rows)
-    header = [comparison.compared, "seeds", primary, f"minus {baseline}", "95 % interval", "p (Holm)"]
-    lines = [[*header, *(f"{suite} success" for suite in comparison.suites)]]
+    numbers = format_of(primary, (row.metrics[primary].mean for row in comparison.rows))
+    suites = [suite for suite in comparison.suites if success_key(suite) != primary]
+    minus = f"minus {baseline}{', points' if is_success(primary) else ''}"
+    header = [comparison.compared, "seeds", primary, minus, "95 % interval", "p (Holm)"]
+    lines = [[*header, *(f"{suite} success" for suite in suites)]]
     lines.append(["---"] * len(lines[0]))
     for row in comparison.rows:
         metric = row.metrics[primary]
-        success = [row.metrics[success_key(suite)] for suite in comparison.suites]
+        success = [row.metrics[success_key(suite)] for suite in suites]
         lines.append(
             [
                 row.label,
                 f"{len(metric.values)} of {len(row.runs)}",
                 f"{numbers.text(metric.mean)} ± {numbers.text(metric.std)}",
-                *_difference(metric, numbers),
+                *_difference(metric, numbers.differences),
                 *(ShareFormat().text(share.mean) for share in success),
             ]
         )
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-def _difference(metric: Metric, numbers: NumberFormat) -> tuple[str, str, str]:
+def _difference(metric: Metric, numbers: NumberFormat | ShareFormat) -> tuple[str, str, str]:
     difference = metric.difference
     if difference is None:
         return "", "", ""

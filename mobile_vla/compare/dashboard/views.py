@@ -40,7 +40,7 @@ def workspace_of(contents: Contents, *, entity: str) -> ws.Workspace:
                 expr.Metric("JobType") if group == "sampler" else expr.Config(_config_key(group))
                 for group in contents.groups
             ],
-            pinned_columns=[f"summary:{key}" for key in (contents.primary, *contents.success)],
+            pinned_columns=[f"summary:{key}" for key in contents.results],
         ),
     )
 
@@ -72,9 +72,9 @@ def report_of(contents: Contents, *, entity: str, is_project_known: bool) -> wr.
 
 
 def _curves(contents: Contents) -> list[wr.PanelTypes]:
-    """Return the mean over seeds with a band of one standard deviation: over steps, and the primary by budget."""
+    """Return the mean over seeds with a band of one standard deviation: over steps, and the error by budget."""
     axes = [(STEP, key) for key in contents.curves]
-    axes += [(budget, contents.primary) for budget in contents.budgets if contents.primary in contents.curves]
+    axes += [(budget, contents.error) for budget in contents.budgets if contents.error in contents.curves]
     return [
         wr.LinePlot(
             title=f"{metric} by {axis}",
@@ -102,14 +102,14 @@ def _bars(contents: Contents) -> list[wr.PanelTypes]:
             max_runs_to_show=len(contents.run_ids),
             max_bars_to_show=len(contents.run_ids),
         )
-        for metric in (contents.primary, *contents.success)
+        for metric in contents.results
     ]
 
 
 def _parallel(contents: Contents) -> wr.ParallelCoordinatesPlot:
-    """Return a line a run over what was chosen, what the sampler then drew, and the primary metric and success."""
-    results = (*contents.drawn, contents.primary, *contents.success)
-    axes = [_axis(group) for group in contents.groups] + [wr.SummaryMetric(key) for key in results]
+    """Return a line a run over what was chosen, what the sampler then drew, and what it reached."""
+    axes = [_axis(group) for group in contents.groups]
+    axes += [wr.SummaryMetric(key) for key in (*contents.drawn, *contents.results)]
     return wr.ParallelCoordinatesPlot(
         title="what was chosen, drawn and reached",
         columns=[wr.ParallelCoordinatesPlotColumn(axis) for axis in axes],
@@ -120,8 +120,8 @@ def _parallel(contents: Contents) -> wr.ParallelCoordinatesPlot:
 def _scatters(contents: Contents) -> list[wr.PanelTypes]:
     return [
         wr.ScatterPlot(
-            title=f"{key} by {contents.primary}",
-            x=wr.SummaryMetric(contents.primary),
+            title=f"{key} by {contents.error}",
+            x=wr.SummaryMetric(contents.error),
             y=wr.SummaryMetric(key),
             regression=True,
         )

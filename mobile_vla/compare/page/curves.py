@@ -8,8 +8,8 @@ from typing import Any
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.compare.page.run_files import LOG, RunFiles, problems_of
 
-LEARNING = ("val/loss", "train/loss", "train/rmse", "probe/rmse", "unseen/rmse")
-"""Beside the primary metric, which comes first."""
+LEARNING = ("val/rmse", "val/loss", "train/loss", "train/rmse", "probe/rmse", "unseen/rmse")
+"""Beside the primary metric, which comes first where it is logged over the steps."""
 
 DRAWN = {
     "sampler/coverage": "coverage",
@@ -80,7 +80,7 @@ def _curves(
             *(_number(row, name) for name in present),
         ]
         for file, log in logs
-        for row in _thinned(log, metrics)
+        for row in _thinned(log, present)
     ]
     return Figure(
         id=id,
@@ -98,11 +98,10 @@ def _curves(
     )
 
 
-def _thinned(log: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+def _thinned(log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     """Keep up to MAX_POINTS evaluations and as many of the rows between them, evenly spaced, the last ones included."""
-    first = next(iter(metrics))
-    evaluations = [row for row in log if first in row]
-    others = [row for row in log if first not in row]
+    evaluations = [row for row in log if metrics[0] in row]
+    others = [row for row in log if metrics[0] not in row]
     kept = [*_evenly(evaluations), *_evenly(others)]
     return sorted(kept, key=lambda row: row["step"])
 

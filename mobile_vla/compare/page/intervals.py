@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mobile_vla.compare.closed_loop import success_key, suite_of
+from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_higher_better
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 
-SECONDARY = ("val/rmse/scenario_mean", "val/rmse/critical", "val/loss", "probe/rmse", "unseen/rmse")
+SECONDARY = ("val/rmse", "val/rmse/scenario_mean", "val/rmse/critical", "val/loss", "probe/rmse", "unseen/rmse")
 """Drawn beside the primary metric and success, where a run has them."""
 
 
@@ -89,7 +89,7 @@ def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[V
 
 
 def _unit(comparison: Comparison, name: str) -> dict[str, object]:
-    if suite_of(name):
+    if is_success(name):
         return {"unit": "points", "scale": 100}
     return {"unit": (comparison.action_unit or "") if "rmse" in name else "", "scale": 1}
 
@@ -100,4 +100,4 @@ def _better(name: str) -> str:
 
 def _label(name: str) -> str:
     suite = suite_of(name)
-    return name if suite is None else f"success {suite}"
+    return f"success {suite}" if suite is not None and name == success_key(suite) else name

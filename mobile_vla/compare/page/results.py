@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mobile_vla.compare.closed_loop import success_key, suite_of
+from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first, is_better
+from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
@@ -28,13 +29,13 @@ def results(comparison: Comparison) -> Listing:
     """Return every sampler with its metrics; the copied table has every number behind a cell in a column of its own."""
     rows, known = comparison.rows, comparison.rows[0].metrics
     successes = [success_key(suite) for suite in comparison.suites]
-    secondary = [*successes, *(name for name in SECONDARY if name in known)]
+    secondary = [name for name in (*successes, *SECONDARY) if name in known and name != comparison.primary]
     counters = [name for name in COUNTERS if name in known]
     unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
         Column(title="n", is_number=True, cells=[_count(row, comparison.primary) for row in rows]),
-        _metric_column(rows, comparison.primary, title=f"{comparison.primary}{unit}"),
+        _metric_column(rows, comparison.primary, title=f"{_title(comparison.primary)}{unit}"),
         _difference_column(rows, comparison.primary),
         *_robust_columns(rows, comparison.primary),
         *(_metric_column(rows, name, title=_title(name)) for name in secondary),
@@ -66,7 +67,7 @@ def control_table(comparison: Comparison) -> Listing | None:
     if not pairs:
         return None
     primary, differences = comparison.primary, [pair.difference for pair in pairs]
-    numbers = _format(comparison.rows, primary)
+    numbers = _format(comparison.rows, primary).differences
     labels, controls = [pair.label for pair in pairs], [pair.control for pair in pairs]
     adjusted = [one.adjusted_p_value for one in differences]
     return Listing(
@@ -80,7 +81,7 @@ def control_table(comparison: Comparison) -> Listing | None:
             Column(title=comparison.compared, is_number=False, cells=[Cell(text=name, sort=name) for name in labels]),
             Column(title="control", is_number=False, cells=[Cell(text=name, sort=name) for name in controls]),
             Column(
-                title="difference to control, 95 %",
+                title=f"difference to control{', points' if is_success(primary) else ''}, 95 %",
                 is_number=True,
                 cells=[_difference(one, primary, numbers) for one in differences],
             ),
@@ -123,9 +124,9 @@ def _metric(metric: Metric, name: str, numbers: NumberFormat | ShareFormat) -> C
 
 
 def _difference_column(rows: Sequence[Row], name: str) -> Column:
-    numbers = _format(rows, name)
+    numbers = _format(rows, name).differences
     return Column(
-        title="difference to baseline, 95 %",
+        title=f"difference to baseline{', points' if is_success(name) else ''}, 95 %",
         is_number=True,
         cells=[_difference(row.metrics[name].difference, name, numbers) for row in rows],
     )
@@ -185,12 +186,12 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
 
 
 def _format(rows: Sequence[Row], name: str) -> NumberFormat | ShareFormat:
-    return ShareFormat() if suite_of(name) else NumberFormat.of(row.metrics[name].mean for row in rows)
+    return format_of(name, (row.metrics[name].mean for row in rows))
 
 
 def _title(name: str) -> str:
     suite = suite_of(name)
-    return name if suite is None else f"{suite} success"
+    return f"{suite} success" if suite is not None and name == success_key(suite) else name
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.page.blocks import Cell, Column, Listing
 from mobile_vla.compare.runs import Run
-from mobile_vla.number_format import MISSING, NumberFormat, duration
+from mobile_vla.number_format import MISSING, duration
 
 
 def run_list(comparison: Comparison, *, root: Path) -> Listing:
@@ -22,7 +23,7 @@ def run_list(comparison: Comparison, *, root: Path) -> Listing:
     own = [[text for text in texts if text not in shared] for texts in overrides]
     values = [run.numbers.get(comparison.primary) if run.is_done else None for _, run in runs]
     walls = [run.numbers.get("wall_s") for _, run in runs]
-    numbers = NumberFormat.of(values)
+    numbers = format_of(comparison.primary, values)
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[Cell(text=label, sort=label) for label, _ in runs]),
         Column(title="seed", is_number=True, cells=[_seed(run) for _, run in runs]),
