@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mobile_vla.compare.closed_loop import is_success
+from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
 from mobile_vla.number_format import POINTS, NumberFormat, ShareFormat
+
+
+def metric_title(metric: str) -> str:
+    """Return ``looks success`` for the success rate of a whole suite, and any other metric's name."""
+    suite = suite_of(metric)
+    return f"{suite} success" if suite is not None and metric == success_key(suite) else metric
 
 
 def format_of(metric: str, values: Iterable[float | None]) -> NumberFormat | ShareFormat:

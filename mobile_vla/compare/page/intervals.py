@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_higher_better
+from mobile_vla.compare.formats import metric_title
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 
 SECONDARY = ("val/rmse", "val/rmse/scenario_mean", "val/rmse/critical", "val/loss", "probe/rmse", "unseen/rmse")
@@ -39,7 +40,7 @@ def paired_differences(comparison: Comparison) -> Figure:
             "zero": True,
             "metrics": {name: _unit(comparison, name) | {"better": _better(name)} for name in names},
         },
-        switches={"metric": [Choice(value=name, label=_label(name)) for name in names if name in metrics]},
+        switches={"metric": [Choice(value=name, label=metric_title(name)) for name in names if name in metrics]},
         notes=(),
         absent=f"No sampler shares a finished seed with the baseline, {comparison.baseline}.",
     )
@@ -96,8 +97,3 @@ def _unit(comparison: Comparison, name: str) -> dict[str, object]:
 
 def _better(name: str) -> str:
     return "more" if is_higher_better(name) else "less"
-
-
-def _label(name: str) -> str:
-    suite = suite_of(name)
-    return f"success {suite}" if suite is not None and name == success_key(suite) else name

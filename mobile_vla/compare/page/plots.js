@@ -98,7 +98,7 @@ function intervals(rows, state, options) {
   const ends = shown.flatMap((row) => [row.low, row.high, row.episode_low ?? null, row.episode_high ?? null])
     .filter((end) => end !== null).map((end) => end * scale);
   const reach = options.zero ? Math.min(far, Math.max(...points.map(Math.abs), ...ends.map(Math.abs)) * 1.08) : null;
-  const words = options.zero ? `difference in ${chosen}` : `success in ${chosen}`;
+  const words = options.zero ? `difference in ${page.figures[state.id].labels.metric[chosen]}` : `success in ${chosen}`;
   return {
     traces,
     layout: {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
+from mobile_vla.compare.closed_loop import is_success, success_key
 from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import format_of
+from mobile_vla.compare.formats import format_of, metric_title
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
@@ -35,10 +35,10 @@ def results(comparison: Comparison) -> Listing:
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
         Column(title="n", is_number=True, cells=[_count(row, comparison.primary) for row in rows]),
-        _metric_column(rows, comparison.primary, title=f"{_title(comparison.primary)}{unit}"),
+        _metric_column(rows, comparison.primary, title=f"{metric_title(comparison.primary)}{unit}"),
         _difference_column(rows, comparison.primary),
         *_robust_columns(rows, comparison.primary),
-        *(_metric_column(rows, name, title=_title(name)) for name in secondary),
+        *(_metric_column(rows, name, title=metric_title(name)) for name in secondary),
         *(_counter_column(rows, name) for name in counters),
     ]
     table: dict[str, Sequence[Value]] = {comparison.compared: [row.label for row in rows]}
@@ -187,11 +187,6 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
 
 def _format(rows: Sequence[Row], name: str) -> NumberFormat | ShareFormat:
     return format_of(name, (row.metrics[name].mean for row in rows))
-
-
-def _title(name: str) -> str:
-    suite = suite_of(name)
-    return f"{suite} success" if suite is not None and name == success_key(suite) else name
 
 
 def _notes(comparison: Comparison) -> list[str]:
