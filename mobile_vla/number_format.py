@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 MISSING = "—"
 
+MAX_WIDTH = 9
+"""Characters of a number in a column."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NumberFormat:
@@ -28,7 +31,7 @@ class NumberFormat:
         return self
 
     def text(self, value: float | None, *, sign: str = "") -> str:
-        """Return at most 9 characters: other than 0 is never written as 0, and 100 or more loses its decimals."""
+        """Return at most MAX_WIDTH characters: other than 0 is never written as 0, 100 or more loses its decimals."""
         if value is None:
             return MISSING
         if value != 0 and (abs(value) < 0.5 * 10**-self.decimals or abs(value) >= 10_000):
@@ -54,6 +57,8 @@ class ShareFormat:
 
 POINTS = ShareFormat(unit="")
 """For differences of shares, in percentage points."""
+
+Format = NumberFormat | ShareFormat
 
 
 def p_value(value: float | None) -> str:

@@ -54,7 +54,7 @@ def _inspect(args: argparse.Namespace) -> int:
     evidence = gather_evidence(data)
     print_evidence(evidence, console)
     stream = Stream(cfg.seed, "sampler")
-    of_samplers = warn_of_samplers(data.readers["train"], batch_size=cfg.trainer.batch_size, stream=stream)
+    of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
     print_warnings([*data.warnings, *evidence.warnings(), *of_samplers], console)
     return 1 if scan.problems else 0
 

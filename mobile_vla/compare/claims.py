@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median, median_low
 
+from mobile_vla.compare.closed_loop import suite_of
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.formats import size
 from mobile_vla.compare.significance import detectable_difference
-from mobile_vla.compare.slices import losses_of
+from mobile_vla.compare.slices import Losses, losses_of
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.number_format import counted, in_series, in_words, shortened
 
@@ -67,7 +68,7 @@ def _claims(comparison: Comparison, differences: Mapping[str, PairedDifference],
         side = "better" if is_better(comparison.primary, one.mean or 0) else "worse"
         sides[side].append(f"{label} by {_size(comparison, abs(one.mean or 0))}, {in_words(one.adjusted_p_value)}")
     return " ".join(
-        f"{how} {side} than {comparison.baseline} in {comparison.primary}: {in_series(texts, limit=MAX_NAMED)}."
+        f"{how} {side} than {comparison.baseline} in {comparison.primary_title}: {in_series(texts, limit=MAX_NAMED)}."
         for side, texts in sides.items()
         if texts
     )
@@ -139,22 +140,20 @@ def _parts(comparison: Comparison, winners: Sequence[Row]) -> str:
     num_slices = max((one.num_slices for one in losses.values()), default=0)
     if not num_slices:
         return ""
-    losing = [
-        f"{label} in "
-        + shortened(
-            [f"{part} by {size(comparison.primary, abs(loss))}" for part, loss in one.by_slice.items()],
-            limit=MAX_SLICES,
-        )
-        for label, one in losses.items()
-        if one.by_slice
-    ]
+    losing = [f"{label} in {_where(comparison, one)}" for label, one in losses.items() if one.by_slice]
     if not losing:
-        return f"None of the better ones is worse on any of {num_slices} slices (scenario, phase, horizon, critical)."
+        kinds = "scenario" if suite_of(comparison.primary) else "scenario, phase, horizon, critical"
+        return f"None of the better ones is worse on any of {counted(num_slices, 'slice')} ({kinds})."
     chance = 0.025 * num_slices
     return (
         f"Better overall, worse on slices: {in_series(losing, limit=MAX_NAMED)} (95 % intervals that exclude 0; of "
-        f"{num_slices} slices about {chance:.1f} would by chance)."
+        f"{counted(num_slices, 'slice')} about {chance:.1f} would by chance)."
     )
+
+
+def _where(comparison: Comparison, losses: Losses) -> str:
+    texts = [f"{part} by {size(comparison.primary, abs(loss))}" for part, loss in losses.by_slice.items()]
+    return shortened(texts, limit=MAX_SLICES)
 
 
 def _fits_less(winners: Sequence[Row]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.compare.closed_loop import success_key
-from mobile_vla.compare.comparison import Comparison, Row
+from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.table_cells import difference_cell, spread_cell
@@ -80,7 +81,7 @@ def _dense_table(comparison: Comparison, *, padding: int) -> Table:
         cells = [Text(row.label, style="bold" if row.label == comparison.baseline else "")]
         for suite in comparison.suites:
             metric = row.metrics[success_key(suite)]
-            points = difference_cell(success_key(suite), metric.difference, POINTS, gap=None)
+            points = _points(metric, suite, gap=None)
             cells.append(Text.assemble(POINTS.text(metric.mean), " " if points else "", points))
         table.add_row(*cells)
     return table
@@ -98,7 +99,13 @@ def _rows(comparison: Comparison, suite: str, *, gap: str) -> Iterator[list[Text
         elif metric.difference.num_pairs == 0 and suite in comparison.different_states:
             yield [*cells, Text(OTHER_STATES, style="yellow"), Text(MISSING), Text(MISSING), Text(MISSING)]
         else:
-            yield [*cells, difference_cell(name, metric.difference, POINTS, gap=gap), *_drives(row, suite)]
+            yield [*cells, _points(metric, suite, gap=gap), *_drives(row, suite)]
+
+
+def _points(metric: Metric, suite: str, *, gap: str | None) -> Text:
+    """Write the difference as for every suite, for the primary one too: Holm's p of that is in the main table."""
+    difference = metric.difference and replace(metric.difference, adjusted_p_value=None)
+    return difference_cell(success_key(suite), difference, POINTS, gap=gap)
 
 
 def _drives(row: Row, suite: str) -> list[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mobile_vla.compare.closed_loop import comparable_seeds, is_success, suites_of
+from mobile_vla.compare.closed_loop import comparable_seeds, is_success, suite_of, suites_of
 from mobile_vla.compare.comparability import (
     MUST_AGREE,
     REFERENCE_PREFIX,
@@ -16,6 +16,7 @@ from mobile_vla.compare.comparability import (
 )
 from mobile_vla.compare.direction import best_first, is_higher_better
 from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
+from mobile_vla.compare.formats import format_of, metric_title
 from mobile_vla.compare.pairs import ControlPair, metric_difference, num_tests, primary_differences, values_of
 from mobile_vla.compare.runs import MISSING, Run, runs_by_label
 from mobile_vla.compare.statistics import (
@@ -26,6 +27,7 @@ from mobile_vla.compare.statistics import (
     standard_deviation,
 )
 from mobile_vla.errors import UserError
+from mobile_vla.number_format import Format
 from mobile_vla.schema import ACTION_UNITS
 
 METRIC_PREFIXES = ("train/", "val/", "unseen/", "inner/", "probe/", "best/", "sampler/", "closed_loop/")
@@ -134,22 +136,32 @@ class Comparison:
         return tuple(row for row in self.rows if row.metrics[self.primary].values)
 
     @property
+    def primary_title(self) -> str:
+        """What the primary metric is called in a sentence."""
+        return metric_title(self.primary)
+
+    @property
     def error(self) -> str:
-        """What success is held against: the primary metric, or ``val/rmse`` where that is a success rate itself."""
-        return "val/rmse" if is_success(self.primary) else self.primary
+        """What driving is held against: the primary metric, or ``val/rmse`` where that is one of driving itself."""
+        return "val/rmse" if suite_of(self.primary) else self.primary
 
     @property
     def unfinished(self) -> tuple[tuple[str, Run], ...]:
         """Label and run of everything that failed, stopped, still runs, or was planned and never began."""
         return tuple((row.label, run) for row in self.rows for run in row.runs if not run.is_done)
 
-    @property
-    def action_unit(self) -> str | None:
-        """Unit of the actions' errors, None where the action dimensions do not share one."""
-        prefix = f"{self.primary}/"
+    def format(self, metric: str) -> Format:
+        """Return how the samplers' values of ``metric`` are written."""
+        return format_of(metric, (row.metrics[metric].mean for row in self.rows))
+
+    def unit(self, metric: str) -> str:
+        """Return the unit of differences in ``metric``: points, that of the actions if they share one, or nothing."""
+        if is_success(metric):
+            return "points"
+        prefix = "val/rmse/"
         names = {key.removeprefix(prefix) for row in self.rows for key in row.metrics if key.startswith(prefix)}
         units = {ACTION_UNITS[name] for name in names & ACTION_UNITS.keys()}
-        return units.pop() if len(units) == 1 else None
+        return units.pop() if "rmse" in metric and len(units) == 1 else ""
 
 
 def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Comparison:

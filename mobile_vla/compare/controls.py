@@ -19,7 +19,7 @@ def control_sentences(comparison: Comparison) -> list[str]:
         claims = "; ".join(_claim(comparison, pair) for pair in judged)
         is_claimed = any(pair.difference.is_significant for pair in judged)
         tested = f" p: paired t test, adjusted by Holm over {family(comparison)}." if is_claimed else ""
-        paragraphs.append(f"Against {_its(judged)} in {comparison.primary}: {claims}.{tested}")
+        paragraphs.append(f"Against {_its(judged)} in {comparison.primary_title}: {claims}.{tested}")
     if others:
         reasons = {pair: _what_is_missing(comparison, pair) for pair in others}
         texts = "; ".join(f"{pair.label} against {pair.control} ({reason})" for pair, reason in reasons.items())

@@ -10,12 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.closed_loop import is_success
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better, is_higher_better
-from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import NumberFormat, ShareFormat
+from mobile_vla.number_format import Format
 
 MAX_LABEL = 26
 MAX_PLOT = 60
@@ -65,7 +63,7 @@ def print_forest(comparison: Comparison, console: Console) -> None:
         return
     differences = [difference for _, difference in pairs]
     label_width = min(MAX_LABEL, max(len(name) for name, _ in pairs))
-    numbers = format_of(primary, (row.metrics[primary].mean for row in comparison.rows)).differences
+    numbers = comparison.format(primary).differences
     intervals = [_interval(difference, numbers) for difference in differences]
     room = console.width - label_width - max(map(len, intervals)) - 4
     axis = Axis.of(differences, width=max(MIN_PLOT, min(MAX_PLOT, room)))
@@ -76,10 +74,10 @@ def print_forest(comparison: Comparison, console: Console) -> None:
     for (name, difference), interval in zip(pairs, intervals, strict=True):
         table.add_row(Text(name), line(primary, difference, axis), Text(interval))
     table.add_row("", _scale(axis, numbers), "")
-    unit = "points" if is_success(primary) else comparison.action_unit
-    in_unit = f" [{unit}]" if unit else ""
+    unit = comparison.unit(primary)
+    decided_by = f"{comparison.primary_title} [{unit}]" if unit else comparison.primary_title
     better = "right" if is_higher_better(primary) else "left"
-    title = f"Difference to {comparison.baseline} in {primary}{in_unit}, paired by seed: {better} is better"
+    title = f"Difference to {comparison.baseline} in {decided_by}, paired by seed: {better} is better"
     console.print(Text(title, style="bold"))
     console.print(table)
     console.print(Text(LEGEND, style="dim"))
@@ -119,7 +117,7 @@ def _put(cells: list[str], column: int, mark: str) -> None:
         cells[0 if column < 0 else -1] = "◂" if column < 0 else "▸"
 
 
-def _scale(axis: Axis, numbers: NumberFormat | ShareFormat) -> Text:
+def _scale(axis: Axis, numbers: Format) -> Text:
     left, right = numbers.text(axis.low, sign="+"), numbers.text(axis.high, sign="+")
     zero = axis.column(0.0)
     cells = list(left + " " * (axis.width - len(left) - len(right)) + right)
@@ -128,7 +126,7 @@ def _scale(axis: Axis, numbers: NumberFormat | ShareFormat) -> Text:
     return Text("".join(cells), style="dim")
 
 
-def _interval(difference: PairedDifference, numbers: NumberFormat | ShareFormat) -> str:
+def _interval(difference: PairedDifference, numbers: Format) -> str:
     if difference.interval is None:
         return numbers.text(difference.mean, sign="+")
     low, high = (numbers.text(end, sign="+") for end in difference.interval)

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
-from mobile_vla.number_format import POINTS, NumberFormat, ShareFormat
+from mobile_vla.number_format import POINTS, Format, NumberFormat, ShareFormat
 
 
 def metric_title(metric: str) -> str:
-    """Return ``looks success`` for the success rate of a whole suite, and any other metric's name."""
+    """Return ``success in looks`` for the success rate of a whole suite, and any other metric's name."""
     suite = suite_of(metric)
-    return f"{suite} success" if suite is not None and metric == success_key(suite) else metric
+    return f"success in {suite}" if suite is not None and metric == success_key(suite) else metric
 
 
-def format_of(metric: str, values: Iterable[float | None]) -> NumberFormat | ShareFormat:
+def in_points(metric: str) -> str:
+    """Return what the heading of differences in ``metric`` ends with: ``, points`` for success, else nothing."""
+    return ", points" if is_success(metric) else ""
+
+
+def format_of(metric: str, values: Iterable[float | None]) -> Format:
     """Return how to write ``values`` of ``metric``; its ``differences`` writes what lies between them."""
     return ShareFormat() if is_success(metric) else NumberFormat.of(values)
 

@@ -1,15 +1,16 @@
-"""Say where the primary metric, an error or a success rate, and success in the suites rank samplers differently."""
+"""Say where the primary metric, of prediction or of driving, and success in the suites rank samplers differently."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import permutations
 
 from mobile_vla.compare.closed_loop import success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import format_of
+from mobile_vla.compare.formats import metric_title
 from mobile_vla.compare.pairs import metric_difference
 from mobile_vla.number_format import listed
 
@@ -17,10 +18,12 @@ from mobile_vla.number_format import listed
 def rank_sentences(comparison: Comparison) -> list[str]:
     """Compare the order by the primary metric with that by success, one entry a suite.
 
-    Success that is the primary metric is held against the error and the other suites, not against itself. A suite
+    A figure of driving that is the primary metric is held against the error too, and not against itself. A suite
     whose runs met different initial states has no order, nor has one that fewer than two samplers drove, or all equally
     well. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
     """
+    if suite_of(comparison.primary) in comparison.different_states:
+        return []
     suites = [suite for suite in comparison.suites if suite not in comparison.different_states]
     known = comparison.rows[0].metrics
     names = [name for name in (comparison.error, *map(success_key, suites)) if name in known]
@@ -28,8 +31,8 @@ def rank_sentences(comparison: Comparison) -> list[str]:
 
 
 def _rank_sentence(comparison: Comparison, name: str) -> str:
-    primary, other_name = _in_words(comparison.primary), _in_words(name)
-    both = f"{primary.replace('success', 'Success', 1)} and {other_name} agree"
+    primary, other_name = comparison.primary_title, metric_title(name)
+    both = f"{re.sub('^success ', 'Success ', primary)} and {other_name} agree"
     rows = [row for row in comparison.ranked if row.metrics[name].values]
     if not any(_leads(one, other, name) for one, other in permutations(rows, 2)):
         return ""
@@ -44,7 +47,7 @@ def _rank_sentence(comparison: Comparison, name: str) -> str:
     }
     is_about_the_first = bool(contradicted[rows[0].label])
     parts = [
-        _first_falls(rows, comparison.primary, name)
+        _first_falls(rows, comparison, name)
         if is_about_the_first
         else f"{both} that {rows[0].label} is first, and order the others differently."
     ]
@@ -59,22 +62,17 @@ def _rank_sentence(comparison: Comparison, name: str) -> str:
     return " ".join(parts)
 
 
-def _first_falls(rows: Sequence[Row], primary: str, name: str) -> str:
+def _first_falls(rows: Sequence[Row], comparison: Comparison, name: str) -> str:
     means = {row.label: row.metrics[name].mean for row in rows}
     first, best = rows[0], min(rows, key=lambda row: best_first(name, means[row.label]))
     place = 1 + sum(_leads(other, first, name) for other in rows)
     is_last = not any(_leads(first, other, name) for other in rows)
     position = "last" if is_last else f"number {place}"
-    numbers = format_of(name, means.values())
+    numbers, primary = comparison.format(name), comparison.primary_title
     return (
-        f"By {_in_words(primary)} {first.label} is first of {len(rows)}; by {_in_words(name)} it is {position} "
+        f"By {primary} {first.label} is first of {len(rows)}; by {metric_title(name)} it is {position} "
         f"({numbers.text(means[first.label])}; {best.label} is first with {numbers.text(means[best.label])})."
     )
-
-
-def _in_words(name: str) -> str:
-    suite = suite_of(name)
-    return f"success in {suite}" if suite is not None and name == success_key(suite) else name
 
 
 def _leads(one: Row, other: Row, name: str) -> bool:

@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.closed_loop import is_success, success_key
+from mobile_vla.compare.closed_loop import success_key, suite_of
 from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.forest import print_forest
-from mobile_vla.compare.formats import format_of
+from mobile_vla.compare.formats import in_points
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
-from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, counted
+from mobile_vla.number_format import MAX_WIDTH, MISSING, Format, NumberFormat, ShareFormat, counted
 
 SECONDARY = ("val/rmse", "val/loss", "train/loss", "probe/rmse", "unseen/rmse")
 """Metrics beside the primary one and success; a column appears where a run has it."""
@@ -55,9 +55,10 @@ LAYOUTS = (
     Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse", "unseen/rmse")),
     Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse")),
     Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse",)),
+    Layout(gap="\n", padding=0, num_suites=0, secondary=("val/rmse",)),
 )
-"""From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough: at last they
-take the room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``."""
+"""From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough: they take the
+room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``, and yield at last."""
 
 DENSE = (
     Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
@@ -111,7 +112,7 @@ def _legend(comparison: Comparison) -> str:
     )
     p_text = " p: paired t test, adjusted by Holm." if is_tested else ""
     return (
-        f"{comparison.primary} is the primary metric, named before the runs; all others are secondary.{p_text} "
+        f"{comparison.primary_title} is the primary metric, named before the runs; all others are secondary.{p_text} "
         "windows: trained on + scored by the sampler in extra forward passes, a run."
     )
 
@@ -130,25 +131,33 @@ def _headline(comparison: Comparison, folder: Path) -> str:
 
 def _samplers(comparison: Comparison, layout: Layout) -> Table:
     primary, gap = comparison.primary, layout.gap
-    successes = {success_key(suite): f"{suite}{gap}success" for suite in comparison.suites}
-    shown = [*list(successes)[: layout.num_suites], *layout.secondary]
+    shown = [*map(success_key, comparison.suites[: layout.num_suites]), *layout.secondary]
     names = [name for name in shown if name in comparison.rows[0].metrics and name != primary]
-    formats = {name: format_of(name, (row.metrics[name].mean for row in comparison.rows)) for name in (primary, *names)}
-    unit = f"{gap}[{comparison.action_unit}]" if comparison.action_unit else ""
-    points = ", points" if is_success(primary) else ""
-    title = f"difference to{gap}baseline{points}, 95 %" if layout.has_intervals else f"difference to\nbaseline{points}"
-    headers = [comparison.compared, "n", successes.get(primary, primary) + unit, title]
+    formats = {name: comparison.format(name) for name in (primary, *names)}
+    title, *titles = [_title(comparison, name, gap=gap) for name in formats]
+    baseline = f"baseline{in_points(primary)}"
+    difference = f"difference to{gap}{baseline}, 95 %" if layout.has_intervals else f"difference to\n{baseline}"
+    headers = [comparison.compared, "n", title, difference]
     headers += ["IQM", "P(better)"] if layout.robust else []
-    headers += [successes.get(name, name.replace("/", f"/{gap.strip(' ')}")) for name in names]
+    headers += titles
     table = new_table([*headers, f"wall,{gap}windows"], num_left=1, padding=layout.padding)
     for row in comparison.rows:
         table.add_row(*_cells(row, comparison, formats, layout))
     return table
 
 
-def _cells(
-    row: Row, comparison: Comparison, formats: Mapping[str, NumberFormat | ShareFormat], layout: Layout
-) -> list[Text]:
+def _title(comparison: Comparison, name: str, *, gap: str) -> str:
+    """Return the heading of a column, broken at slashes where ``gap`` breaks; the error's has a unit in that place."""
+    suite = suite_of(name)
+    if suite is not None and name == success_key(suite):
+        return f"{suite}{gap}success"
+    unit = comparison.unit(name) if name == comparison.error else ""
+    is_narrow = name == comparison.error and len(name) <= MAX_WIDTH
+    title = name if is_narrow else name.replace("/", f"/{gap.strip(' ')}")
+    return f"{title}{gap}[{unit}]" if unit else title
+
+
+def _cells(row: Row, comparison: Comparison, formats: Mapping[str, Format], layout: Layout) -> list[Text]:
     primary, gap = row.metrics[comparison.primary], layout.gap
     mark = "*" if is_indicative(row, comparison.primary) else ""
     cells = [_name(row, comparison, gap=gap), Text(f"{row.num_done}{mark}")]

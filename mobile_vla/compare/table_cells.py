@@ -7,10 +7,10 @@ from rich.text import Text
 from mobile_vla.compare.comparison import COSTS, Metric, Row
 from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, count, duration, p_value
+from mobile_vla.number_format import MISSING, Format, count, duration, p_value
 
 
-def spread_cell(metric: Metric, numbers: NumberFormat | ShareFormat, *, gap: str | None) -> Text:
+def spread_cell(metric: Metric, numbers: Format, *, gap: str | None) -> Text:
     """Write the mean and, after ``gap``, the standard deviation over seeds; None leaves it out."""
     text = Text(numbers.text(metric.mean))
     if gap is not None and metric.std is not None:
@@ -18,9 +18,7 @@ def spread_cell(metric: Metric, numbers: NumberFormat | ShareFormat, *, gap: str
     return text
 
 
-def difference_cell(
-    name: str, difference: PairedDifference | None, numbers: NumberFormat | ShareFormat, *, gap: str | None
-) -> Text:
+def difference_cell(name: str, difference: PairedDifference | None, numbers: Format, *, gap: str | None) -> Text:
     """Write a difference in metric ``name``, its adjusted p, where it has one, and its interval unless ``gap`` is None.
 
     Green is better and red is worse: for the primary metric where that is sure, else where the interval excludes 0.

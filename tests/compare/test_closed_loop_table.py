@@ -18,6 +18,7 @@ from written_runs import write_run
 from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.page.intervals import paired_differences
 from mobile_vla.compare.page.results import results
+from mobile_vla.compare.page.slices import scenario_map
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.runs import load_runs
@@ -194,21 +195,33 @@ def test_shares_are_short_and_have_no_negative_zero() -> None:
     assert [p_value(p) for p in (None, 1.0, 0.0123, 0.0005, 0.0004)] == ["—", "1.000", "0.012", "0.001", "<0.001"]
 
 
-def write_decided_by_success(root: Path) -> None:
-    """Write a study whose primary metric is success in ``looks``: stratified drives better, and predicts worse."""
+LOOKS = "closed_loop/looks/success_rate"
+
+
+def write_decided_by_driving(root: Path, *, primary: str = LOOKS, states: Mapping[str, str] | None = None) -> None:
+    """Write a study that a figure of ``looks`` decides: stratified drives better, and predicts worse.
+
+    ``states`` names, by sampler, the initial states that it met in ``looks``.
+    """
     shares = {"shuffled": (0.25, 0.3, 0.25, 0.3, 0.25), "stratified": (0.5, 0.6, 0.5, 0.55, 0.5)}
     errors = {"shuffled": (0.2, 0.21, 0.2, 0.2, 0.21), "stratified": (0.3, 0.3, 0.31, 0.3, 0.31)}
     for sampler in shares:
         for seed, (rmse, share) in enumerate(zip(errors[sampler], shares[sampler], strict=True)):
             drives = {"seen": reaching(0.9), "unseen": reaching(0.8), "looks": reaching(share)}
-            primary = {"primary": "closed_loop/looks/success_rate"}
-            write_run(root, sampler, seed, metrics={"val/rmse": rmse}, drives=drives, manifest=primary)
+            metrics = dict.fromkeys(("val/rmse", "val/rmse/linear_x", "val/rmse/scenario_a", "probe/rmse"), rmse)
+            write_run(
+                *(root, sampler, seed),
+                metrics=metrics | {"closed_loop/looks/final_error_m": 1 - share},
+                drives=drives,
+                states={"looks": states[sampler]} if states else None,
+                manifest={"primary": primary},
+            )
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_success_that_decides_stands_first_and_the_error_beside_it(tmp_path: Path, width: int) -> None:
-    write_decided_by_success(tmp_path)
-    first, _ = parts(shown(tmp_path, width=width))
+    write_decided_by_driving(tmp_path)
+    first, second = parts(shown(tmp_path, width=width))
     heading = next(line for line in first.splitlines() if "looks" in line)
     row = next(line for line in first.splitlines() if line.startswith("stratified"))
     cells = {
@@ -216,28 +229,64 @@ def test_success_that_decides_stands_first_and_the_error_beside_it(tmp_path: Pat
         "difference to": "+26.0 p <0.001",
         "seen": "90.0 %",
         "unseen": "80.0 %",
-        "val/": "0.3040",
+        "val/rmse": "0.3040",
     }
     ends = {name: heading.index(f" {name}") + 1 + len(name) for name in cells}
     assert list(ends.values()) == sorted(ends.values())
     for name, value in cells.items():
         assert row[: ends[name]].endswith(value), name
+    assert "[m/s]" in first
+    assert " p " not in second, "whose p would stand beside that of the initial states"
+
+
+@pytest.mark.parametrize("width", [80, 90, 100, 120])
+@pytest.mark.parametrize("figure", ["success_rate", "success_rate/scenario_mean", "final_error_m"])
+def test_whatever_figure_of_driving_decides_nothing_is_cut(tmp_path: Path, figure: str, width: int) -> None:
+    write_decided_by_driving(tmp_path, primary=f"closed_loop/looks/{figure}")
+    text = shown(tmp_path, width=width)
+    first, _ = parts(text)
+    assert "…" not in text
+    assert {"shuffled", "stratified"} <= set(words(first).split())
+    assert "0.3040" in first
+    assert "by val/rmse it is last (0.3040; shuffled" in words(text)
+
+
+def test_an_order_by_success_under_other_initial_states_is_not_told(tmp_path: Path) -> None:
+    write_decided_by_driving(tmp_path, states={"shuffled": "some", "stratified": "others"})
+    text = words(shown(tmp_path, width=120))
+    assert "met other initial states" in text
+    assert "is first of" not in text
+    assert "agree" not in text
 
 
 def test_success_that_decides_is_told_in_points_and_held_against_the_error(tmp_path: Path) -> None:
-    write_decided_by_success(tmp_path)
+    write_decided_by_driving(tmp_path)
     text = words(shown(tmp_path, width=120))
-    assert "in closed_loop/looks/success_rate: stratified by 26.0 points, p < 0.001." in text
-    assert "[points], paired by seed: right is better" in text
+    assert "Surely better than shuffled in success in looks: stratified by 26.0 points, p < 0.001." in text
+    assert "in success in looks [points], paired by seed: right is better" in text
+    assert "success in looks is the primary metric" in text
+    assert "worse on any of 1 slice (scenario)." in text
     assert "By success in looks stratified is first of 2; by val/rmse it is last (0.3040; shuffled" in text
     assert "Better by success in looks and worse by val/rmse, both surely" in text
 
 
 def test_page_of_a_study_decided_by_success_has_each_metric_once_and_draws_the_errors(tmp_path: Path) -> None:
-    write_decided_by_success(tmp_path)
+    write_decided_by_driving(tmp_path)
     comparison = compare_runs(load_runs(tmp_path))
     titles = [column.title for column in results(comparison).columns]
-    assert titles[2:4] == ["looks success", "difference to baseline, points, 95 %"]
+    assert titles[2:4] == ["success in looks", "difference to baseline, points, 95 %"]
     assert len(set(titles)) == len(titles)
-    assert {"seen success", "unseen success", "val/rmse"} <= set(titles)
-    assert "val/rmse" in {choice.value for choice in paired_differences(comparison).switches["metric"]}
+    assert {"success in seen", "success in unseen", "val/rmse [m/s]"} <= set(titles)
+    differences = paired_differences(comparison)
+    assert "val/rmse" in {choice.value for choice in differences.switches["metric"]}
+    axes = differences.options["metrics"]
+    assert axes[LOOKS] == {"unit": "points", "scale": 100, "better": "more"}
+    assert axes["val/rmse"] == {"unit": "m/s", "scale": 1, "better": "less"}
+
+
+def test_page_of_a_study_decided_by_success_maps_the_error_by_scenario(tmp_path: Path) -> None:
+    write_decided_by_driving(tmp_path)
+    drawn = scenario_map(compare_runs(load_runs(tmp_path)))
+    assert drawn.options["unit"] == "m/s"
+    assert set(drawn.table["scenario"]) == {"a"}
+    assert set(drawn.table["rmse"]) == {0.2, 0.21, 0.3, 0.31}

@@ -239,13 +239,13 @@ def test_comparing_again_gives_the_same_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "unit"),
-    [(("linear_x", "linear_y"), "m/s"), (("angular_z",), "rad/s"), (("linear_x", "angular_z"), None), ((), None)],
+    [(("linear_x", "linear_y"), "m/s"), (("angular_z",), "rad/s"), (("linear_x", "angular_z"), ""), ((), "")],
 )
-def test_unit_is_named_if_all_action_dimensions_share_it(
-    tmp_path: Path, names: tuple[str, ...], unit: str | None
-) -> None:
+def test_unit_is_named_if_all_action_dimensions_share_it(tmp_path: Path, names: tuple[str, ...], unit: str) -> None:
     write_run(tmp_path, "shuffled", 0, metrics={"val/rmse": 1.0, **{f"val/rmse/{name}": 1.0 for name in names}})
-    assert compare(tmp_path).action_unit == unit
+    comparison = compare(tmp_path)
+    assert comparison.unit("val/rmse") == comparison.unit("probe/rmse") == unit
+    assert comparison.unit("val/loss") == ""
 
 
 def test_summary_that_is_not_strict_json_still_gives_strict_json(tmp_path: Path) -> None:

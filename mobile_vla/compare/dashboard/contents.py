@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 
-from mobile_vla.compare.closed_loop import is_success, success_key
+from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric
-from mobile_vla.compare.formats import format_of
+from mobile_vla.compare.formats import in_points, metric_title
 from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
-from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, p_value
+from mobile_vla.number_format import MISSING, Format, p_value
 from mobile_vla.tracking.run_folder import read_metrics
 
 STEP = "step"
@@ -31,9 +31,9 @@ class Contents:
     """What a dashboard shows of the finished runs ``run_ids``, which lie in ``project`` of ``entity`` (None: default).
 
     ``groups`` are settings (a config group, or the key of an override) whose values together name a treatment.
-    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``error`` (see
-    ``Comparison.error``), ``success`` (by suite) and ``drawn`` are final values that W&B keeps in a run's summary.
-    ``verdict`` and ``statistics`` are Markdown.
+    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``error`` (see ``Comparison.error``), ``success``
+    (by suite) and ``drawn`` are final values that W&B keeps in a run's summary. ``verdict`` and ``statistics`` are
+    Markdown.
     """
 
     title: str
@@ -113,28 +113,27 @@ def _groups(runs: Sequence[Run]) -> tuple[str, ...]:
 def _statistics(comparison: Comparison) -> str:
     """Write the comparison as a Markdown table: mean and spread over seeds, paired difference, interval, p."""
     primary, baseline = comparison.primary, comparison.baseline
-    numbers = format_of(primary, (row.metrics[primary].mean for row in comparison.rows))
-    suites = [suite for suite in comparison.suites if success_key(suite) != primary]
-    minus = f"minus {baseline}{', points' if is_success(primary) else ''}"
-    header = [comparison.compared, "seeds", primary, minus, "95 % interval", "p (Holm)"]
-    lines = [[*header, *(f"{suite} success" for suite in suites)]]
+    numbers = comparison.format(primary)
+    successes = [name for name in map(success_key, comparison.suites) if name != primary]
+    minus = f"minus {baseline}{in_points(primary)}"
+    header = [comparison.compared, "seeds", comparison.primary_title, minus, "95 % interval", "p (Holm)"]
+    lines = [[*header, *map(metric_title, successes)]]
     lines.append(["---"] * len(lines[0]))
     for row in comparison.rows:
         metric = row.metrics[primary]
-        success = [row.metrics[success_key(suite)] for suite in suites]
         lines.append(
             [
                 row.label,
                 f"{len(metric.values)} of {len(row.runs)}",
                 f"{numbers.text(metric.mean)} ± {numbers.text(metric.std)}",
                 *_difference(metric, numbers.differences),
-                *(ShareFormat().text(share.mean) for share in success),
+                *(comparison.format(name).text(row.metrics[name].mean) for name in successes),
             ]
         )
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-def _difference(metric: Metric, numbers: NumberFormat | ShareFormat) -> tuple[str, str, str]:
+def _difference(metric: Metric, numbers: Format) -> tuple[str, str, str]:
     difference = metric.difference
     if difference is None:
         return "", "", ""

@@ -32,13 +32,13 @@ def paired_differences(comparison: Comparison) -> Figure:
         id="differences",
         title="Differences to the baseline",
         caption=f"Paired by seed with {comparison.baseline}: the mean with its 95 % t interval, and one dot a seed; "
-        f"filled where the difference in {comparison.primary} is sure.{of_episodes} What leaves the drawing is wider "
-        "than it; a double click shows it whole.",
+        f"filled where the difference in {comparison.primary_title} is sure.{of_episodes} What leaves the drawing is "
+        "wider than it; a double click shows it whole.",
         kind="intervals",
         table=tidy(["metric", "sampler", "seed", "value", "low", "high", "sure", "episode_low", "episode_high"], rows),
         options={
             "zero": True,
-            "metrics": {name: _unit(comparison, name) | {"better": _better(name)} for name in names},
+            "metrics": {name: _axis(comparison, name) for name in names},
         },
         switches={"metric": [Choice(value=name, label=metric_title(name)) for name in names if name in metrics]},
         notes=(),
@@ -89,11 +89,9 @@ def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[V
     yield [name, row.label, None, difference.mean, *interval, int(difference.is_sure), *episodes]
 
 
-def _unit(comparison: Comparison, name: str) -> dict[str, object]:
-    if is_success(name):
-        return {"unit": "points", "scale": 100}
-    return {"unit": (comparison.action_unit or "") if "rmse" in name else "", "scale": 1}
-
-
-def _better(name: str) -> str:
-    return "more" if is_higher_better(name) else "less"
+def _axis(comparison: Comparison, name: str) -> dict[str, object]:
+    return {
+        "unit": comparison.unit(name),
+        "scale": 100 if is_success(name) else 1,
+        "better": "more" if is_higher_better(name) else "less",
+    }

@@ -68,6 +68,10 @@ function nameAxis(samplers) {
   };
 }
 
+function labelOf(state, name) {
+  return page.figures[state.id].labels[name][state[name]];
+}
+
 function intervals(rows, state, options) {
   const chosen = state.metric ?? state.suite, { unit, scale, better } = options.metrics[chosen];
   const shown = rows.filter((row) => (row.metric ?? row.suite) === chosen);
@@ -98,7 +102,7 @@ function intervals(rows, state, options) {
   const ends = shown.flatMap((row) => [row.low, row.high, row.episode_low ?? null, row.episode_high ?? null])
     .filter((end) => end !== null).map((end) => end * scale);
   const reach = options.zero ? Math.min(far, Math.max(...points.map(Math.abs), ...ends.map(Math.abs)) * 1.08) : null;
-  const words = options.zero ? `difference in ${page.figures[state.id].labels.metric[chosen]}` : `success in ${chosen}`;
+  const words = options.zero ? `difference in ${labelOf(state, "metric")}` : `success in ${chosen}`;
   return {
     traces,
     layout: {
@@ -148,14 +152,13 @@ function curves(rows, state, options) {
   const scaling = known.filter((row) => !options.skips_start || row[options.group] >= last / 10).map((row) => row[metric] * scale);
   const low = options.from_zero ? 0 : Math.min(...scaling), high = Math.max(...scaling), margin = 0.06 * (high - low || 1);
   const range = options.skips_start || options.from_zero ? { range: [low - (options.from_zero ? 0 : margin), high + margin] } : {};
-  const label = (name, value) => page.figures[state.id].labels[name][value];
   return {
     traces: [...bands, ...runs, ...means],
     layout: {
       height: isNarrow() ? 320 : 430,
-      xaxis: { title: { text: label("axis", axis) }, zeroline: false,
+      xaxis: { title: { text: labelOf(state, "axis") }, zeroline: false,
         ...(options.group === axis && axis !== "step" ? { dtick: Math.ceil(last / (isNarrow() ? 6 : 12)) } : {}) },
-      yaxis: { title: { text: `${label("metric", metric)}${unit && ` [${unit}]`}` }, zeroline: false, ...range },
+      yaxis: { title: { text: `${labelOf(state, "metric")}${unit && ` [${unit}]`}` }, zeroline: false, ...range },
     },
   };
 }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mobile_vla.compare.closed_loop import is_success, success_key
+from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import format_of, metric_title
+from mobile_vla.compare.formats import in_points, metric_title
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import REFERENCES, SECONDARY
 from mobile_vla.compare.verdict import is_indicative
-from mobile_vla.number_format import MISSING, NumberFormat, ShareFormat, duration, p_value
+from mobile_vla.number_format import MISSING, Format, NumberFormat, ShareFormat, duration, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "samples_seen": ("samples seen", lambda value: MISSING if value is None else f"{value:,.0f}"),
@@ -31,14 +31,13 @@ def results(comparison: Comparison) -> Listing:
     successes = [success_key(suite) for suite in comparison.suites]
     secondary = [name for name in (*successes, *SECONDARY) if name in known and name != comparison.primary]
     counters = [name for name in COUNTERS if name in known]
-    unit = f" [{comparison.action_unit}]" if comparison.action_unit else ""
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
         Column(title="n", is_number=True, cells=[_count(row, comparison.primary) for row in rows]),
-        _metric_column(rows, comparison.primary, title=f"{metric_title(comparison.primary)}{unit}"),
-        _difference_column(rows, comparison.primary),
-        *_robust_columns(rows, comparison.primary),
-        *(_metric_column(rows, name, title=metric_title(name)) for name in secondary),
+        _metric_column(comparison, comparison.primary),
+        _difference_column(comparison),
+        *_robust_columns(comparison),
+        *(_metric_column(comparison, name) for name in secondary),
         *(_counter_column(rows, name) for name in counters),
     ]
     table: dict[str, Sequence[Value]] = {comparison.compared: [row.label for row in rows]}
@@ -49,10 +48,10 @@ def results(comparison: Comparison) -> Listing:
     return Listing(
         id="results",
         title="Results",
-        caption=f"Mean ± standard deviation over seeds, at the last step. {comparison.primary} ranks; it was named "
-        "before the runs, all other columns are secondary. p: paired t test, adjusted by Holm; coloured where it is "
-        "below 0.05 with 5 seeds or more. IQM: interquartile mean. P(better): how often a run beats one of "
-        "the baseline.",
+        caption=f"Mean ± standard deviation over seeds, at the last step. {comparison.primary_title} ranks; it was "
+        "named before the runs, all other columns are secondary. p: paired t test, adjusted by Holm; coloured where it "
+        "is below 0.05 with 5 seeds or more. IQM: interquartile mean. P(better): how often a run beats one of the "
+        "baseline.",
         labels=[row.label for row in rows],
         columns=columns,
         table=table,
@@ -67,21 +66,21 @@ def control_table(comparison: Comparison) -> Listing | None:
     if not pairs:
         return None
     primary, differences = comparison.primary, [pair.difference for pair in pairs]
-    numbers = _format(comparison.rows, primary).differences
+    numbers = comparison.format(primary).differences
     labels, controls = [pair.label for pair in pairs], [pair.control for pair in pairs]
     adjusted = [one.adjusted_p_value for one in differences]
     return Listing(
         id="controls",
         title="Against the controls",
-        caption=f"Difference in {primary} to the control that was named before the runs, which lacks the one thing "
-        f"that the {comparison.compared} is about. p: paired t test, adjusted by Holm together with those against "
+        caption=f"Difference in {comparison.primary_title} to the control that was named before the runs, which lacks "
+        f"the one thing that the {comparison.compared} is about. p: paired t test, adjusted by Holm with those against "
         f"{comparison.baseline}; coloured where it is below 0.05 with 5 seeds or more.",
         labels=labels,
         columns=[
             Column(title=comparison.compared, is_number=False, cells=[Cell(text=name, sort=name) for name in labels]),
             Column(title="control", is_number=False, cells=[Cell(text=name, sort=name) for name in controls]),
             Column(
-                title=f"difference to control{', points' if is_success(primary) else ''}, 95 %",
+                title=f"difference to control{in_points(primary)}, 95 %",
                 is_number=True,
                 cells=[_difference(one, primary, numbers) for one in differences],
             ),
@@ -112,27 +111,28 @@ def _count(row: Row, primary: str) -> Cell:
     return Cell(text=f"{row.num_done}{'*' if is_indicative(row, primary) else ''}", sort=row.num_done)
 
 
-def _metric_column(rows: Sequence[Row], name: str, *, title: str) -> Column:
-    numbers = _format(rows, name)
-    return Column(title=title, is_number=True, cells=[_metric(row.metrics[name], name, numbers) for row in rows])
+def _metric_column(comparison: Comparison, name: str) -> Column:
+    numbers, unit = comparison.format(name), comparison.unit(name) if name == comparison.error else ""
+    cells = [_metric(row.metrics[name], name, numbers) for row in comparison.rows]
+    return Column(title=f"{metric_title(name)}{unit and f' [{unit}]'}", is_number=True, cells=cells)
 
 
-def _metric(metric: Metric, name: str, numbers: NumberFormat | ShareFormat) -> Cell:
+def _metric(metric: Metric, name: str, numbers: Format) -> Cell:
     spread = "" if metric.std is None else f" ± {numbers.text(metric.std)}"
     sort = None if metric.mean is None else best_first(name, metric.mean)
     return Cell(text=f"{numbers.text(metric.mean)}{spread}", sort=sort)
 
 
-def _difference_column(rows: Sequence[Row], name: str) -> Column:
-    numbers = _format(rows, name).differences
+def _difference_column(comparison: Comparison) -> Column:
+    primary, numbers = comparison.primary, comparison.format(comparison.primary).differences
     return Column(
-        title=f"difference to baseline{', points' if is_success(name) else ''}, 95 %",
+        title=f"difference to baseline{in_points(primary)}, 95 %",
         is_number=True,
-        cells=[_difference(row.metrics[name].difference, name, numbers) for row in rows],
+        cells=[_difference(row.metrics[primary].difference, primary, numbers) for row in comparison.rows],
     )
 
 
-def _difference(difference: PairedDifference | None, name: str, numbers: NumberFormat | ShareFormat) -> Cell:
+def _difference(difference: PairedDifference | None, name: str, numbers: Format) -> Cell:
     if difference is None or difference.mean is None:
         return Cell(text="" if difference is None else MISSING)
     adjusted = difference.adjusted_p_value
@@ -145,8 +145,9 @@ def _difference(difference: PairedDifference | None, name: str, numbers: NumberF
     return Cell(text=text, sort=best_first(name, difference.mean), tone=tone)
 
 
-def _robust_columns(rows: Sequence[Row], name: str) -> list[Column]:
-    numbers, metrics = _format(rows, name), [row.metrics[name] for row in rows]
+def _robust_columns(comparison: Comparison) -> list[Column]:
+    primary = comparison.primary
+    numbers, metrics = comparison.format(primary), [row.metrics[primary] for row in comparison.rows]
     adjusted = [metric.difference.adjusted_p_value if metric.difference else None for metric in metrics]
     return [
         _plain_column("p (Holm)", adjusted, p_value),
@@ -183,10 +184,6 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
     }
     known = {title: values for title, values in others.items() if any(value is not None for value in values)}
     return {name: [metric.mean for metric in metrics], **known}
-
-
-def _format(rows: Sequence[Row], name: str) -> NumberFormat | ShareFormat:
-    return format_of(name, (row.metrics[name].mean for row in rows))
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.formats import format_of
 from mobile_vla.compare.page.blocks import Cell, Column, Listing
 from mobile_vla.compare.runs import Run
 from mobile_vla.number_format import MISSING, duration
@@ -23,13 +22,13 @@ def run_list(comparison: Comparison, *, root: Path) -> Listing:
     own = [[text for text in texts if text not in shared] for texts in overrides]
     values = [run.numbers.get(comparison.primary) if run.is_done else None for _, run in runs]
     walls = [run.numbers.get("wall_s") for _, run in runs]
-    numbers = format_of(comparison.primary, values)
+    numbers = comparison.format(comparison.primary)
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[Cell(text=label, sort=label) for label, _ in runs]),
         Column(title="seed", is_number=True, cells=[_seed(run) for _, run in runs]),
         Column(title="status", is_number=False, cells=[_status(run) for _, run in runs]),
         Column(
-            title=comparison.primary,
+            title=comparison.primary_title,
             is_number=True,
             cells=[Cell(text=numbers.text(value), sort=value) for value in values],
         ),

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 
+ERROR = "val/rmse"
+"""Whatever the primary metric is: it is the error that has parts."""
+
 AGGREGATES = ("scenario_mean",)
 """Named like a scenario, but a mean of them."""
 
@@ -32,13 +35,13 @@ def horizon_curves(comparison: Comparison) -> Figure:
         caption="Error of the k-th predicted action; mean over seeds ± one standard deviation.",
         kind="curves",
         table=_table(comparison, "horizon"),
-        options={"group": "horizon", "unit": comparison.action_unit or ""},
+        options={"group": "horizon", "unit": comparison.unit(ERROR)},
         switches={
             "metric": [Choice(value="rmse", label="RMSE")],
             "axis": [Choice(value="horizon", label="predicted step")],
         },
         notes=(),
-        absent=f"No finished run has {comparison.primary} by horizon.",
+        absent=f"No finished run has {ERROR} by horizon.",
     )
 
 
@@ -49,15 +52,15 @@ def _heat(comparison: Comparison, *, part: str, title: str, noun: str) -> Figure
         caption=f"Mean over seeds; hover shows the runs. Val windows of all {noun} at the last step.",
         kind="heat",
         table=_table(comparison, part),
-        options={"slice": part, "unit": comparison.action_unit or "", "baseline": comparison.baseline},
+        options={"slice": part, "unit": comparison.unit(ERROR), "baseline": comparison.baseline},
         switches={"mode": MODES if comparison.baseline_row else MODES[:1]},
         notes=(),
-        absent=f"No finished run has {comparison.primary} by {part}.",
+        absent=f"No finished run has {ERROR} by {part}.",
     )
 
 
 def _table(comparison: Comparison, part: str) -> dict[str, list[Value]]:
-    key = re.compile(rf"{re.escape(comparison.primary)}/{part}_(?P<value>.+)")
+    key = re.compile(rf"{ERROR}/{part}_(?P<value>.+)")
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
         found = [(match["value"], name) for name in row.metrics if (match := key.fullmatch(name))]
