@@ -48,10 +48,10 @@ def results(comparison: Comparison) -> Listing:
     return Listing(
         id="results",
         title="Results",
-        caption=f"Mean ± standard deviation over seeds, at the last step. {comparison.primary_title} ranks; it was "
-        "named before the runs, all other columns are secondary. p: paired t test, adjusted by Holm; coloured where it "
-        "is below 0.05 with 5 seeds or more. IQM: interquartile mean. P(better): how often a run beats one of the "
-        "baseline.",
+        caption=f"Mean ± standard deviation over seeds, at the last step. Ranked by {comparison.primary_title}, which "
+        "was named before the runs; all other columns are secondary. p: paired t test, adjusted by Holm; coloured "
+        "where it is below 0.05 with 5 seeds or more. IQM: interquartile mean. P(better): how often a run beats one of "
+        "the baseline.",
         labels=[row.label for row in rows],
         columns=columns,
         table=table,
