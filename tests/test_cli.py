@@ -180,6 +180,17 @@ def test_compare_with_a_misspelt_baseline_says_what_there_is(
     assert "The baseline 'shufled' is not among the finished runs" in " ".join(capsys.readouterr().out.split())
 
 
+def test_compare_without_the_study_s_baseline_ends_with_1(
+    whole: Ran, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "run")
+    manifest = tmp_path / "run" / "manifest.json"
+    assert call("compare", tmp_path) == 0
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"baseline": "sequential"}))
+    assert call("compare", tmp_path) == 1
+    assert "The baseline 'sequential' is not among the finished runs" in " ".join(capsys.readouterr().out.split())
+
+
 def test_compare_of_a_folder_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("compare", tmp_path) == 1
     assert f"error: {tmp_path}: found no run folder" in capsys.readouterr().err

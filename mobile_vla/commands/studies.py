@@ -37,8 +37,7 @@ def _compare(args: argparse.Namespace) -> int:
     comparison = compare_folder(args.folder, baseline=args.baseline, console=console)
     if args.change_table:
         report_change_table(args.folder, console)
-    is_baseline_missing = args.baseline is not None and comparison.baseline_row is None
-    return 1 if comparison.unfinished or is_baseline_missing else 0
+    return 1 if comparison.unfinished or comparison.baseline_row is None else 0
 
 
 def _add_dashboard(add_parser: AddParser) -> None:

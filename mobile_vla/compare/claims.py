@@ -38,7 +38,7 @@ def effect_sentences(comparison: Comparison) -> list[str]:
     differences = {
         label: difference
         for label, row in others.items()
-        if (difference := row.metrics[comparison.primary].difference) and difference.interval is not None
+        if (difference := row.metrics[comparison.primary].difference) and difference.is_judged
     }
     winners = [
         others[label]
@@ -114,7 +114,7 @@ def _untold(comparison: Comparison, differences: Mapping[str, PairedDifference])
 
 def _power(comparison: Comparison, untold: Iterable[PairedDifference]) -> str:
     """Say which true difference would have been found; nothing where no spread over seeds tells of chance."""
-    spread = [one for one in untold if one.spread and not one.is_constant]
+    spread = [one for one in untold if one.interval is not None]
     if not spread:
         return ""
     smallest = median(

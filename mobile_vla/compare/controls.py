@@ -12,8 +12,8 @@ from mobile_vla.number_format import in_words
 
 def control_sentences(comparison: Comparison) -> list[str]:
     """Return a paragraph on the pairs that share two seeds or more and one on the others; none without controls."""
-    judged = [pair for pair in comparison.controls if pair.difference.interval is not None]
-    others = [pair for pair in comparison.controls if pair.difference.interval is None]
+    judged = [pair for pair in comparison.controls if pair.difference.is_judged]
+    others = [pair for pair in comparison.controls if not pair.difference.is_judged]
     paragraphs = []
     if judged:
         claims = "; ".join(_claim(comparison, pair) for pair in judged)

@@ -18,9 +18,9 @@ from mobile_vla.number_format import listed
 def rank_sentences(comparison: Comparison) -> list[str]:
     """Compare the order by the primary metric with that by success, one entry a suite.
 
-    A figure of driving that is the primary metric is held against the error too, and not against itself. A suite
-    whose runs met different initial states has no order, nor has one that fewer than two samplers drove, or all equally
-    well. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
+    A figure of driving that is the primary metric is held against the error too, and not against itself. What is equal
+    for all has no order, nor has a suite whose runs met different initial states, or that fewer than two samplers
+    drove. A contradiction between two samplers is sure where both 95 % t intervals paired by seed exclude 0.
     """
     if suite_of(comparison.primary) in comparison.different_states:
         return []
@@ -34,7 +34,8 @@ def _rank_sentence(comparison: Comparison, name: str) -> str:
     primary, other_name = comparison.primary_title, metric_title(name)
     both = f"{re.sub('^success ', 'Success ', primary)} and {other_name} agree"
     rows = [row for row in comparison.ranked if row.metrics[name].values]
-    if not any(_leads(one, other, name) for one, other in permutations(rows, 2)):
+    names = (comparison.primary, name)
+    if not all(any(_leads(one, other, each) for one, other in permutations(rows, 2)) for each in names):
         return ""
     contradicted = {
         one.label: [other for other in rows if _contradict(one, other, comparison.primary, name)] for one in rows
@@ -42,7 +43,7 @@ def _rank_sentence(comparison: Comparison, name: str) -> str:
     if not any(contradicted.values()):
         return f"{both} on the order of the {comparison.compared}s."
     sure = {
-        label: [other.label for other in others if _are_sure(one, other, (comparison.primary, name))]
+        label: [other.label for other in others if _are_sure(one, other, names)]
         for one, (label, others) in zip(rows, contradicted.items(), strict=True)
     }
     is_about_the_first = bool(contradicted[rows[0].label])

@@ -23,10 +23,11 @@ class PairedDifference:
     """Mean of (treatment - baseline) over the ``num_pairs`` seeds both have, with its two-sided 95 % t interval.
 
     ``mean`` is None without a pair; ``spread`` (standard deviation of the differences), ``interval`` (low, high),
-    ``t_p_value`` (paired t test) and ``p_value`` (exact sign-flip test) with fewer than two. All of them are for this
-    comparison alone. ``adjusted_p_value`` is the paired t test's, adjusted by Holm over all planned comparisons,
-    None for all but its primary metric. ``episode_interval`` is the 95 % interval over val episodes, with these trained
-    policies given; None where the runs did not record their errors by window.
+    ``t_p_value`` (paired t test) and ``p_value`` (exact sign-flip test) with fewer than two; ``interval`` also where
+    every seed differs by the same, which tells nothing of chance. All of them are for this comparison alone.
+    ``adjusted_p_value`` is the paired t test's, adjusted by Holm over all planned comparisons, None for all but its
+    primary metric. ``episode_interval`` is the 95 % interval over val episodes, with these trained policies given; None
+    where the runs did not record their errors by window.
     """
 
     mean: float | None
@@ -40,18 +41,18 @@ class PairedDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0, and is one: that of a constant difference has no width."""
-        return self.interval is not None and not self.is_constant and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Whether the interval lies on one side of 0."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether two seeds or more are paired."""
+        return self.num_pairs > 1
 
     @property
     def is_equal(self) -> bool:
         """Whether both sides are equal in every seed, to the last digit."""
         return self.mean == 0 and self.spread == 0
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether every seed differs by the same to the last digits, so that the spread tells nothing of chance."""
-        return self.mean is not None and self.spread is not None and self.spread <= ROUNDING * abs(self.mean)
 
     @property
     def is_significant(self) -> bool:
@@ -120,7 +121,7 @@ def paired_difference(treatment: Mapping[int, float], baseline: Mapping[int, flo
     return PairedDifference(
         mean=centre,
         spread=spread,
-        interval=(centre - half_width, centre + half_width),
+        interval=(centre - half_width, centre + half_width) if spread > ROUNDING * abs(centre) else None,
         num_pairs=num_pairs,
         t_p_value=float(t_p_values(differences)),
         p_value=float(flip_p_values(differences)),

@@ -66,7 +66,7 @@ def _lookup(comparison: Comparison) -> str:
     beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
     if len(beaten) == len(means):
         nothing = f"No {comparison.compared} beats the (scenario, time step) lookup"
-        return f"{nothing}: these policies have learned nothing visual."
+        return f"{nothing}: nothing shows that these policies use the images."
     if beaten:
         return f"No better than the (scenario, time step) lookup, which sees no image: {listed(beaten)}."
     return ""
@@ -86,8 +86,8 @@ def _past_best(comparison: Comparison) -> str:
     if not past:
         return ""
     return (
-        f"Past their best {comparison.primary} at the last step: {shortened(past, limit=MAX_PAST_BEST)}: they overfit "
-        "or diverge, and the ranking depends on the budget."
+        f"More than {100 * PAST_BEST:.0f} % past their best {comparison.primary} at the last step: "
+        f"{shortened(past, limit=MAX_PAST_BEST)}: they overfit or diverge, and the ranking depends on the budget."
     )
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from mobile_vla.sampling.contract import Look, SamplerFactory
 from mobile_vla.sampling.passes import ShuffledPasses
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.sequential import Sequential
+from mobile_vla.sampling.shuffled import reason_through
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
@@ -37,5 +39,7 @@ class LossWeighted:
         return np.full(len(ids), 1 / len(self.windows))
 
     def no_effect_reason(self) -> str | None:
-        """See ``Sampler.no_effect_reason``: the base's, as equal weights are none."""
-        return self._base.no_effect_reason()
+        """See ``Sampler.no_effect_reason``: the base's, or that its order is all it has, as equal weights are none."""
+        if isinstance(self._base, Sequential):
+            return "sequential prefers no window, and its order does not show in the loss"
+        return reason_through(self._base)

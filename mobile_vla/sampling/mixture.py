@@ -15,6 +15,7 @@ from pydantic import Field
 from mobile_vla.errors import ConfigError
 from mobile_vla.sampling.contract import Look, SamplerFactory
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.shuffled import Shuffled, reason_through
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
@@ -67,8 +68,10 @@ class Mixture:
         return np.average(parts, axis=0, weights=self._shares)
 
     def no_effect_reason(self) -> str | None:
-        """See ``Sampler.no_effect_reason``: the first sampler's, where no sampler can differ."""
-        reasons = [sampler.no_effect_reason() for sampler in self._samplers]
+        """See ``Sampler.no_effect_reason``: where no sampler can differ, the first's that is not ``shuffled``."""
+        # Those of other samplers say more than that one of them is shuffled.
+        ordered = sorted(self._samplers, key=lambda sampler: isinstance(sampler, Shuffled))
+        reasons = [reason_through(sampler) for sampler in ordered]
         return reasons[0] if all(reasons) else None
 
 

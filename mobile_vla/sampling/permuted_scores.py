@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mobile_vla.sampling.contract import Look, SamplerFactory
 from mobile_vla.sampling.passes import Permutation
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.shuffled import reason_through
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
@@ -36,4 +37,4 @@ class PermutedScores:
 
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: the base's."""
-        return self._base.no_effect_reason()
+        return reason_through(self._base)

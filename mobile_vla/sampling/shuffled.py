@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import StrictBool
 
-from mobile_vla.sampling.contract import Look
+from mobile_vla.sampling.contract import Look, Sampler
 from mobile_vla.sampling.passes import ShuffledPasses
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
@@ -39,3 +39,8 @@ class Shuffled:
     def no_effect_reason(self) -> str | None:
         """See ``Sampler.no_effect_reason``: shuffled is what the others are held against."""
         return None
+
+
+def reason_through(base: Sampler) -> str | None:
+    """Return why a sampler that draws by ``base`` alone cannot differ from ``shuffled``; None where it can."""
+    return "what it goes by is shuffled" if isinstance(base, Shuffled) else base.no_effect_reason()

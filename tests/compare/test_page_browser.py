@@ -33,6 +33,11 @@ sync_api = pytest.importorskip("playwright.sync_api")
 DESKTOP = sync_api.ViewportSize(width=1400, height=900)
 PHONE = sync_api.ViewportSize(width=390, height=844)
 DRAW_ALL = "Object.keys(page.figures).forEach(draw)"
+INKS = """() => [["low", "high"], ["better", "low"], ["low", "worse"]].flatMap((names) => {
+    const [from, to] = names.map(theme());
+    return Array.from({ length: 21 }, (_, at) => [from, to, at / 20, inkOn(from, to, at / 20)]);
+})"""
+"""What the maps write their digits in, on 21 colours between two: the two, the share of the second, and the ink."""
 
 
 @dataclass
@@ -110,6 +115,29 @@ def test_page_draws_everything_in_its_scheme_without_error_request_or_overflow(o
         "plots => plots.map(plot => plot.style.background)"
     )
     assert set(plotted) == {paper}
+    assert all(contrast(*ink) > 4.5 for ink in page.evaluate(INKS)), "WCAG 2.2, 1.4.3"
+
+
+def contrast(first: str, second: str, share: float, ink: str) -> float:
+    """Return the contrast ratio (WCAG 2.2) of ``ink``, black or white, on the colour at ``share`` between two."""
+    ends = [[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in (first, second)]
+    mixed = [(one + (other - one) * share) for one, other in zip(*ends, strict=True)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in mixed]
+    luminance = sum(part * value for part, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return (luminance + 0.05) / 0.05 if ink == "#000" else 1.05 / (luminance + 0.05)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_success_is_drawn_between_0_and_100_percent(opened: Opened, share: float) -> None:
+    rows = [
+        {"suite": "seen", "sampler": "shuffled", "seed": seed, "value": share, "low": low, "high": high}
+        for seed, low, high in ((0, None, None), (None, share - 0.1, share + 0.1))
+    ]
+    options = {"zero": False, "metrics": {"seen": {"unit": "%", "scale": 100, "better": "more"}}}
+    low, high = opened.page.evaluate(
+        "([rows, options]) => intervals(rows, { suite: 'seen' }, options).layout.xaxis.range", [rows, options]
+    )
+    assert -1 <= low < 100 * share < high <= 101
 
 
 def test_plots_follow_a_change_of_scheme(opened: Opened) -> None:

@@ -42,6 +42,10 @@ NO_EFFECT = {
     "gradnorm_is": ONE,
     "permuted_scores sampler.base.alpha=0": FIVE,
     "loss_weighted sampler@sampler.base=lap sampler.base.alpha=0": FIVE,
+    "permuted_scores sampler@sampler.base=shuffled": FIVE,
+    "loss_weighted sampler@sampler.base=shuffled": FIVE,
+    "loss_weighted sampler@sampler.base=sequential": FIVE,
+    "mixture": FIVE,
     "mixture sampler@sampler.samplers.first=lap sampler.samplers.first.alpha=0": FIVE,
 }
 

@@ -62,7 +62,8 @@ def test_errors_and_losses_of_a_real_run_may_decide(run: Run, whole: Ran) -> Non
         ("inner/rmse", "val/rmse"),
         ("closed_loop/seen/time_to_goal_s", "closed_loop/seen/"),  # of the drives that succeeded alone
         ("sampler/coverage", ""),  # measured, and neither better high nor low
-        ("", "val/"),
+        ("nonsense", "val/rmse, closed_loop/seen/success_rate"),
+        ("", "val/rmse"),
     ],
 )
 def test_what_could_not_rank_is_refused_with_what_is_meant(run: Run, primary: str, close: str) -> None:

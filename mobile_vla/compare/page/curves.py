@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.compare.page.run_files import LOG, RunFiles, problems_of
 
@@ -31,7 +32,7 @@ MAX_POINTS = 120
 """A run is drawn with at most about as many points: no screen shows more, and 120 runs stay a small file."""
 
 
-def learning_curves(files: Sequence[RunFiles], *, primary: str) -> Figure:
+def learning_curves(files: Sequence[RunFiles], comparison: Comparison) -> Figure:
     """Draw errors and losses of every run, with mean and standard deviation over seeds."""
     return _curves(
         files,
@@ -39,8 +40,12 @@ def learning_curves(files: Sequence[RunFiles], *, primary: str) -> Figure:
         title="Learning curves",
         caption="Mean over seeds, band of ± one standard deviation, and each run as a thin line. The first tenth of "
         "the steps does not set the scale; a double click shows all of it.",
-        metrics={name: name for name in dict.fromkeys((primary, *LEARNING))},
-        options={"group": "step", "skips_start": True},
+        metrics={name: name for name in dict.fromkeys((comparison.primary, *LEARNING))},
+        options={
+            "group": "step",
+            "skips_start": True,
+            "units": {name: comparison.unit(name) for name in LEARNING},
+        },
     )
 
 

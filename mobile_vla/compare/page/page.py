@@ -61,7 +61,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
 def _figures(comparison: Comparison, runs: Sequence[RunFiles]) -> list[Figure]:
     return [
         paired_differences(comparison),
-        learning_curves(runs, primary=comparison.primary),
+        learning_curves(runs, comparison),
         scenario_map(comparison),
         phase_map(comparison),
         horizon_curves(comparison),

@@ -101,6 +101,8 @@ function intervals(rows, state, options) {
   const points = shown.map((row) => row.value * scale), far = Math.max(...points.map(Math.abs)) * 1.7 || 1;
   const ends = shown.flatMap((row) => [row.low, row.high, row.episode_low ?? null, row.episode_high ?? null])
     .filter((end) => end !== null).map((end) => end * scale);
+  // A share lies between 0 and 100 %, its spread need not.
+  const [least, most] = [Math.min(...points, ...ends), Math.max(...points, ...ends)], margin = 0.06 * (most - least) || 5;
   const reach = options.zero ? Math.min(far, Math.max(...points.map(Math.abs), ...ends.map(Math.abs)) * 1.08) : null;
   const words = options.zero ? `difference in ${labelOf(state, "metric")}` : `success in ${chosen}`;
   return {
@@ -111,14 +113,14 @@ function intervals(rows, state, options) {
       xaxis: {
         title: { text: `${words}${unit && ` [${unit}]`}${options.zero ? `${isNarrow() ? "<br>" : " · "}${better === "less" ? "left" : "right"} is better` : ""}` },
         ...(options.zero ? { range: [-reach, reach], zeroline: true, zerolinecolor: ink("ink"), zerolinewidth: 2 }
-          : { zeroline: false }),
+          : { range: [Math.max(least - margin, -1), Math.min(most + margin, 101)], zeroline: false }),
       },
     },
   };
 }
 
 function curves(rows, state, options) {
-  const { metric, axis } = state, scale = options.scale ?? 1, unit = options.unit ?? "";
+  const { metric, axis } = state, scale = options.scale ?? 1, unit = options.units?.[metric] ?? options.unit ?? "";
   const shape = options.shape ?? "linear";
   const known = rows.filter((row) => row[metric] !== null && row[axis] !== null);
   const bands = [], runs = [], means = [], samplers = grouped(known, "sampler"), faint = samplers.size > 10 ? 0.4 : 1;
@@ -163,6 +165,13 @@ function curves(rows, state, options) {
   };
 }
 
+// Black or white, whichever is easier to read on the colour that lies at `share` (0 to 1) between two others.
+function inkOn(from, to, share) {
+  const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16) / 255);
+  const end = channels(to), mixed = channels(from).map((value, at) => (value + (end[at] - value) * share) ** 2.2);
+  return 0.2126 * mixed[0] + 0.7152 * mixed[1] + 0.0722 * mixed[2] > 0.18 ? "#000" : "#fff";
+}
+
 function heat(rows, state, options) {
   const groups = grouped(rows, "sampler"), samplers = [...groups.keys()], colour = theme();
   const slices = [...new Set(rows.map((row) => row[options.slice]))], isDifference = state.mode === "difference";
@@ -178,26 +187,34 @@ function heat(rows, state, options) {
   });
   const values = cells.flat().filter(Boolean).map((cell) => cell.value).sort((one, other) => one - other);
   const top = values[Math.floor(0.98 * (values.length - 1))], size = Math.max(...values.map(Math.abs), 1e-12);
+  const [zmin, zmax] = isDifference ? [-size, size] : [values[0], top];
+  const stops = isDifference ? ["better", "low", "worse"] : ["low", "high"];
+  const inkOf = (value) => {
+    const at = Math.min(Math.max((value - zmin) / (zmax - zmin || 1), 0), 1) * (stops.length - 1);
+    const first = Math.min(Math.floor(at), stops.length - 2);
+    return inkOn(colour(stops[first]), colour(stops[first + 1]), at - first);
+  };
   const room = document.querySelector("main").clientWidth / slices.length;
+  const shown = room > 62 ? cells.flatMap((line, row) => line.map((cell, at) => cell && { ...cell, row, at })).filter(Boolean) : [];
+  const digits = (value) => `${isDifference && value >= 0 ? "+" : ""}${value.toFixed(3)}`;
   return {
     traces: [{
       type: "heatmap", z: cells.map((line) => line.map((cell) => cell && cell.value)),
       x: slices.map((_, index) => index), y: samplers.map((_, index) => index), xgap: 1, ygap: 1,
       customdata: cells.map((line, row) => line.map((cell, at) => [samplers[row], slices[at], cell ? cell.text : ""])),
       hovertemplate: `<b>%{customdata[0]}</b>, ${options.slice} %{customdata[1]}: %{z:.4g} ${options.unit}<br>%{customdata[2]}<extra></extra>`,
-      texttemplate: room > 62 ? (isDifference ? "%{z:+.3f}" : "%{z:.3f}") : "", textfont: { size: 11 },
       colorbar: { thickness: 8, outlinewidth: 0, title: { text: options.unit, side: "right" } },
-      showscale: !isNarrow(),
-      ...(isDifference
-        ? { zmin: -size, zmax: size, colorscale: [[0, colour("better")], [0.5, colour("low")], [1, colour("worse")]] }
-        : { zmin: values[0], zmax: top, colorscale: [[0, colour("low")], [1, colour("high")]] }),
+      showscale: !isNarrow(), zmin, zmax, colorscale: stops.map((name, at) => [at / (stops.length - 1), colour(name)]),
+    }, {
+      type: "scatter", mode: "text", hoverinfo: "skip", x: shown.map((cell) => cell.at), y: shown.map((cell) => cell.row),
+      text: shown.map((cell) => digits(cell.value)), textfont: { size: 11, color: shown.map((cell) => inkOf(cell.value)) },
     }],
     layout: {
       height: 120 + 30 * samplers.length + (isNarrow() ? 50 : 0),
       yaxis: nameAxis(samplers),
       xaxis: { tickmode: "array", tickvals: slices.map((_, index) => index), ticktext: slices.map(String),
         tickangle: typeof slices[0] === "number" ? 0 : isNarrow() ? -90 : -20, showgrid: false, zeroline: false, automargin: true,
-        title: { text: options.slice } },
+        range: [-0.5, slices.length - 0.5], title: { text: options.slice } },
     },
   };
 }
