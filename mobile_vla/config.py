@@ -48,11 +48,14 @@ SET_BY_THE_RUN = {
 _OWN_KEYS = {"_target_", "_partial_"}
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """Return the config of a job as ``run.py`` would compose it; ``ConfigError`` where the overrides do not fit."""
+def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictConfig:
+    """Return the config of a job as ``run.py`` would compose it; ``ConfigError`` where the overrides do not fit.
+
+    ``name`` is another file of conf/ to start from, such as ``sampler/rho`` for that option alone.
+    """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return compose("config", list(overrides))
+            return compose(name, list(overrides))
         except HydraException as error:
             raise ConfigError(str(error)) from error
 

@@ -61,6 +61,12 @@ POINTS = ShareFormat(unit="")
 Format = NumberFormat | ShareFormat
 
 
+def interval_text(ends: tuple[float, float], numbers: Format) -> str:
+    """Return ``[-0.0190, -0.0113]``: the two ends of an interval of differences."""
+    low, high = (numbers.text(end, sign="+") for end in ends)
+    return f"[{low}, {high}]"
+
+
 def p_value(value: float | None) -> str:
     """Return a p value to three decimals, at most 6 characters."""
     if value is None:

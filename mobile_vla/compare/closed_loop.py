@@ -30,6 +30,12 @@ def suite_of(key: str) -> str | None:
     return match["suite"] if match else None
 
 
+def suite_of_success(key: str) -> str | None:
+    """Return the suite whose whole share of drives that reached the goal ``key`` is, None for any other figure."""
+    suite = suite_of(key)
+    return suite if suite is not None and key == success_key(suite) else None
+
+
 def is_success(key: str) -> bool:
     """Whether ``key`` is a share of drives that reached the goal: of a suite, of a part of it, or the parts' mean."""
     match = _KEY.fullmatch(key)
@@ -45,11 +51,7 @@ def is_detail(key: str) -> bool:
 def suites_of(runs: Iterable[Run]) -> tuple[str, ...]:
     """Return the suites that at least one finished run has a success rate in: seen, unseen, then the others by name."""
     found = {
-        suite
-        for run in runs
-        if run.is_done
-        for key in run.numbers
-        if (suite := suite_of(key)) is not None and key == success_key(suite)
+        suite for run in runs if run.is_done for key in run.numbers if (suite := suite_of_success(key)) is not None
     }
     return (*(name for name in FIRST_SUITES if name in found), *sorted(found.difference(FIRST_SUITES)))
 

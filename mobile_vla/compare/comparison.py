@@ -158,10 +158,13 @@ class Comparison:
         """Return the unit of differences in ``metric``: points, that of the actions if they share one, or nothing."""
         if is_success(metric):
             return "points"
-        prefix = "val/rmse/"
-        names = {key.removeprefix(prefix) for row in self.rows for key in row.metrics if key.startswith(prefix)}
-        units = {ACTION_UNITS[name] for name in names & ACTION_UNITS.keys()}
+        known = self.rows[0].metrics
+        units = {unit for name, unit in ACTION_UNITS.items() if f"val/rmse/{name}" in known}
         return units.pop() if "rmse" in metric and len(units) == 1 else ""
+
+    def column_unit(self, metric: str) -> str:
+        """Return the unit that heads a column of values: the error's alone, beside which others share it."""
+        return self.unit(metric) if metric == self.error else ""
 
 
 def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Comparison:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.direction import is_better, is_higher_better
+from mobile_vla.compare.formats import with_unit
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import Format
+from mobile_vla.number_format import Format, interval_text
 
 MAX_LABEL = 26
 MAX_PLOT = 60
@@ -74,8 +75,7 @@ def print_forest(comparison: Comparison, console: Console) -> None:
     for (name, difference), interval in zip(pairs, intervals, strict=True):
         table.add_row(Text(name), line(primary, difference, axis), Text(interval))
     table.add_row("", _scale(axis, numbers), "")
-    unit = comparison.unit(primary)
-    decided_by = f"{comparison.primary_title} [{unit}]" if unit else comparison.primary_title
+    decided_by = with_unit(comparison.primary_title, comparison.unit(primary))
     better = "right" if is_higher_better(primary) else "left"
     title = f"Difference to {comparison.baseline} in {decided_by}, paired by seed: {better} is better"
     console.print(Text(title, style="bold"))
@@ -129,5 +129,4 @@ def _scale(axis: Axis, numbers: Format) -> Text:
 def _interval(difference: PairedDifference, numbers: Format) -> str:
     if difference.interval is None:
         return numbers.text(difference.mean, sign="+")
-    low, high = (numbers.text(end, sign="+") for end in difference.interval)
-    return f"[{low}, {high}]"
+    return interval_text(difference.interval, numbers)

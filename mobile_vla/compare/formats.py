@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
+from mobile_vla.compare.closed_loop import is_success, suite_of_success
 from mobile_vla.number_format import POINTS, Format, NumberFormat, ShareFormat
 
 
 def metric_title(metric: str) -> str:
     """Return ``success in looks`` for the success rate of a whole suite, and any other metric's name."""
-    suite = suite_of(metric)
-    return f"success in {suite}" if suite is not None and metric == success_key(suite) else metric
+    suite = suite_of_success(metric)
+    return metric if suite is None else f"success in {suite}"
+
+
+def with_unit(title: str, unit: str, *, gap: str = " ") -> str:
+    """Return ``val/rmse [m/s]``; the title alone where ``unit`` is empty."""
+    return f"{title}{gap}[{unit}]" if unit else title
 
 
 def in_points(metric: str) -> str:

@@ -65,6 +65,11 @@ class PairedDifference:
         return self.num_pairs < MIN_SEEDS
 
     @property
+    def is_coloured(self) -> bool:
+        """Whether better and worse are told apart by colour: where sure, in other metrics where 0 is excluded."""
+        return self.excludes_zero if self.adjusted_p_value is None else self.is_sure
+
+    @property
     def is_sure(self) -> bool:
         """Whether a difference may be claimed: the adjusted p is below 0.05 and 5 seeds or more are paired."""
         return self.is_significant and not self.is_indicative

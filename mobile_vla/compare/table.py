@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.closed_loop import success_key, suite_of
+from mobile_vla.compare.closed_loop import success_key, suite_of_success
 from mobile_vla.compare.closed_loop_table import print_closed_loop
 from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.forest import print_forest
-from mobile_vla.compare.formats import in_points
+from mobile_vla.compare.formats import in_points, with_unit
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.runs import Run
@@ -148,13 +148,12 @@ def _samplers(comparison: Comparison, layout: Layout) -> Table:
 
 def _title(comparison: Comparison, name: str, *, gap: str) -> str:
     """Return the heading of a column, broken at slashes where ``gap`` breaks; the error's has a unit in that place."""
-    suite = suite_of(name)
-    if suite is not None and name == success_key(suite):
+    suite = suite_of_success(name)
+    if suite is not None:
         return f"{suite}{gap}success"
-    unit = comparison.unit(name) if name == comparison.error else ""
     is_narrow = name == comparison.error and len(name) <= MAX_WIDTH
     title = name if is_narrow else name.replace("/", f"/{gap.strip(' ')}")
-    return f"{title}{gap}[{unit}]" if unit else title
+    return with_unit(title, comparison.column_unit(name), gap=gap)
 
 
 def _cells(row: Row, comparison: Comparison, formats: Mapping[str, Format], layout: Layout) -> list[Text]:

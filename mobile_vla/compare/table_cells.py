@@ -7,7 +7,7 @@ from rich.text import Text
 from mobile_vla.compare.comparison import COSTS, Metric, Row
 from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.number_format import MISSING, Format, count, duration, p_value
+from mobile_vla.number_format import MISSING, Format, count, duration, interval_text, p_value
 
 
 def spread_cell(metric: Metric, numbers: Format, *, gap: str | None) -> Text:
@@ -25,15 +25,12 @@ def difference_cell(name: str, difference: PairedDifference | None, numbers: For
     """
     if difference is None or difference.mean is None:
         return Text("" if difference is None else MISSING)
-    adjusted = difference.adjusted_p_value
-    is_coloured = difference.excludes_zero if adjusted is None else difference.is_sure
-    style = ("green" if is_better(name, difference.mean) else "red") if is_coloured else ""
+    style = ("green" if is_better(name, difference.mean) else "red") if difference.is_coloured else ""
     text = Text(numbers.text(difference.mean, sign="+"), style=style)
-    if adjusted is not None:
-        text.append(f" p {p_value(adjusted)}")
+    if difference.adjusted_p_value is not None:
+        text.append(f" p {p_value(difference.adjusted_p_value)}")
     if gap is not None and difference.interval is not None:
-        low, high = (numbers.text(end, sign="+") for end in difference.interval)
-        text.append(f"{gap}[{low}, {high}]")
+        text.append(f"{gap}{interval_text(difference.interval, numbers)}")
     return text
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.build import build_sampler
-from mobile_vla.config import CONF
+from mobile_vla.config import CONF, compose_config
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.errors import ConfigError
 from mobile_vla.streams import Stream
@@ -20,12 +19,11 @@ def warn_of_samplers(reader: WindowReader, *, trainer: DictConfig, stream: Strea
     They are built as they ship, for the batches and steps of ``trainer``: an override of one sampler's option is no
     option of the others. Those whose window score file does not exist share a line.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        nodes = {
-            # The group alone: to compose whole jobs takes three times as long.
-            path.stem: OmegaConf.merge({"trainer": trainer}, compose(f"sampler/{path.stem}")).sampler
-            for path in sorted((CONF / "sampler").glob("*.yaml"))
-        }
+    nodes = {
+        # The option alone: to compose whole jobs takes three times as long.
+        path.stem: OmegaConf.merge({"trainer": trainer}, compose_config([], name=f"sampler/{path.stem}")).sampler
+        for path in sorted((CONF / "sampler").glob("*.yaml"))
+    }
     without_file = [name for name, node in nodes.items() if _lacks_file(node)]
     found = [f"no window score file yet (sampler.file) for {', '.join(without_file)}"] if without_file else []
     for name in nodes.keys() - without_file:

@@ -30,9 +30,9 @@ def check_primary(run: Run, evaluation: Mapping[str, float]) -> None:
     ]
     if primary not in known:
         usual = [name for name in known if name == "val/rmse" or name.endswith("/success_rate")]
-        named = [*get_close_matches(primary, known, n=_NUM_NAMED), *usual][:_NUM_NAMED]
+        named = list(dict.fromkeys([*get_close_matches(primary, known, n=_NUM_NAMED), *usual]))[:_NUM_NAMED]
         raise ConfigError(
             f"study.primary={primary}: nothing could be ranked by it. Give an error, a loss or a success rate that "
-            f"runs of this config measure, such as {', '.join(dict.fromkeys(named))}; closed_loop says what is driven, "
+            f"runs of this config measure, such as {', '.join(named)}; closed_loop says what is driven, "
             "dataset.inner_fraction and dataset.unseen which episodes are measured besides val."
         )

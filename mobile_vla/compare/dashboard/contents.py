@@ -14,7 +14,7 @@ from mobile_vla.compare.formats import in_points, metric_title
 from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
-from mobile_vla.number_format import MISSING, Format, p_value
+from mobile_vla.number_format import MISSING, Format, interval_text, p_value
 from mobile_vla.tracking.run_folder import read_metrics
 
 STEP = "step"
@@ -137,7 +137,5 @@ def _difference(metric: Metric, numbers: Format) -> tuple[str, str, str]:
     difference = metric.difference
     if difference is None:
         return "", "", ""
-    centre, interval = numbers.text(difference.mean, sign="+"), MISSING
-    if difference.interval is not None:
-        interval = f"[{', '.join(numbers.text(end, sign='+') for end in difference.interval)}]"
-    return centre, interval, p_value(difference.adjusted_p_value)
+    interval = interval_text(difference.interval, numbers) if difference.interval else MISSING
+    return numbers.text(difference.mean, sign="+"), interval, p_value(difference.adjusted_p_value)

@@ -52,7 +52,7 @@ def phase_histogram(comparison: Comparison) -> Figure:
         "deviation.",
         kind="curves",
         table=tidy(["sampler", "seed", "phase", "share"], rows),
-        options={"group": "phase", "scale": 100, "unit": "%", "shape": "hvh", "from_zero": True},
+        options={"group": "phase", "scale": 100, "units": {"share": "%"}, "shape": "hvh", "from_zero": True},
         switches={
             "metric": [Choice(value="share", label="share of draws")],
             "axis": [Choice(value="phase", label="phase")],

@@ -72,6 +72,19 @@ function labelOf(state, name) {
   return page.figures[state.id].labels[name][state[name]];
 }
 
+// An interval of two or three seeds can be many times wider than the seeds lie apart, and would hide them all.
+function aroundZero(points, ends) {
+  const far = Math.max(...points.map(Math.abs)) * 1.7 || 1;
+  const reach = Math.min(far, Math.max(...points.map(Math.abs), ...ends.map(Math.abs)) * 1.08);
+  return [-reach, reach];
+}
+
+// A share lies between 0 and 100 %, its spread need not.
+function withinShares(points, ends) {
+  const low = Math.min(...points, ...ends), high = Math.max(...points, ...ends), margin = 0.06 * (high - low) || 5;
+  return [Math.max(low - margin, -1), Math.min(high + margin, 101)];
+}
+
 function intervals(rows, state, options) {
   const chosen = state.metric ?? state.suite, { unit, scale, better } = options.metrics[chosen];
   const shown = rows.filter((row) => (row.metric ?? row.suite) === chosen);
@@ -97,13 +110,10 @@ function intervals(rows, state, options) {
           seeds(each, (row) => short(row.value * scale))}<extra></extra>` },
     ];
   });
-  // An interval of two or three seeds can be many times wider than the seeds lie apart, and would hide them all.
-  const points = shown.map((row) => row.value * scale), far = Math.max(...points.map(Math.abs)) * 1.7 || 1;
+  const points = shown.map((row) => row.value * scale);
   const ends = shown.flatMap((row) => [row.low, row.high, row.episode_low ?? null, row.episode_high ?? null])
     .filter((end) => end !== null).map((end) => end * scale);
-  // A share lies between 0 and 100 %, its spread need not.
-  const [least, most] = [Math.min(...points, ...ends), Math.max(...points, ...ends)], margin = 0.06 * (most - least) || 5;
-  const reach = options.zero ? Math.min(far, Math.max(...points.map(Math.abs), ...ends.map(Math.abs)) * 1.08) : null;
+  const range = options.zero ? aroundZero(points, ends) : withinShares(points, ends);
   const words = options.zero ? `difference in ${labelOf(state, "metric")}` : `success in ${chosen}`;
   return {
     traces,
@@ -112,15 +122,14 @@ function intervals(rows, state, options) {
       yaxis: nameAxis(samplers),
       xaxis: {
         title: { text: `${words}${unit && ` [${unit}]`}${options.zero ? `${isNarrow() ? "<br>" : " · "}${better === "less" ? "left" : "right"} is better` : ""}` },
-        ...(options.zero ? { range: [-reach, reach], zeroline: true, zerolinecolor: ink("ink"), zerolinewidth: 2 }
-          : { range: [Math.max(least - margin, -1), Math.min(most + margin, 101)], zeroline: false }),
+        range, zeroline: options.zero, zerolinecolor: ink("ink"), zerolinewidth: 2,
       },
     },
   };
 }
 
 function curves(rows, state, options) {
-  const { metric, axis } = state, scale = options.scale ?? 1, unit = options.units?.[metric] ?? options.unit ?? "";
+  const { metric, axis } = state, scale = options.scale ?? 1, unit = options.units?.[metric] ?? "";
   const shape = options.shape ?? "linear";
   const known = rows.filter((row) => row[metric] !== null && row[axis] !== null);
   const bands = [], runs = [], means = [], samplers = grouped(known, "sampler"), faint = samplers.size > 10 ? 0.4 : 1;

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric, Row
 from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import in_points, metric_title
+from mobile_vla.compare.formats import in_points, metric_title, with_unit
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import REFERENCES, SECONDARY
 from mobile_vla.compare.verdict import is_indicative
-from mobile_vla.number_format import MISSING, Format, NumberFormat, ShareFormat, duration, p_value
+from mobile_vla.number_format import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "samples_seen": ("samples seen", lambda value: MISSING if value is None else f"{value:,.0f}"),
@@ -112,9 +112,9 @@ def _count(row: Row, primary: str) -> Cell:
 
 
 def _metric_column(comparison: Comparison, name: str) -> Column:
-    numbers, unit = comparison.format(name), comparison.unit(name) if name == comparison.error else ""
+    numbers, title = comparison.format(name), with_unit(metric_title(name), comparison.column_unit(name))
     cells = [_metric(row.metrics[name], name, numbers) for row in comparison.rows]
-    return Column(title=f"{metric_title(name)}{unit and f' [{unit}]'}", is_number=True, cells=cells)
+    return Column(title=title, is_number=True, cells=cells)
 
 
 def _metric(metric: Metric, name: str, numbers: Format) -> Cell:
@@ -135,13 +135,10 @@ def _difference_column(comparison: Comparison) -> Column:
 def _difference(difference: PairedDifference | None, name: str, numbers: Format) -> Cell:
     if difference is None or difference.mean is None:
         return Cell(text="" if difference is None else MISSING)
-    adjusted = difference.adjusted_p_value
-    is_coloured = difference.excludes_zero if adjusted is None else difference.is_sure
-    tone = ("better" if is_better(name, difference.mean) else "worse") if is_coloured else ""
+    tone = ("better" if is_better(name, difference.mean) else "worse") if difference.is_coloured else ""
     text = numbers.text(difference.mean, sign="+")
     if difference.interval is not None:
-        low, high = (numbers.text(end, sign="+") for end in difference.interval)
-        text += f" [{low}, {high}]"
+        text += f" {interval_text(difference.interval, numbers)}"
     return Cell(text=text, sort=best_first(name, difference.mean), tone=tone)
 
 

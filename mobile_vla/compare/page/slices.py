@@ -35,7 +35,7 @@ def horizon_curves(comparison: Comparison) -> Figure:
         caption="Error of the k-th predicted action; mean over seeds ± one standard deviation.",
         kind="curves",
         table=_table(comparison, "horizon"),
-        options={"group": "horizon", "unit": comparison.unit(ERROR)},
+        options={"group": "horizon", "units": {"rmse": comparison.unit(ERROR)}},
         switches={
             "metric": [Choice(value="rmse", label="RMSE")],
             "axis": [Choice(value="horizon", label="predicted step")],
