@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.data.episodes import Instruction, scan_episodes
+from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import Padding, build_windows

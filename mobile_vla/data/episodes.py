@@ -4,69 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
-from typing import Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.hdf5_errors import describe, report_damage
+from mobile_vla.data.instruction import INSTRUCTION_KEY, Instruction, read_instruction
 from mobile_vla.data.scenario import parse_name
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.errors import DataError
 from mobile_vla.schema import ACTION_NAMES, Episode
 
 IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
-INSTRUCTION_KEY = "language_instruction"
-
-InstructionSource = Literal["file", "template", "constant"]
-
-_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)
-"""What h5py raises on damaged files, as flipping every byte of one showed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """Where an episode's instruction comes from: the first of ``order`` that yields a text.
-
-    ``file`` is the file's own ``language_instruction``; ``template`` is filled with the fields of the file name and is
-    passed over where one of its fields is missing; ``constant`` is the same text for all.
-    """
-
-    order: Sequence[InstructionSource]
-    template: str
-    constant: str
-
-    def __post_init__(self) -> None:
-        try:
-            names = _fields_of(self.template)
-        except ValueError as error:
-            raise ConfigError(f"dataset.instruction.template: {self.template!r}: {error}.") from error
-        if not all(name.isidentifier() for name in names):
-            raise ConfigError(
-                f"dataset.instruction.template: {self.template!r}: expected named groups of dataset.grammars in "
-                "braces, such as {side}."
-            )
-
-    def choose(self, *, in_file: str | None, fields: Mapping[str, str]) -> str | None:
-        """Return the instruction, or None when no source has one."""
-        for source in self.order:
-            text = {"file": in_file or "", "template": _fill(self.template, fields), "constant": self.constant}[source]
-            if text:
-                return text
-        return None
-
-
-def _fill(template: str, fields: Mapping[str, str]) -> str:
-    return template.format_map(fields) if _fields_of(template) <= fields.keys() else ""
-
-
-def _fields_of(template: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
 
 
 def find_episode_files(folder: Path) -> tuple[list[Path], list[DataError]]:
@@ -92,7 +45,7 @@ def find_episode_files(folder: Path) -> tuple[list[Path], list[DataError]]:
 @contextmanager
 def open_episode(path: Path) -> Iterator[h5py.File]:
     """Open one episode file for reading; ``DataError`` when it is an LFS pointer, or found damaged while it is read."""
-    with _report_damage(f"{path}: is truncated, corrupt or not HDF5"):
+    with report_damage(f"{path}: is truncated, corrupt or not HDF5"):
         with path.open("rb") as raw:
             if raw.read(40).startswith(b"version https://git-lfs"):
                 raise DataError(
@@ -100,17 +53,6 @@ def open_episode(path: Path) -> Iterator[h5py.File]:
                 )
         with h5py.File(path, "r") as file:
             yield file
-
-
-@contextmanager
-def _report_damage(finding: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except _H5PY_ERRORS as error:
-        cause = (str(error).strip("'").splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{finding} ({cause}). Copy the file again or remove it.") from error
 
 
 def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
@@ -121,7 +63,7 @@ def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
     if len(present) > 1:
         raise DataError(f"{path}: holds both keys {' and '.join(map(repr, present))}. Keep one of them.")
     key = present[0]
-    with _report_damage(f"{path}: key '{key}' cannot be read"):
+    with report_damage(f"{path}: key '{key}' cannot be read"):
         images = file[key]
     if (
         not isinstance(images, h5py.Dataset)
@@ -131,7 +73,7 @@ def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
         or images.dtype != np.uint8
     ):
         raise DataError(
-            f"{path}: key '{key}' is {_describe(images)}; expected [frames, rows, columns, 3] uint8. "
+            f"{path}: key '{key}' is {describe(images)}; expected [frames, rows, columns, 3] uint8. "
             "Convert the images to 8-bit colour, frames first."
         )
     return key, images
@@ -143,7 +85,7 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
         key, images = image_dataset(file, path)
         num_frames, num_rows, num_columns, num_channels = images.shape
         actions_FA = _read_actions(file, path)
-        in_file = _read_instruction(file, path) if "file" in instruction.order else None
+        in_file = read_instruction(file, path) if "file" in instruction.order else None
     if len(actions_FA) != num_frames:
         raise DataError(
             f"{path}: key 'actions' has {len(actions_FA)} rows but '{key}' has {num_frames} frames; "
@@ -175,7 +117,7 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     with open_episode(path) as file:
         key, images = image_dataset(file, path)
         _check_all_written(images, f"{path}: key '{key}'")
-        with _report_damage(f"{path}: key '{key}' cannot be decoded"):
+        with report_damage(f"{path}: key '{key}' cannot be decoded"):
             return images[:]
 
 
@@ -211,7 +153,7 @@ def scan_episodes(
 def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
     if "actions" not in file:
         raise DataError(f"{path}: {_missing_key(['actions'], _all_keys(file))}")
-    with _report_damage(f"{path}: key 'actions' cannot be read"):
+    with report_damage(f"{path}: key 'actions' cannot be read"):
         actions = file["actions"]
     if (
         not isinstance(actions, h5py.Dataset)
@@ -220,10 +162,10 @@ def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
         or actions.dtype.kind != "f"
     ):
         raise DataError(
-            f"{path}: key 'actions' is {_describe(actions)}; expected [frames, 2 or 3] floating point. "
+            f"{path}: key 'actions' is {describe(actions)}; expected [frames, 2 or 3] floating point. "
             f"Convert it to the columns {', '.join(ACTION_NAMES)}."
         )
-    with _report_damage(f"{path}: key 'actions' cannot be read"), np.errstate(over="ignore"):
+    with report_damage(f"{path}: key 'actions' cannot be read"), np.errstate(over="ignore"):
         values = actions[:].astype(np.float32)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
@@ -232,23 +174,6 @@ def _read_actions(file: h5py.File, path: Path) -> NDArray[np.float32]:
             f"{int(np.argmin(finite))}. Remove the episode or mend the recording."
         )
     return values
-
-
-def _read_instruction(file: h5py.File, path: Path) -> str | None:
-    if INSTRUCTION_KEY not in file:
-        return None
-    with _report_damage(f"{path}: key '{INSTRUCTION_KEY}' cannot be read"):
-        node = file[INSTRUCTION_KEY]
-        values = np.asarray(node[()]).reshape(-1) if isinstance(node, h5py.Dataset) else np.array([])
-    if len(values) != 1 or not isinstance(values[0], bytes | str):
-        raise DataError(
-            f"{path}: key '{INSTRUCTION_KEY}' is {_describe(node)}; expected one text, such as [1] S256. "
-            "Write it so, or leave 'file' out of dataset.instruction.order."
-        )
-    try:
-        return values[0].decode("utf-8").strip() if isinstance(values[0], bytes) else values[0].strip()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: key '{INSTRUCTION_KEY}' is not UTF-8 ({error}). Write the text as UTF-8.") from error
 
 
 def _check_action_names(episode: Episode, action_names: Sequence[str]) -> None:
@@ -272,10 +197,3 @@ def _missing_key(expected: Collection[str], found: Sequence[str]) -> str:
     hint = f" Did the collector mean '{close[0]}'?" if close else ""
     options = " or ".join(f"'{key}'" for key in expected)
     return f"has no key {options}; found {', '.join(found) or 'no key at all'}.{hint} Rename the key in the file."
-
-
-def _describe(node: h5py.Dataset | h5py.Group | h5py.Datatype) -> str:
-    if isinstance(node, h5py.Dataset):
-        kind = node.dtype if h5py.check_string_dtype(node.dtype) is None else "text"
-        return f"{'empty' if node.shape is None else list(node.shape)} {kind}"
-    return f"a {type(node).__name__.lower()}, not a data set"

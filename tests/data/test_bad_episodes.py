@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from made_episodes import NAME, actions, images, law, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import Instruction, read_episode, read_images, scan_episodes
+from mobile_vla.data.episodes import read_episode, read_images, scan_episodes
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.errors import DataError
 from mobile_vla.schema import Episode
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from made_episodes import NAME, actions, images, law, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import Instruction, find_episode_files, read_episode, read_images
+from mobile_vla.data.episodes import find_episode_files, read_episode, read_images
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.scenario import compile_grammars
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.schema import Episode

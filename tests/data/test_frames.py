@@ -19,8 +19,9 @@ from hypothesis.extra.numpy import arrays
 from made_episodes import NAME, actions, images, law
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import Instruction, scan_episodes
+from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames, prepare_image
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.errors import ConfigError, DataError
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
@@ -29,7 +30,8 @@ CONSTANT = Instruction(order=["constant"], template="", constant="go")
 OPEN_FRAMES = """
 import sys
 from pathlib import Path
-from mobile_vla.data.episodes import Instruction, scan_episodes
+from mobile_vla.data.episodes import scan_episodes
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
 
 if __name__ == "__main__":

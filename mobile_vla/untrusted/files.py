@@ -1,0 +1,76 @@
+"""Read files that somebody else wrote: only regular ones, only inside their folder, never more than a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mobile_vla.errors import UserError
+
+MAX_RECORD_BYTES = 16 * 2**20
+"""Of a JSON or YAML record: far more than any of ours, and its objects still fit into a few hundred MB."""
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """Return the file or folder ``name`` of ``folder`` with links resolved; ``UserError`` where it lies elsewhere.
+
+    It need not exist. Use it for every name that a run folder, an export, a study or a tub gives, before it is opened.
+    """
+    try:
+        root = folder.resolve()
+        path = (root / name).resolve()
+    except (ValueError, RuntimeError, OSError) as error:  # a NUL byte, a loop of links, a name too long
+        raise UserError(f"{folder}: names {str(name)[:200]!r}, which is no file name ({error})") from error
+    if not path.is_relative_to(root):
+        raise UserError(
+            f"{folder}: names {str(name)[:200]!r}, which lies outside of it ({path}); expected a file inside. Nothing "
+            "is read from elsewhere because a folder says so: copy the file into it if it belongs there."
+        )
+    return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; ``UserError`` where ``path`` is a named pipe, a device or a folder.
+
+    Those are never waited for nor read. Raises ``OSError`` as ``open`` does.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer must not block
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+            raise UserError(f"{path}: is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file; remove it")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
+    """Return the content of a regular file; ``UserError`` where it is larger than ``max_bytes``."""
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UserError(f"{path}: is larger than {max_bytes / 2**20:.0f} MiB, which no such file is; it is not read")
+    return content
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> Any:
+    """Return what the JSON file holds; ``UserError`` names the file and what is wrong with it."""
+    return parse_json(read_limited(path, max_bytes=max_bytes), place=str(path))
+
+
+def parse_json(text: str | bytes, *, place: str) -> Any:
+    """Return what the JSON ``text`` holds; ``UserError`` says at which ``place`` (file, line) what is wrong.
+
+    Depth and numbers that Python does not take are errors as well; NaN and Infinity are left to the caller.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UserError(f"{place}: is nested too deeply to be a record of ours") from error
+    except ValueError as error:  # not UTF-8, not JSON, an integer of thousands of digits
+        raise UserError(f"{place}: is not JSON ({error})") from error
