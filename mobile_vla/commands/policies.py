@@ -56,15 +56,21 @@ def _rollout(args: argparse.Namespace) -> int:
 def _add_serve(add_parser: AddParser) -> None:
     parser = add_parser("serve", help="answer robots over a websocket: observation in, chunk of actions out")
     _add_policy_arguments(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0: all (default: %(default)s)")
+    about = "to listen on; 0.0.0.0: all. Needs a token where other machines reach it (default: %(default)s)"
+    parser.add_argument("--host", default="127.0.0.1", help=about)
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    about = "what robots must show is in this file (default: in the environment's MOBILE_VLA_TOKEN)"
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=about)
     parser.set_defaults(run=_serve)
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from mobile_vla.serving.access import check_access, read_token
     from mobile_vla.serving.server import serve
 
-    serve(_load_policy(args), host=args.host, port=args.port)
+    token = read_token(args.token_file)
+    check_access(host=args.host, token=token)  # before the policy is loaded, which may take minutes
+    serve(_load_policy(args), host=args.host, port=args.port, token=token)
     return 0
 
 
