@@ -54,7 +54,8 @@ def _rollout(args: argparse.Namespace) -> int:
 
 
 def _add_serve(add_parser: AddParser) -> None:
-    parser = add_parser("serve", help="answer robots over a websocket: observation in, chunk of actions out")
+    about = "answer robots over a websocket: observation in, chunk of actions out"
+    parser = add_parser("serve", help=about, allow_abbrev=False)  # --token VALUE must not pass for --token-file
     _add_policy_arguments(parser)
     about = "to listen on; 0.0.0.0: all. Needs a token where other machines reach it (default: %(default)s)"
     parser.add_argument("--host", default="127.0.0.1", help=about)

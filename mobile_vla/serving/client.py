@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -29,6 +30,8 @@ from mobile_vla.serving.messages import (
 )
 
 _CLOSE_TIMEOUT_S = 1.0
+_TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
+_TRANSPORT_LOG.setLevel(logging.WARNING)  # at DEBUG it writes the header with the token
 _WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
 
 
@@ -150,6 +153,7 @@ def _connect(line: ExitStack, url: str, token: str | None, timeout_s: float) -> 
                 close_timeout=_CLOSE_TIMEOUT_S,
                 compression=None,  # as the server
                 max_size=MAX_MESSAGE_BYTES,
+                logger=_TRANSPORT_LOG,
                 proxy=None,  # a robot's server is on its own network
             )
         )
