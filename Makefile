@@ -1,20 +1,31 @@
-# Everything runs in .venv, made from pinned constraints.
+# Everything runs in .venv, made from locks with the digest of every file (locks/make_locks.py wrote them).
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup lock demo test check format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.done  ## make the environment
 
-$(VENV)/.done: pyproject.toml constraints.txt
+# torch from a registry may be a CUDA build, which says so in what it requires; its libraries take several GB.
+$(VENV)/.done: pyproject.toml $(wildcard locks/*.lock)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
+	$(LOCKED) locks/build.lock
+	$(LOCKED) locks/main.lock
+	if grep -qi '^Requires-Dist: *\(nvidia\|cuda\)' $(VENV)/lib/python3*/site-packages/torch-*.dist-info/METADATA; \
+	then $(LOCKED) locks/cuda.lock; fi
+	$(INSTALL) --editable .
+	$(BIN)/pip check
 	touch $@
+
+lock:  ## write the locks again after pyproject.toml has changed; UPGRADE=1 takes the newest versions
+	$(PYTHON) locks/make_locks.py
 
 demo: setup  ## make the data, train five samplers on it, and compare them
 	WANDB_MODE=offline $(BIN)/python run.py experiment=demo
