@@ -93,10 +93,11 @@ def place(target: Path, write: Callable[[Path], None]) -> None:
         partial.mkdir()
         write(partial)
         seal(partial)
-        if os.path.lexists(target):
-            _renamed_to_remove(target)
+        replaced = _renamed_to_remove(target) if os.path.lexists(target) else None
         partial.rename(target)
         sync_folder(target.parent)
+        if replaced is not None:
+            _delete(replaced)
     except (OSError, SafetensorError) as error:
         raise _unwritten(target, partial, error) from error
     finally:
