@@ -120,10 +120,13 @@ def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    sync_file(temporary)
-    temporary.replace(path)
-    sync_folder(path.parent)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _strict(values: Mapping[str, object]) -> dict[str, object]:
