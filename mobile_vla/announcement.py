@@ -42,6 +42,7 @@ def announce(
         for key, step in changes
         if step > run.num_steps
     ]
+    warnings += origin.damaged if origin else ()
     planned = origin.manifest["num_steps"] if origin else run.num_steps
     if planned != run.num_steps:
         if run.trainer.decay_steps is None:

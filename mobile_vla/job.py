@@ -112,7 +112,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
     run = _build(cfg, origin, console)
     if origin is not None:
         # Nothing was written until here: a refusal leaves the run that it is about as it is.
-        folder.copy_checkpoints(origin.folder)
+        origin.copy_checkpoints(folder.path)
         _begin(folder, manifest, cfg)
     evidence = gather_evidence(run.data)
     manifest |= _record_facts(run, evidence, folder)
@@ -128,7 +128,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
 
 
 def _begin(folder: RunFolder, manifest: Mapping[str, Any], cfg: DictConfig) -> None:
-    folder.begin(manifest)
+    folder.begin(manifest, goes_on=manifest["resumed_from"] is not None)
     OmegaConf.save(cfg, folder.path / "config.yaml", resolve=True)
 
 
@@ -225,6 +225,7 @@ def _train(
         augment=augment,
         evaluate=evaluate,
         log=log,
+        sync_log=folder.sync_metrics,
         show=live.show,
         noise=run.noise,
         checkpoints=folder.checkpoints,

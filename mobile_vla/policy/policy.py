@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
+from mobile_vla.policy.stored_model import load_stored_model
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""Find a checkpoint and build the model that it describes, and nothing else that its file may name."""
+"""Build the model that a checkpoint describes, and nothing else that its file may name."""
 
 from __future__ import annotations
 
@@ -14,20 +14,9 @@ from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import WEIGHTS_FILE, load_weights
+from mobile_vla.untrusted.files import read_limited
 
 _OWN_CLASS = re.compile(r"mobile_vla\.policy\.(model|(backbones|heads|history)\.\w+)\.\w+")
-
-
-def find_checkpoint(folder: Path, checkpoint: str) -> Path:
-    """Return ``folder`` where it is a checkpoint itself, else its ``checkpoint``; ``UserError`` where neither is."""
-    candidates = (folder, folder / "checkpoints" / checkpoint)
-    for candidate in candidates:
-        if (candidate / DESCRIPTION_FILE).is_file():
-            return candidate
-    raise UserError(
-        f"{folder}: holds no policy (expected {DESCRIPTION_FILE} there or in {candidates[1]}). Give the folder of a "
-        "run, or one of its checkpoints."
-    )
 
 
 def load_stored_model(
@@ -69,7 +58,7 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
     """Return the untrained model of a checkpoint; its weights, the normaliser's too, come after."""
     hint = ""
     try:
-        description = PolicyDescription.parse((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        description = PolicyDescription.parse(read_limited(folder / DESCRIPTION_FILE).decode())
         recorded, located = recorded_base(description), description
         if recorded is not None:
             inside = folder / recorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from mobile_vla.errors import ConfigError
+from mobile_vla.policy.checkpoint_folder import Found, search
 from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
+
+_log = logging.getLogger(__name__)
 
 _LOCK_FILE = "job.lock"
 _OF_AN_ATTEMPT = (
@@ -28,9 +32,12 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
     It goes on from a checkpoint of the same code and config: that is exact, however the earlier attempt ended.
     """
     names = ("manifest.json", "config.yaml", "metrics.jsonl")
-    has_checkpoint = any((folder / "checkpoints" / name / "training.json").is_file() for name in ("last", "last.old"))
-    if has_checkpoint and all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
-        return origin_of(folder)
+    if all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
+        found = search(folder)
+        if isinstance(found, Found):
+            return origin_of(folder, found)
+        for text in found.damaged:
+            _log.warning("%s; no other one is whole, so the job begins anew", text)
     # Nothing of the earlier attempt may pass for the next one's.
     for path in (folder / name for name in _OF_AN_ATTEMPT):
         if path.is_dir() and not path.is_symlink():

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import parse_json
+
+_TRACEBACK = "traceback.txt"
+_SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
+"""What every call says of the run anew."""
+
+_ENDED_WELL = ("done", "stopped")
 
 
 class RunFolder:
@@ -24,12 +31,18 @@ class RunFolder:
         self.path = path
         self.known: dict[str, object] = {}
         self._status: str | None = None
+        self._before: dict[str, bytes] = {}
         path.mkdir(parents=True, exist_ok=True)
 
-    def begin(self, manifest: Mapping[str, object]) -> None:
-        """Write the manifest and a summary that says ``running``; what an earlier failure left here goes."""
+    def begin(self, manifest: Mapping[str, object], *, goes_on: bool = False) -> None:
+        """Write the manifest and a summary that says ``running``; what an earlier failure left here goes.
+
+        Where a run ``goes_on`` that an earlier call ended, what that one said is kept until this one has logged a row.
+        """
+        if goes_on:
+            self._before = {name: path.read_bytes() for name in _SAID if (path := self.path / name).is_file()}
         self.write_manifest(manifest)
-        (self.path / "traceback.txt").unlink(missing_ok=True)
+        (self.path / _TRACEBACK).unlink(missing_ok=True)
         self.known = {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
         self.learn({"steps": 0, "samples_seen": 0, "wall_s": 0.0})
         self.write_summary("running")
@@ -40,13 +53,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where ``last`` and ``best`` are."""
+        """Where the checkpoints are."""
         return self.path / "checkpoints"
-
-    def copy_checkpoints(self, origin: Path) -> None:
-        """Take over the checkpoints of the run that is resumed, where it has another folder."""
-        if not self.path.samefile(origin):
-            shutil.copytree(origin / "checkpoints", self.checkpoints)
 
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
@@ -56,6 +64,11 @@ class RunFolder:
         """Append one flat row; it must hold ``step`` and ``samples_seen``."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(f"{json.dumps(_strict(row), allow_nan=False)}\n")
+        self._before = {}
+
+    def sync_metrics(self) -> None:
+        """Return once all logged rows are on the disk: no checkpoint may outlive the rows before it."""
+        sync_file(self.path / "metrics.jsonl")
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
         """Write what ran: choices, overrides, commit, versions."""
@@ -70,16 +83,31 @@ class RunFolder:
     def fail(self, error: BaseException) -> None:
         """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``.
 
-        Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's.
+        Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's. Where a
+        run was to go on and logged nothing, the folder says again what it said before; that the run failed only if it
+        had not ended well then.
         """
         if self._status != "running":
             return
-        (self.path / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        if self._before:
+            self.known = self._put_back()
+            if self.known.pop("status", None) in _ENDED_WELL:
+                return
+        (self.path / _TRACEBACK).write_text("".join(traceback.format_exception(error)))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, UserError):
             reason = f"{type(error).__name__}: {reason}"
         self.learn({"error": reason})
         self.write_summary("failed")
+
+    def _put_back(self) -> dict[str, object]:
+        """Write what the folder said before ``begin``, and return its summary."""
+        for name in _SAID:
+            if name in self._before:
+                write_atomically(self.path / name, self._before[name])
+            else:
+                (self.path / name).unlink(missing_ok=True)
+        return parse_json(self._before.get("summary.json", b"{}"), place=str(self.path / "summary.json"))
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
@@ -89,11 +117,16 @@ def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["step"] <= up_to_step]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old file or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _strict(values: Mapping[str, object]) -> dict[str, object]:

@@ -18,8 +18,9 @@ from mobile_vla.data.batches import Reader
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import print_warnings
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
+from mobile_vla.policy.stored_model import load_stored_model
 from mobile_vla.policy.weights import Pretrained
 from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream

@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from counting_policy import CountingPolicy, expected_actions, made_image
 from made_batches import NUM_HISTORY, NUM_PREDICTED, make_model
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
+from mobile_vla.policy.weights import save_weights
 from mobile_vla.serving.client import PolicyClient, RemoteError
 from mobile_vla.serving.messages import MAX_MESSAGE_BYTES, pack, unpack
 from mobile_vla.serving.server import PolicyServer, serve
-from mobile_vla.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture
@@ -278,14 +278,9 @@ def test_a_checkpoint_answers_over_the_wire_as_it_does_here(tmp_path: Path) -> N
         "instructions": [],
         "world": None,
     }
-    save_checkpoint(
-        tmp_path / "checkpoints" / "last",
-        model=model,
-        optimizer=torch.optim.AdamW(model.parameters()),
-        arrays={},
-        values={},
-        description=description,
-    )
+    save_weights(model, tmp_path)
+    (tmp_path / "policy.json").write_text(json.dumps(description))
+    seal(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 6, 20, 30, 3), np.uint8)
     policy = Policy.load(tmp_path)
     here = [[policy.act(image, f"go to {robot}", robots=[robot]) for image in images[robot]] for robot in range(3)]

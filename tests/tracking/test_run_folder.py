@@ -111,15 +111,3 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, "\udcff")
 
     assert path.read_text() == "old"
-
-
-def test_checkpoints_come_along_to_another_folder_and_stay_in_the_same_one(tmp_path: Path) -> None:
-    origin, other = RunFolder(tmp_path / "origin"), RunFolder(tmp_path / "other")
-    (origin.checkpoints / "best").mkdir(parents=True)
-    (origin.checkpoints / "best" / "policy.json").write_text("{}")
-
-    origin.copy_checkpoints(origin.path)
-    other.copy_checkpoints(origin.path)
-
-    for folder in (origin, other):
-        assert (folder.checkpoints / "best" / "policy.json").read_text() == "{}"
