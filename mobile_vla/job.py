@@ -35,6 +35,8 @@ from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
+from mobile_vla.untrusted.composed import check_folder, check_source
+from mobile_vla.untrusted.stored_config import say_data_read
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ def run_job(cfg: DictConfig) -> float:
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
     try:
+        check_folder(job.folder)
+        check_source(cfg, overrides=job.overrides)
         if job.sweep_folder is None or cfg.resume is not None:
             return _run(cfg, job, folder, origin=None)
         if (value := finished_value(job.folder, cfg)) is not None:
@@ -109,6 +113,8 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
         _begin(folder, manifest, cfg)
     check_config(cfg, overrides=job.overrides)
     OmegaConf.set_readonly(cfg, True)
+    if origin is not None:
+        say_data_read(origin.folder, cfg, console)
     run = _build(cfg, origin, console)
     if origin is not None:
         # Nothing was written until here: a refusal leaves the run that it is about as it is.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from safetensors.numpy import load_file
@@ -12,6 +11,7 @@ from mobile_vla.errors import UserError
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.checkpoint import find_last_checkpoint
+from mobile_vla.untrusted.files import check_links, inside, read_json
 
 
 def scores_of_run(run: Path, data: OpenDataset) -> Scores:
@@ -21,8 +21,9 @@ def scores_of_run(run: Path, data: OpenDataset) -> Scores:
     windows.
     """
     try:
+        check_links(run / "checkpoints", root=run)
         checkpoint = find_last_checkpoint(run)
-        manifest = json.loads((run / "manifest.json").read_text())
+        manifest = read_json(inside(run, "manifest.json"))
     except (UserError, FileNotFoundError) as error:
         raise UserError(
             f"--scores {run}: holds no checkpoint with its manifest.json. Give the folder of a run that was stopped or "

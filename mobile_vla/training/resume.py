@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,9 @@ from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import find_last_checkpoint
+from mobile_vla.untrusted.files import check_links, inside, read_json
+from mobile_vla.untrusted.stored_config import load_stored_config
+from mobile_vla.untrusted.targets import targets_of
 
 _GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
 _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
@@ -49,12 +51,13 @@ class Origin:
 
 def origin_of(folder: Path) -> Origin:
     """Return where the run in ``folder`` stands; ``UserError`` when it has no checkpoint."""
+    check_links(folder / "checkpoints", root=folder)
     checkpoint = find_last_checkpoint(folder)
     return Origin(
         folder=folder,
         checkpoint=checkpoint,
-        step=json.loads((checkpoint / "training.json").read_text())["step"],
-        manifest=json.loads((folder / "manifest.json").read_text()),
+        step=read_json(checkpoint / "training.json")["step"],
+        manifest=read_json(inside(folder, "manifest.json")),
     )
 
 
@@ -67,8 +70,8 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
     origin = origin_of(folder)
-    saved = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(saved, DictConfig)
+    # What this call itself composes, the user has named: a sampler of one's own by hydra.searchpath.
+    saved = load_stored_config(folder, trust=targets_of(OmegaConf.to_container(cfg)) | set(cfg.trust))
     refused = []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
@@ -90,7 +93,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
-    saved.resume = cfg.resume
+    saved.resume, saved.trust = cfg.resume, cfg.trust
     return saved, origin
 
 
