@@ -11,7 +11,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Chance, Expert, WithoutInstruction, expert_actions
@@ -23,6 +22,7 @@ from mobile_vla.config import CONF, check_config, compose_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit
 from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.untrusted.files import inside
@@ -63,7 +63,7 @@ class Rollout:
         The folder is a new one by default; the run's own files stay as they are. Raises ``UserError`` where something
         cannot be driven, before anything is.
         """
-        console = Console()
+        console = new_console()
         taught = TaughtScenarios.from_description(self.policy.description.world)
         cfg = self._config()
         closed_loop = build_closed_loop(cfg.closed_loop)

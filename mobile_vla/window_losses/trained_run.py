@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.build import build_dataset
@@ -22,6 +21,7 @@ from mobile_vla.policy.weights import Pretrained
 from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream
 from mobile_vla.study.summary import read_summary
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.frozen_features import FeatureReader, open_features
 from mobile_vla.untrusted.files import inside, read_json
@@ -50,7 +50,7 @@ class RunLosses:
         """
         check_suffix(self.out)
         found = find_checkpoint(self.source, self.checkpoint)
-        folder, console = _run_folder(found), Console()
+        folder, console = _run_folder(found), new_console()
         print_warnings(_unfinished(folder), console)
         cfg = load_stored_config(folder, trust=self.trust)
         check_config(cfg)
