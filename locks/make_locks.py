@@ -21,12 +21,12 @@ PROJECT = FOLDER.parent / "pyproject.toml"
 UV = "uv==0.13.9"
 
 CPU_BUILDS = {"torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
-"""sha256 of builds without CUDA, which torch publishes beside the registry: 2.13.0+cpu for Python 3.11, Linux x86-64."""
+"""sha256 of builds without CUDA, published beside the registry: 2.13.0+cpu for Python 3.11, Linux x86-64."""
 
 _CUDA = re.compile(r"(nvidia-|cuda-|triton$)")
 
 LOCKS = {
-    "build": "What building a package needs; it is installed first, and builds then use it instead of fetching another.",
+    "build": "What building a package needs; it is installed first, so that builds fetch nothing else.",
     "main": "What the package and its development need (the extra dev).",
     "cuda": "What torch's CUDA build loads; installed only where that build is, as it takes several GB.",
     "extras": "What the extras benchmark and gpu need beside main.lock.",

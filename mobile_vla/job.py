@@ -29,12 +29,15 @@ from mobile_vla.study.earlier import claimed, take_up
 from mobile_vla.study.finished import finished_value
 from mobile_vla.study.primary import check_primary
 from mobile_vla.study.summary import objective_of
+from mobile_vla.terminal import new_console, printable
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
+from mobile_vla.untrusted.composed import check_folder, check_source
+from mobile_vla.untrusted.stored_config import say_data_read
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +82,12 @@ def run_job(cfg: DictConfig) -> float:
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
     try:
+        check_folder(job.folder)
+        check_source(cfg, overrides=job.overrides)
         if job.sweep_folder is None or cfg.resume is not None:
             return _run(cfg, job, folder, origin=None)
         if (value := finished_value(job.folder, cfg)) is not None:
-            Console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
+            new_console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
             return value
         with claimed(job.folder):
             return _run(cfg, job, folder, origin=take_up(job.folder, cfg))
@@ -92,16 +97,18 @@ def run_job(cfg: DictConfig) -> float:
     except Exception as error:
         folder.fail(error)
         if job.sweep_folder is not None:
-            _log.error("%s failed: %s", job.folder.name, error, exc_info=not isinstance(error, UserError))
+            _log.error(
+                "%s failed: %s", job.folder.name, printable(str(error)), exc_info=not isinstance(error, UserError)
+            )
             return math.nan
         if isinstance(error, UserError):
-            raise SystemExit(f"error: {error}") from error
+            raise SystemExit(f"error: {printable(str(error))}") from error
         raise
 
 
 def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None) -> float:
     """Check, build, announce, train, measure; ``origin`` is what the job goes on with, besides ``cfg.resume``."""
-    console = Console()
+    console = new_console()
     if cfg.resume is not None:
         cfg, origin = resume_config(cfg, overrides=job.overrides, is_sweep=job.sweep_folder is not None)
     manifest = manifest_of(cfg, choices=job.choices, overrides=job.overrides, folder=job.folder, origin=origin)
@@ -109,6 +116,8 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
         _begin(folder, manifest, cfg)
     check_config(cfg, overrides=job.overrides)
     OmegaConf.set_readonly(cfg, True)
+    if origin is not None:
+        say_data_read(origin.folder, cfg, console)
     run = _build(cfg, origin, console)
     if origin is not None:
         # Nothing was written until here: a refusal leaves the run that it is about as it is.

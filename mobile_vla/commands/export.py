@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from mobile_vla.errors import UserError
 from mobile_vla.model_card import PretrainedBase, Records, model_card
@@ -23,6 +22,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.stored_model import load_stored_model, recorded_base, with_backbone
 from mobile_vla.policy.weights import ADAPTER_FOLDER, BASE_FOLDER, save_weights
+from mobile_vla.terminal import new_console
 
 _NUM_IMAGES = 8
 
@@ -106,7 +106,7 @@ class Export:
         return (self.out / ADAPTER_FOLDER).exists()
 
     def _report(self, pretrained: PretrainedBase | None) -> None:
-        console = Console()
+        console = new_console()
 
         def say(text: str) -> None:
             console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -48,6 +48,7 @@ def _rollout(args: argparse.Namespace) -> int:
         suites=args.suite,
         episodes=args.episodes,
         overrides=args.overrides,
+        trust=args.trust,
         out=args.out,
     ).run()
     return 0
@@ -132,7 +133,7 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
     about = "where the pretrained weights lie that it was trained on: a folder or a hub name (default: where it says)"
     parser.add_argument("--base", help=about)
-    about = "full name of a backbone or head class of your own that the checkpoint may name; may be given again"
+    about = "full name of a class of your own that the run's files may name; may be given again"
     parser.add_argument("--trust", action="append", default=[], metavar="CLASS", help=about)
 
 

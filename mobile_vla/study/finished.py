@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
 from mobile_vla.tracking.provenance import ABSENT, changed_files, changes, code_commit
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import read_stored_config
 
 WHAT_TO_DO = (
     "Runs of different code or config are not mixed: give this sweep another name (study.name=...) or folder "
@@ -37,8 +38,8 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
 
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
     """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    before, after = (_plain(config) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
+    manifest = read_json(inside(folder, "manifest.json"))
+    before, after = (_plain(config) for config in (read_stored_config(folder), cfg))
     then, now = _flat(before), _flat(after)
     return [
         *changes({"the code": manifest["commit"]}, {"the code": code_commit()}),

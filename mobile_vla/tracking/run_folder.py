@@ -12,7 +12,7 @@ from typing import Any
 
 from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import UserError
-from mobile_vla.untrusted.files import parse_json
+from mobile_vla.untrusted.files import inside, lines_of, parse_json, parse_row
 
 _TRACEBACK = "traceback.txt"
 _SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
@@ -112,9 +112,13 @@ class RunFolder:
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
     """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [row for row in rows if row["step"] <= up_to_step]
+    rows = []
+    for place, line in lines_of(inside(folder, "metrics.jsonl")):
+        if line.endswith(b"\n"):
+            row = parse_row(line, place=place)
+            if row["step"] <= up_to_step:
+                rows.append(row)
+    return rows
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -15,6 +15,8 @@ from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entri
 from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import copy_checkpoint
 from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import load_stored_config
+from mobile_vla.untrusted.targets import targets_of
 
 _GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
 _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
@@ -88,8 +90,8 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
     origin = origin_of(folder, find_in_run(folder, asked_by="resume="))
-    saved = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(saved, DictConfig)
+    # What this call itself composes, the user has named: a sampler of one's own by hydra.searchpath.
+    saved = load_stored_config(folder, trust=targets_of(OmegaConf.to_container(cfg)) | set(cfg.trust))
     refused = []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
@@ -111,7 +113,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
-    saved.resume = cfg.resume
+    saved.resume, saved.trust = cfg.resume, cfg.trust
     return saved, origin
 
 

@@ -27,6 +27,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import Pretrained, load_weights
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
 from mobile_vla.streams import Stream
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit, files_of
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
@@ -68,7 +69,7 @@ class Irreducible:
         for key in ("resume", "trainer.stop_at_step"):
             if OmegaConf.select(cfg, key) is not None:
                 raise ConfigError(f"{key}: expected null, as every fold is trained from its start to its end")
-        console = Console()
+        console = new_console()
         run = build_run(cfg)
         print_warnings(run.data.warnings, console)
         windows = run.data.windows["train"]

@@ -276,7 +276,7 @@ def test_trust_in_a_function_is_not_enough(run_folder: Path, tmp_path: Path) -> 
     def edit(description: dict[str, Any]) -> None:
         description["model"]["backbone"]["_target_"] = "os.system"
 
-    with pytest.raises(UserError, match="not a class defined there"):
+    with pytest.raises(UserError, match="not a class or function defined there"):
         Policy.load(edited(run_folder, tmp_path / "checkpoint", edit), trust=["os.system"])
 
 
