@@ -12,7 +12,7 @@ from typing import Any
 
 from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import UserError
-from mobile_vla.untrusted.files import parse_json
+from mobile_vla.untrusted.files import inside, open_regular, parse_json
 
 _TRACEBACK = "traceback.txt"
 _SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
@@ -111,9 +111,22 @@ class RunFolder:
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
-    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none.
+
+    ``UserError`` where there is no such file, or another line is no row.
+    """
+    path = inside(folder, "metrics.jsonl")
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the rows that the run has logged so far")
+    rows = []
+    with open_regular(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            row = parse_json(line, place=f"{path}, line {number}")
+            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                raise UserError(f"{path}, line {number}: is no logged row; expected an object with its step")
+            rows.append(row)
     return [row for row in rows if row["step"] <= up_to_step]
 
 
