@@ -205,7 +205,7 @@ class Trial:
     def check(self, use: str) -> bool:
         """Use the run as ``use`` says; return whether a whole checkpoint was used, False where it was refused.
 
-        Raises ``AssertionError`` where a damaged one was used or a whole one was not, and whatever else the use raises.
+        Raises ``AssertionError`` where a damaged one was used or a whole one was not, and whatever the use raises.
         """
         checkpoint = "best" if use.endswith("best") else "last"
         expected = self.pristine.expected(self.mutation, checkpoint)

@@ -183,7 +183,7 @@ def test_a_checkpoint_drives_again_as_it_did(ran: Ran, capsys: pytest.CaptureFix
     assert results_of(out) == results_of(ran.folder)
     summary = strict_json((out / "summary.json").read_text())
     assert summary.pop("driver") == "policy"
-    assert summary.pop("checkpoint") == str(ran.folder)
+    assert summary.pop("checkpoint") == str(find_checkpoint(ran.folder))
     assert summary.pop("overrides")[0] == f"closed_loop.episodes={NUM_EPISODES}"
     assert summary == {key: ran.summary[key] for key in summary}
     assert before == ((ran.folder / "summary.json").read_bytes(), (ran.folder / "episode_results.jsonl").read_bytes())

@@ -127,10 +127,10 @@ def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("policy", type=Path, metavar="RUN", help="a run folder, or one of its checkpoints")
-    parser.add_argument(
-        "--checkpoint", choices=("last", "best"), default="last", help="of a run (default: %(default)s)"
-    )
+    about = "a run folder, one of its checkpoints, or an exported policy"
+    parser.add_argument("policy", type=Path, metavar="RUN", help=about)
+    about = "of a run: the newest of this kind that is whole (default: %(default)s)"
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help=about)
     about = "where the pretrained weights lie that it was trained on: a folder or a hub name (default: where it says)"
     parser.add_argument("--base", help=about)
     about = "full name of a class of your own that the run's files may name; may be given again"

@@ -77,7 +77,7 @@ class Rollout:
         console.print(f"{len(driven.results)} drives in {time.perf_counter() - started:.1f} s")
         write_results(driven.results, out / RESULTS_FILE)
         asked = {
-            "checkpoint": str(self.policy.folder),
+            "checkpoint": str(self.policy.checkpoint),
             "driver": self.driver,
             "overrides": list(self.overrides),
             "commit": code_commit(),

@@ -111,14 +111,15 @@ class RunFolder:
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
-    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none."""
-    rows = []
-    for place, line in lines_of(inside(folder, "metrics.jsonl")):
-        if line.endswith(b"\n"):
-            row = parse_row(line, place=place)
-            if row["step"] <= up_to_step:
-                rows.append(row)
-    return rows
+    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none.
+
+    ``UserError`` where there is no such file, or another line is no row.
+    """
+    path = inside(folder, "metrics.jsonl")
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the rows that the run has logged so far")
+    rows = [parse_row(line, place=place) for place, line in lines_of(path) if line.endswith(b"\n")]
+    return [row for row in rows if row["step"] <= up_to_step]
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
