@@ -13,13 +13,13 @@ help:  ## list the targets
 
 setup: $(VENV)/.done  ## make the environment
 
-# torch from a registry may be a CUDA build, which says so in what it requires; its libraries take several GB.
+# A torch without CUDA is taken where pip is told of a place that has it (--find-links, --extra-index-url).
 $(VENV)/.done: pyproject.toml $(wildcard locks/*.lock)
 	$(PYTHON) -m venv $(VENV)
 	$(LOCKED) locks/build.lock
 	$(LOCKED) locks/main.lock
-	if grep -qi '^Requires-Dist: *\(nvidia\|cuda\)' $(VENV)/lib/python3*/site-packages/torch-*.dist-info/METADATA; \
-	then $(LOCKED) locks/cuda.lock; fi
+	if $(INSTALL) --quiet --dry-run $$(grep --only-matching '^torch[^ ]*' locks/torch-cpu.lock) 2>$(VENV)/torch-cpu.log; \
+	then $(LOCKED) locks/torch-cpu.lock; else $(LOCKED) locks/torch.lock; fi
 	$(INSTALL) --editable .
 	$(BIN)/pip check
 	touch $@

@@ -21,15 +21,16 @@ PROJECT = FOLDER.parent / "pyproject.toml"
 UV = "uv==0.13.9"
 
 CPU_BUILDS = {"torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
-"""sha256 of builds without CUDA, published beside the registry: 2.13.0+cpu for Python 3.11, Linux x86-64."""
+"""sha256 of builds without CUDA, which torch publishes beside the registry: +cpu for Python 3.11, Linux x86-64."""
 
 _CUDA = re.compile(r"(nvidia-|cuda-|triton$)")
 
 LOCKS = {
-    "build": "What building a package needs; it is installed first, so that builds fetch nothing else.",
-    "main": "What the package and its development need (the extra dev).",
-    "cuda": "What torch's CUDA build loads; installed only where that build is, as it takes several GB.",
-    "extras": "What the extras benchmark and gpu need beside main.lock.",
+    "build": "What building a package needs; installed first, so that no build fetches another.",
+    "main": "What the package and its development need (the extra dev), but torch.",
+    "torch": "The registry's torch and, on Linux, the CUDA libraries that it loads: several GB.",
+    "torch-cpu": "torch without CUDA, taken in place of torch.lock where pip is told of a place that has it.",
+    "extras": "What the extras benchmark and gpu need besides.",
 }
 
 
@@ -44,22 +45,23 @@ def main() -> None:
         pins = "".join(f"{block.splitlines()[0].rstrip(chr(92))}\n" for block in everything.values())
         developing = resolve(python, ["dev"], folder / "dev.txt", keep=pins)
     build = {name for name in everything if name == "setuptools"}
-    cuda = cuda_libraries(everything)
+    torch = cuda_libraries(everything) | {"torch"}
     names = {
         "build": build,
-        "main": developing.keys() - build - cuda,
-        "cuda": cuda,
-        "extras": everything.keys() - developing.keys() - cuda,
+        "main": developing.keys() - build - torch,
+        "torch": torch,
+        "extras": everything.keys() - developing.keys() - torch,
     }
     for lock, chosen in names.items():
         write(lock, [everything[name] for name in sorted(chosen)])
+    write("torch-cpu", [cpu_build(everything["torch"])])
 
 
 def read_locks() -> str:
     """Return what the locks hold now, nothing where newer versions are asked for: uv keeps the versions it is given."""
     if os.environ.get("UPGRADE"):
         return ""
-    return "".join(file.read_text() for file in sorted(FOLDER.glob("*.lock")))
+    return "".join(file.read_text() for file in sorted(FOLDER.glob("*.lock")) if file.stem != "torch-cpu")
 
 
 def resolve(python: Path, extras: list[str], out: Path, *, keep: str) -> dict[str, str]:
@@ -72,7 +74,7 @@ def resolve(python: Path, extras: list[str], out: Path, *, keep: str) -> dict[st
     command = [python, "-m", "uv", "pip", "compile", PROJECT.name, *wanted, *how, "--constraint", build, "-o", out]
     subprocess.run(command, cwd=PROJECT.parent, check=True)
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", out.read_text(), re.MULTILINE)
-    return {re.split(r"[=\[ ]", block, maxsplit=1)[0]: add_cpu_build(block) for block in blocks}
+    return {re.split(r"[=\[ ]", block, maxsplit=1)[0]: block for block in blocks}
 
 
 def cuda_libraries(blocks: dict[str, str]) -> set[str]:
@@ -84,16 +86,12 @@ def cuda_libraries(blocks: dict[str, str]) -> set[str]:
     return found
 
 
-def add_cpu_build(block: str) -> str:
-    """Return torch's lines with the digests of its builds without CUDA, and all other lines as they are."""
+def cpu_build(block: str) -> str:
+    """Return the lines of torch's build without CUDA of the version that ``block`` pins."""
     pin = re.split(r"[ ;\\]", block, maxsplit=1)[0]
-    if not pin.startswith("torch=="):
-        return block
     if pin not in CPU_BUILDS:
         sys.exit(f"{pin}: add the digests of its builds without CUDA to CPU_BUILDS, with `pip hash FILE`")
-    first, rest = block.split("\n", 1)
-    extra = [f"    --hash=sha256:{digest} \\" for digest in CPU_BUILDS[pin] if digest not in rest]
-    return "\n".join([first, *extra, rest])
+    return " \\\n".join([f"{pin}+cpu", *(f"    --hash=sha256:{digest}" for digest in CPU_BUILDS[pin])])
 
 
 def write(lock: str, blocks: list[str]) -> None:

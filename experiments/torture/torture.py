@@ -1,8 +1,8 @@
 """Torture the software and say which promise held in how many trials; made again, it goes on where it stopped.
 
-    python experiments/torture/torture.py                  # everything: at most 30 minutes on two cores
-    python experiments/torture/torture.py --share 0.05     # a short version
-    python experiments/torture/torture.py --only kills     # one promise
+python experiments/torture/torture.py                  # everything: at most 30 minutes on two cores
+python experiments/torture/torture.py --share 0.05     # a short version
+python experiments/torture/torture.py --only kills     # one promise
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -99,9 +98,7 @@ def _run(promise: Promise, number: int, seed: int) -> Outcome:
             lines, last_words = output.read().decode().splitlines(), errors.read().decode(errors="replace")[-2000:]
     if status != 0 or not lines:
         how = "took too long" if status == -signal.SIGALRM else f"ended with {status}"
-        return Outcome(
-            num_trials=promise.batch, facts={"crashes": 1}, broken=[f"batch {number} {how}: {last_words}"]
-        )
+        return Outcome(num_trials=promise.batch, facts={"crashes": 1}, broken=[f"batch {number} {how}: {last_words}"])
     found = json.loads(lines[-1])
     return Outcome(
         num_trials=found["num_trials"],

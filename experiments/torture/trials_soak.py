@@ -18,7 +18,7 @@ _MOST_GROWTH = 0.05
 
 
 def trial(seed: int, number: int, folder: Path, batch: int) -> Outcome:
-    """Run ``batch`` jobs with W&B offline and compare memory, open files and threads after the warm-up and at the end."""
+    """Run ``batch`` jobs, W&B offline; compare memory, open files and threads after the warm-up and at the end."""
     os.environ["WANDB_MODE"] = "offline"
     tiny = tiny_overrides(write_tiny_episodes(folder / "episodes"), folder / "cache")
     seen, broken, process = [], [], psutil.Process()
@@ -39,8 +39,11 @@ def trial(seed: int, number: int, folder: Path, batch: int) -> Outcome:
     ]
     facts = {
         "warm": warm,
-        **{f"{name}_{when}": float(value) for when, values in (("before", before), ("after", after)) for name, value in
-           zip(("bytes", "files", "threads"), values, strict=True)},
+        **{
+            f"{name}_{when}": float(value)
+            for when, values in (("before", before), ("after", after))
+            for name, value in zip(("bytes", "files", "threads"), values, strict=True)
+        },
     }
     return Outcome(num_trials=batch, facts=facts, broken=broken)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promises import Facts, Outcome
-from tiny_runs import compose_config, tiny_overrides, write_tiny_episodes
+from tiny_runs import tiny_overrides, write_tiny_episodes
 
 _STARTERS = 8
 

@@ -61,7 +61,7 @@ def test_a_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None:
     text = f'{{"step": 0}}\n{line}\n{{"step": 2}}\n'
     (tmp_path / "metrics.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
 
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: is"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2"):
         read_metrics(tmp_path, up_to_step=9)
 
 
