@@ -21,7 +21,7 @@ def test_rows_files_and_folder_are_synced_before_the_rename_and_the_name_after(
     rename = os.rename
 
     def check_and_rename(source: Path, target: Path) -> None:
-        if Path(source).suffix == ".partial":
+        if Path(target).parent == run / "checkpoints" and Path(source).suffix == ".partial":
             files = [path for path in Path(source).rglob("*") if path.is_file()]
             assert len(files) == 6
             assert {*files, Path(source), run / "metrics.jsonl"} <= set(synced)
