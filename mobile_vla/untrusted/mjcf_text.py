@@ -90,7 +90,7 @@ def _read(path: Path, reading: _Reading) -> None:
         reading.num_elements += math.ceil(min(copies[-1] * factor, _MAX_ELEMENTS + 1))
         if reading.num_elements > _MAX_ELEMENTS:
             raise UserError(
-                f"{element.place}: with <{element.name}> the world has more than {_MAX_ELEMENTS:,} elements, its copies "
+                f"{element.place}: with <{element.name}> the world has more than {_MAX_ELEMENTS:,} elements, copies "
                 "counted; expected a world that a robot can drive in. Lower the count."
             )
         if not element.is_empty:
@@ -144,8 +144,8 @@ def _check_numbers(element: _Element) -> None:
         product = math.prod(_number(text) for value in values for text in value.split())
         if product > limit:
             raise UserError(
-                f"{element.place}: <{element.name}> has {keys} {' '.join(values)}, more than {limit:,} together; expected "
-                "what a world to drive in needs. Lower it."
+                f"{element.place}: <{element.name}> has {keys} {' '.join(values)}, more than {limit:,} together; "
+                "expected what a world to drive in needs. Lower it."
             )
 
 
