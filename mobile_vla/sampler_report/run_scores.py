@@ -20,10 +20,11 @@ def scores_of_run(run: Path, data: OpenDataset) -> Scores:
     Raises ``UserError`` where ``run`` has no checkpoint of a later step than 0, or was trained on other
     windows.
     """
+    check_links(run / "checkpoints", root=run)
+    manifest_file = inside(run, "manifest.json")
     try:
-        check_links(run / "checkpoints", root=run)
         checkpoint = find_last_checkpoint(run)
-        manifest = read_json(inside(run, "manifest.json"))
+        manifest = read_json(manifest_file)
     except (UserError, FileNotFoundError) as error:
         raise UserError(
             f"--scores {run}: holds no checkpoint with its manifest.json. Give the folder of a run that was stopped or "

@@ -97,7 +97,8 @@ def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    # Half a character, as JSON and names of files may hold, is written as \udcff.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(path)
 
 

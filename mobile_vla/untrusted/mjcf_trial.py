@@ -37,7 +37,7 @@ def try_to_compile(files: Sequence[Path], *, library: Path) -> str | None:
 @lru_cache(maxsize=256)
 def _tried(path: Path, library: Path, state: tuple[tuple[int, int, int], ...]) -> str | None:
     with tempfile.TemporaryDirectory() as folder:  # MuJoCo writes its log where it runs
-        command = [sys.executable, "-I", "-S", __file__, str(library), str(path)]
+        command = [sys.executable, "-I", "-S", __file__, str(library), str(path), str(MAX_SECONDS), str(MAX_BYTES)]
         tried = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = " ".join(tried.stdout.decode("utf-8", "replace").split())
     if tried.returncode == 0:
@@ -48,15 +48,15 @@ def _tried(path: Path, library: Path, state: tuple[tuple[int, int, int], ...]) -
     return f"it takes more than {limits} to compile{f' ({said})' if said else ''}; make it smaller"
 
 
-def _compile(library: str, path: str) -> int:
+def _compile(library: str, path: str, max_seconds: int, max_bytes: int) -> int:
     """Compile ``path`` under limits and return the exit code; what MuJoCo refuses is said on stdout."""
     mujoco = ctypes.CDLL(library)
     mujoco.mj_loadAllPluginLibraries(str(Path(library).parent / "plugin").encode(), None)
     mujoco.mj_loadXML.restype = mujoco.mj_makeData.restype = ctypes.c_void_p
     mujoco.mj_makeData.argtypes = [ctypes.c_void_p]
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MAX_BYTES, taken + MAX_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (taken + max_bytes, taken + max_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (max_seconds, max_seconds))
     said = ctypes.create_string_buffer(2000)
     model = mujoco.mj_loadXML(path.encode("utf-8", "surrogateescape"), None, said, len(said))
     if model and mujoco.mj_makeData(model):
@@ -66,4 +66,4 @@ def _compile(library: str, path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_compile(*sys.argv[1:]))
+    sys.exit(_compile(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
