@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,3 +124,55 @@ def test_selector_is_a_scenario_or_a_field() -> None:
     assert not matches("2box_hori")
     assert not matches("distance=close")
     assert not matches("place=far")
+
+
+PIECES = (STAMP, "episode_20251204", "basket", "1box", "2box", "vert", "hori", "left", "right", "center", "core", "far")
+PIECES += (
+    "variant",
+    "redblue",
+    "task",
+    "red",
+    "dawn",
+    "target",
+    "path",
+    "straight",
+    "curve",
+    "weak",
+    "x1",
+    "é",
+    "",
+    "\n",
+)
+
+
+@law
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_the_shipped_grammars_read_a_name_as_pythons_own_expressions_do(
+    grammars: dict[str, Pattern[str]], pieces: list[str]
+) -> None:
+    name = "_".join(pieces)
+    for pattern in grammars.values():
+        ours, pythons = pattern.fullmatch(name), re.fullmatch(pattern.pattern, name)
+        assert (ours and ours.groupdict()) == (pythons and pythons.groupdict())
+
+
+@pytest.mark.parametrize("expression", ["(a|aa)+$", "((a{1,1000}){1,1000}){1,1000}"])
+def test_a_grammar_without_end_is_given_up_and_named(expression: str) -> None:
+    compiled = compile_grammars({"first": "x", "mine": expression})
+    started = time.process_time()
+    with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: takes more than 0\.5 s to match the name 'aaa"):
+        parse_name("a" * 100 + "!", compiled)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(.*)*x", "a" * 2000])
+def test_a_grammar_that_ends_is_answered(expression: str) -> None:
+    assert parse_name("a" * 100 + "!", compile_grammars({"mine": expression}))[0] == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "expression", ["(" * 900 + ")" * 900, "a{99999999999999999999}", "a" * 2001, "(", "(?P<a>x)(?P<a>y)"]
+)
+def test_a_grammar_that_cannot_be_compiled_is_named(expression: str) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: not a regular expression"):
+        compile_grammars({"mine": expression})
