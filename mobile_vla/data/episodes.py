@@ -7,11 +7,11 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from re import Pattern
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from regex import Pattern
 
 from mobile_vla.data.hdf5_errors import describe, report_damage
 from mobile_vla.data.instruction import INSTRUCTION_KEY, Instruction, read_instruction
