@@ -15,6 +15,8 @@ from test_cli import call
 from tiny_runs import Ran, run_in, run_py
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
+from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
 
 
@@ -58,6 +60,7 @@ class Hostile:
             if place.startswith("model"):
                 _set(content, place, payload)
             path.write_text(json.dumps(content))
+            seal(path.parent)  # as whoever made the folder can
 
 
 def _set(content: dict[str, Any], place: str, value: object) -> None:
@@ -180,11 +183,11 @@ LINKS: dict[str, tuple[str, ...]] = {
     "metrics.jsonl": ("resume",),
     "run.log": ("resume",),
     "checkpoints": ("losses", "resume", "sampler", "export", "rollout", "serve"),
-    "checkpoints/last": ("losses", "resume"),
-    "checkpoints/last/policy.json": ("export",),
-    "checkpoints/last/model.safetensors": ("resume", "serve"),
-    "checkpoints/last/training.json": ("resume", "export"),
-    "checkpoints/last/arrays.safetensors": ("resume",),
+    "checkpoints/newest": ("losses", "resume"),
+    "checkpoints/newest/policy.json": ("export",),
+    "checkpoints/newest/model.safetensors": ("resume", "serve"),
+    "checkpoints/newest/training.json": ("resume", "export"),
+    "checkpoints/newest/arrays.safetensors": ("resume",),
 }
 
 
@@ -192,7 +195,11 @@ LINKS: dict[str, tuple[str, ...]] = {
 def test_a_link_that_leads_outside_is_not_followed(
     name: str, command: str, hostile: Hostile, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    linked, elsewhere = hostile.run / name, hostile.root / "elsewhere"
+    newest = find_checkpoint(hostile.run)
+    for other in newest.parent.iterdir():
+        if other != newest:  # it would be used in place of the one that is refused
+            shutil.rmtree(other)
+    linked, elsewhere = hostile.run / name.replace("newest", newest.name), hostile.root / "elsewhere"
     if linked.exists():
         linked.rename(elsewhere)
     else:
@@ -214,10 +221,11 @@ def test_a_link_that_leads_outside_is_not_followed(
 
 
 def test_pretrained_weights_beside_a_checkpoint_lie_in_it(whole: Ran, tmp_path: Path) -> None:
-    checkpoint = shutil.copytree(whole.folder / "checkpoints" / "last", tmp_path / "shared" / "checkpoint")
+    checkpoint = shutil.copytree(find_checkpoint(whole.folder), tmp_path / "shared" / "checkpoint")
     (tmp_path / "private").mkdir()
     description = json.loads((checkpoint / "policy.json").read_text())
     description["model"]["backbone"]["weights"] = "../../private"
     (checkpoint / "policy.json").write_text(json.dumps(description))
+    seal(checkpoint)
     with pytest.raises(UserError, match="which lies outside of it"):
         Policy.load(checkpoint)
