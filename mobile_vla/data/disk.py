@@ -60,6 +60,39 @@ def storage_errors(
         raise UserError(sentence) from error
 
 
+@contextmanager
+def unwritable_errors(place: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk and of missing permission inside the block into a ``UserError``.
+
+    For the top of a program, where it is not known what was written; the message names the error's file, or ``place``.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = _error_number(error)
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+        at = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
+        if number == errno.EACCES:
+            finding, remedy = _CAUSES[number]
+            raise UserError(f"{at}: cannot be opened: {finding}. {remedy}") from error
+        raise UserError(str(_write_sentence(error, at, "this file", None, None))) from error
+
+
+def allocate(path: Path, num_bytes: int) -> None:
+    """Make the file ``path`` of ``num_bytes`` zeros with its place on the disk, to be mapped; ``OSError`` where full.
+
+    A file that is only made long is sparse: writing to its map ends the process with SIGBUS once the disk is full.
+    """
+    with path.open("wb") as file:
+        if num_bytes and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        file.truncate(num_bytes)
+
+
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write ``content`` to the disk at ``path``: whole, or ``OSError`` and what was there before.
 
