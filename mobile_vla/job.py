@@ -19,6 +19,7 @@ from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.build import Run, build_run
 from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
+from mobile_vla.data.disk import unwritable_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
 from mobile_vla.final_measurements import measure_trained
@@ -82,20 +83,21 @@ def run_job(cfg: DictConfig) -> float:
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
     try:
-        check_folder(job.folder)
-        check_source(cfg, overrides=job.overrides)
-        if job.sweep_folder is None or cfg.resume is not None:
-            return _run(cfg, job, folder, origin=None)
-        if (value := finished_value(job.folder, cfg)) is not None:
-            new_console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
-            return value
-        with claimed(job.folder):
-            return _run(cfg, job, folder, origin=take_up(job.folder, cfg))
+        with unwritable_errors(job.folder):
+            check_folder(job.folder)
+            check_source(cfg, overrides=job.overrides)
+            if job.sweep_folder is None or cfg.resume is not None:
+                return _run(cfg, job, folder, origin=None)
+            if (value := finished_value(job.folder, cfg)) is not None:
+                new_console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
+                return value
+            with claimed(job.folder):
+                return _run(cfg, job, folder, origin=take_up(job.folder, cfg))
     except KeyboardInterrupt as error:  # while data were read; the training loop stops in its own way
-        folder.fail(error)
+        _record_failure(folder, error)
         raise
     except Exception as error:
-        folder.fail(error)
+        _record_failure(folder, error)
         if job.sweep_folder is not None:
             _log.error(
                 "%s failed: %s", job.folder.name, printable(str(error)), exc_info=not isinstance(error, UserError)
@@ -104,6 +106,14 @@ def run_job(cfg: DictConfig) -> float:
         if isinstance(error, UserError):
             raise SystemExit(f"error: {printable(str(error))}") from error
         raise
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    """Record that the run failed; on a full disk the log alone can say so, and ``error`` says why."""
+    try:
+        folder.fail(error)
+    except OSError as failure:
+        _log.error("%s: its summary cannot say that the run failed (%s)", folder.path, failure.strerror)
 
 
 def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None) -> float:
