@@ -14,6 +14,7 @@ MUST_AGREE = {
     "data_hash": "the episodes",
     "split_hash": "the split into train and val",
     "steps": "the budget",
+    "schedule_changes": "steps that a call of resume was given, and with them the learning rate's schedule",
     "batch_size": "the budget",
     "commit": "the code",
 }

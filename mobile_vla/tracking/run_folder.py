@@ -18,12 +18,14 @@ class RunFolder:
     """One run on disk: config, manifest, split, metrics, summary and ``checkpoints/``.
 
     ``learn`` collects what the summary will say, whether the run ends well or not. Nothing is written before ``begin``.
+    ``status`` is what the summary says by now; ``has_rows`` whether ``metrics.jsonl`` has a row of this attempt.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, object] = {}
-        self._status: str | None = None
+        self.status: str | None = None
+        self.has_rows = False
         path.mkdir(parents=True, exist_ok=True)
 
     def begin(self, manifest: Mapping[str, object]) -> None:
@@ -51,11 +53,13 @@ class RunFolder:
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
         write_atomically(self.path / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in history))
+        self.has_rows = bool(history)
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Append one flat row; it must hold ``step`` and ``samples_seen``."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(f"{json.dumps(_strict(row), allow_nan=False)}\n")
+        self.has_rows = True
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
         """Write what ran: choices, overrides, commit, versions."""
@@ -63,16 +67,22 @@ class RunFolder:
 
     def write_summary(self, status: str) -> None:
         """Write what is known as the flat ``summary.json``; a number that is missing or not finite is null."""
-        self._status = status
+        self.status = status
         summary = _strict({**self.known, "status": status})
         write_atomically(self.path / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+
+    def stop(self, by: str) -> None:
+        """Record that the run was stopped ``by`` a signal or a limit; as in ``fail``, only while it is running."""
+        if self.status == "running":
+            self.learn({"stopped_by": by})
+            self.write_summary("stopped")
 
     def fail(self, error: BaseException) -> None:
         """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``.
 
         Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's.
         """
-        if self._status != "running":
+        if self.status != "running":
             return
         (self.path / "traceback.txt").write_text("".join(traceback.format_exception(error)))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

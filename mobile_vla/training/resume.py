@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The run that is resumed: its folder, its last checkpoint, the step of it, and its manifest."""
+    """The run that is resumed: its folder, its last checkpoint, the step of it, and its manifest.
+
+    ``overrides`` are those of this call that set something else than the run began with.
+    """
 
     folder: Path
     checkpoint: Path
     step: int
     manifest: Mapping[str, Any]
+    overrides: tuple[str, ...] = ()
 
     def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
         """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
@@ -39,12 +44,22 @@ class Origin:
         if num_steps < self.step:
             raise ConfigError(
                 f"resume={self.folder}: the run has done {self.step} steps, more than the {num_steps} it is given now. "
-                "Give more with trainer.steps."
+                f"Give more with trainer.steps.{self._earlier_overrides()}"
+            )
+        if num_steps == self.step < self.manifest["num_steps"]:
+            raise ConfigError(
+                f"resume={self.folder}: the run has done the {num_steps} steps it is given now, of the "
+                f"{self.manifest['num_steps']} that are planned. Give more with trainer.steps, or leave it out."
             )
         if stop_at_step is not None and stop_at_step <= self.step:
             raise ConfigError(
                 f"trainer.stop_at_step={stop_at_step}: the run has done {self.step} steps already. Give a later one."
             )
+
+    def _earlier_overrides(self) -> str:
+        calls = self.manifest.get("calls", [])
+        given = " ".join(calls[-1]["overrides"]) if calls else ""
+        return f" The last call of resume gave {given}: what one call is given does not last." if given else ""
 
 
 def origin_of(folder: Path) -> Origin:
@@ -58,9 +73,12 @@ def origin_of(folder: Path) -> Origin:
     )
 
 
-def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) -> tuple[DictConfig, Origin]:
-    """Return the config of the run in ``cfg.resume`` with what may change taken from ``cfg``, and that run.
+def resume_config(
+    cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool
+) -> tuple[DictConfig, DictConfig, Origin]:
+    """Return two configs of the run in ``cfg.resume``, for this call and as it began, and that run.
 
+    What may change is taken from ``cfg`` for this call.
     ``UserError`` when there is no checkpoint, ``ConfigError`` when an override differs from what the run began with.
     """
     if is_sweep:
@@ -69,21 +87,22 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     origin = origin_of(folder)
     saved = OmegaConf.load(folder / "config.yaml")
     assert isinstance(saved, DictConfig)
-    refused = []
+    refused, of_this_call = [], []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
-        if key.startswith("hydra") or is_within(key, _MAY_CHANGE):
+        if key.startswith("hydra") or key == "resume":
             continue
         # An experiment is no key of the config; its study is what it leaves there.
         compared = "study" if key == "experiment" else key.replace("/", ".")
         if _resolved(cfg, compared) != _resolved(saved, compared):
-            refused.append(override)
+            (of_this_call if is_within(key, _MAY_CHANGE) else refused).append(override)
     if refused:
         raise ConfigError(
             f"resume={cfg.resume} goes on with the run as it began; {', '.join(refused)} would change it. Only "
             f"{', '.join(key for key in _MAY_CHANGE if key != 'resume')} may change. Start a new run without resume."
         )
     _check_files(origin, saved)
+    began = copy.deepcopy(saved)
     given = {key_of(override) for override in overrides}
     for key in (*_GIVEN_ANEW, "logger"):
         if any(is_within(name, [key]) for name in given):
@@ -91,7 +110,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
     saved.resume = cfg.resume
-    return saved, origin
+    return saved, began, replace(origin, overrides=tuple(of_this_call))
 
 
 def _check_files(origin: Origin, saved: DictConfig) -> None:
