@@ -1,20 +1,31 @@
-# Everything runs in .venv, made from pinned constraints.
+# Everything runs in .venv, made from locks with the digest of every file (locks/make_locks.py wrote them).
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup lock demo test check format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.done  ## make the environment
 
-$(VENV)/.done: pyproject.toml constraints.txt
+# A torch without CUDA is taken where pip is told of a place that has it (--find-links, --extra-index-url).
+$(VENV)/.done: pyproject.toml $(wildcard locks/*.lock)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
+	$(LOCKED) locks/build.lock
+	$(LOCKED) locks/main.lock
+	if $(INSTALL) --quiet --dry-run $$(grep --only-matching '^torch[^ ]*' locks/torch-cpu.lock) 2>$(VENV)/torch-cpu.log; \
+	then $(LOCKED) locks/torch-cpu.lock; else $(LOCKED) locks/torch.lock; fi
+	$(INSTALL) --editable .
+	$(BIN)/pip check
 	touch $@
+
+lock:  ## write the locks again after pyproject.toml has changed; UPGRADE=1 takes the newest versions
+	$(PYTHON) locks/make_locks.py
 
 demo: setup  ## make the data, train five samplers on it, and compare them
 	WANDB_MODE=offline $(BIN)/python run.py experiment=demo

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from mobile_vla.build import Run
 from mobile_vla.evaluation.evidence import Evidence, print_evidence, print_warnings
@@ -21,7 +22,7 @@ def announce(
     run: Run, evidence: Evidence, *, manifest: Mapping[str, Any], origin: Origin | None, console: Console
 ) -> None:
     """Print what the data are, what will be trained and driven, and every warning in one block."""
-    console.rule(f"[bold]{manifest['run_id']}")
+    console.rule(Text(str(manifest["run_id"]), style="bold"))
     print_evidence(evidence, console)
     trainable, total = run.model.num_parameters()
     console.print(
@@ -42,6 +43,7 @@ def announce(
         for key, step in changes
         if step > run.num_steps
     ]
+    warnings += origin.damaged if origin else ()
     planned = origin.manifest["num_steps"] if origin else run.num_steps
     if planned != run.num_steps:
         if run.trainer.decay_steps is None:
@@ -92,9 +94,8 @@ def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
     shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
     figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
     by = f" by {known['stopped_by']}" if "stopped_by" in known else ""
-    console.print(
-        f"[bold]{status}[/]{by} after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}", soft_wrap=True
-    )
+    end = f" after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}"
+    console.print(Text(f"{status}{by}", style="bold") + console.render_str(end), soft_wrap=True)
     if "memory/peak_gib" in known:
         console.print(f"at most {known['memory/peak_gib']:.1f} GiB of memory were taken", style="dim")
     for name in ("checkpoint/last", "checkpoint/best", "url"):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mobile_vla.commands import episodes, policies, samplers, studies
 from mobile_vla.errors import UserError
+from mobile_vla.terminal import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(args.run(args))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(str(error))}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
@@ -24,6 +24,7 @@ ROOT_KEYS = {
     "seed",
     "study",
     "resume",
+    "trust",
     "dataset",
     "sampler",
     "augmentation",
@@ -74,6 +75,8 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
     if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
     errors += study_errors(cfg.study)
+    if not (isinstance(cfg.trust, ListConfig) and all(isinstance(name, str) for name in cfg.trust)):
+        errors.append(f"trust: {cfg.trust!r}; expected a list of full names, such as trust=[package.module.Class]")
     epochs = OmegaConf.select(cfg, "trainer.epochs")
     if epochs is not None and any(override.startswith("trainer.steps=") for override in overrides):
         errors.append(

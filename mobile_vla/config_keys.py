@@ -7,8 +7,8 @@ from collections.abc import Collection
 BUDGET = ("trainer.steps", "trainer.epochs", "trainer.batch_size")
 """Say how much is trained: runs that differ in them are not ranked together."""
 
-OF_THE_CALL = ("logger", "resume", "trainer.stop_at_step")
-"""Say where the records of one call go and how far it takes a run: nothing of what the run finds.
+OF_THE_CALL = ("logger", "resume", "trust", "trainer.stop_at_step", "trainer.keep")
+"""Say where the records of one call go, how many stay, how far it takes a run, whom it trusts: not what it finds.
 
 What may round differently or be logged elsewhere in the curves (``trainer.device``, ``trainer.log_every``) is not here.
 """

@@ -29,6 +29,7 @@ from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
 from mobile_vla.final_measurements import measure_trained
 from mobile_vla.interruption import go_on_with, raising, received, typed
+from mobile_vla.policy.checkpoint_folder import find_in_run
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import check_base
 from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, keep_hydras_record, manifest_of, results_of
@@ -37,14 +38,16 @@ from mobile_vla.study.finished import finished_value
 from mobile_vla.study.primary import check_primary
 from mobile_vla.study.summary import objective_of
 from mobile_vla.study.workers import is_worker, rest
+from mobile_vla.terminal import new_console, printable
 from mobile_vla.tracking.ownership import OwnedElsewhereError, owned
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
-from mobile_vla.training.checkpoint import find_last_checkpoint
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, Result, train
 from mobile_vla.training.resume import Origin, resume_config
+from mobile_vla.untrusted.composed import check_folder, check_source
+from mobile_vla.untrusted.stored_config import say_data_read
 
 _log = logging.getLogger(__name__)
 
@@ -105,9 +108,11 @@ def run_job(cfg: DictConfig) -> float:
 
 
 def _run_owned(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
+    check_folder(job.folder)
+    check_source(cfg, overrides=job.overrides)
     is_of_sweep = job.sweep_folder is not None and cfg.resume is None
     if is_of_sweep and (value := finished_value(job.folder, cfg)) is not None:
-        Console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
+        new_console().print(f"{job.folder.name} is done already: {value:.4f}", highlight=False)
         return value
     with owned(job.folder):
         return _run(cfg, job, folder, origin=take_up(job.folder, cfg) if is_of_sweep else None)
@@ -116,16 +121,17 @@ def _run_owned(cfg: DictConfig, job: Job, folder: RunFolder) -> float:
 def _failed(error: BaseException, job: Job, folder: RunFolder) -> float:
     """Record that the job failed, and raise or return what ``run_job`` does then; to be called where it is handled."""
     if isinstance(error, OwnedElsewhereError) and job.sweep_folder is not None:
-        Console().print(f"{job.folder.name} is running elsewhere: {error.owner}", highlight=False, soft_wrap=True)
+        new_console().print(f"{job.folder.name} is running elsewhere: {error.owner}", highlight=False, soft_wrap=True)
         return math.nan
     folder.fail(error)
     if not isinstance(error, Exception):
         raise error
     if job.sweep_folder is not None:
-        _log.error("%s failed: %s", job.folder.name, error, exc_info=not isinstance(error, UserError))
+        reason = printable(str(error))
+        _log.error("%s failed: %s", job.folder.name, reason, exc_info=not isinstance(error, UserError))
         return math.nan
     if isinstance(error, UserError):
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(f"error: {printable(str(error))}") from error
     raise error
 
 
@@ -145,7 +151,7 @@ def _command_to_go_on(cfg: DictConfig, job: Job, folder: RunFolder) -> str:
     if cfg.resume is None and not folder.has_rows:  # a checkpoint that lies there is an earlier run's
         return again
     try:
-        find_last_checkpoint(job.folder)
+        find_in_run(job.folder)
     except UserError:
         return again
     given = job.overrides if cfg.resume is not None else ()
@@ -154,7 +160,7 @@ def _command_to_go_on(cfg: DictConfig, job: Job, folder: RunFolder) -> str:
 
 def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None) -> float:
     """Check, build, announce, train, measure; ``origin`` is what the job goes on with, besides ``cfg.resume``."""
-    console, began, history = Console(), cfg, []
+    console, began, history = new_console(), cfg, []
     with ExitStack() as reading:
         if cfg.resume is not None:
             reading.enter_context(_owned_to_read(Path(cfg.resume), job.folder))
@@ -165,11 +171,13 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
             _begin(folder, manifest, began)
         check_config(cfg, overrides=job.overrides)
         OmegaConf.set_readonly(cfg, True)
+        if origin is not None:
+            say_data_read(origin.folder, cfg, console)
         run = _build(cfg, origin, console)
         if origin is not None:
             # Nothing was written until here: a refusal leaves the run that it is about as it is.
             history = read_metrics(origin.folder, up_to_step=origin.step)
-            folder.copy_checkpoints(origin.folder)
+            origin.copy_checkpoints(folder.path)
             call = call_of(step=origin.step, num_steps=run.num_steps, overrides=origin.overrides)
             manifest["calls"] = [*origin.manifest.get("calls", []), call]
             _begin(folder, manifest, began)
@@ -215,7 +223,7 @@ def _limit(run: Run, manifest: Mapping[str, Any]) -> str:
 
 
 def _begin(folder: RunFolder, manifest: Mapping[str, Any], cfg: DictConfig) -> None:
-    folder.begin(manifest)
+    folder.begin(manifest, goes_on=manifest["resumed_from"] is not None)
     OmegaConf.save(cfg, folder.path / "config.yaml", resolve=True)
 
 
@@ -320,6 +328,7 @@ def _train(
         augment=augment,
         evaluate=evaluate,
         log=log,
+        sync_log=folder.sync_metrics,
         show=live.show,
         noise=run.noise,
         checkpoints=folder.checkpoints,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.schema import ACTION_UNITS
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.yaml_file import read_yaml
 
 _SHOWN_INSTRUCTIONS = 5
 
@@ -100,11 +100,14 @@ def model_card(
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
-    try:
-        return yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); the model card is written from it") from error
+    found = (
+        read_yaml(inside(path.parent, path.name))
+        if path.suffix == ".yaml"
+        else read_json(inside(path.parent, path.name))
+    )
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds a {type(found).__name__}, not an object; the model card is written from it")
+    return found
 
 
 def _what_it_is(description: PolicyDescription) -> str:

@@ -19,10 +19,13 @@ def track(items: Iterable[Item], *, description: str, total: int | None = None) 
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
-        from rich.console import Console
         from rich.progress import track as rich_track
 
-        yield from rich_track(items, description=description, total=total, console=Console(stderr=True), transient=True)
+        from mobile_vla.terminal import new_console
+
+        yield from rich_track(
+            items, description=description, total=total, console=new_console(is_stderr=True), transient=True
+        )
         return
     started = last = time.monotonic()
     for count, item in enumerate(items):

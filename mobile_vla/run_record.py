@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mobile_vla.build import Run
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.evaluation.evidence import Evidence
+from mobile_vla.policy.checkpoint_folder import entries_of
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.weights import Pretrained
 from mobile_vla.tracking.provenance import code_commit, files_of, versions
@@ -102,6 +103,8 @@ def description_of(run: Run) -> PolicyDescription:
 def results_of(run: Run, result: Result, folder: RunFolder, url: str | None) -> dict[str, Any]:
     """Return what the summary says of a run after its last step."""
     progress = result.progress
+    entries = entries_of(folder.checkpoints)
+    best = [str(entry.path) for entry in entries if entry.kind == "best"]
     return {
         **{key: value for key, value in progress.latest.items() if key != "step"},
         "best/val/rmse": progress.best_val_rmse,
@@ -109,8 +112,8 @@ def results_of(run: Run, result: Result, folder: RunFolder, url: str | None) -> 
         "samples_seen": progress.step * run.trainer.batch_size,
         "wall_s": progress.wall_s,
         "data_wait_s": progress.data_wait_s,
-        "checkpoint/last": str(folder.checkpoints / "last"),
-        "checkpoint/best": str(folder.checkpoints / "best"),
+        "checkpoint/last": str(entries[0].path),
+        "checkpoint/best": best[0] if best else None,  # None where it was damaged and none was better since
         "url": url,
     }
 

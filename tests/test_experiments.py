@@ -164,6 +164,26 @@ def test_a_run_may_go_on_in_another_folder_and_leaves_the_first_as_it_was(
         checkpoint = Path(resumed.summary[f"checkpoint/{name}"])
         assert checkpoint.parent.parent == resumed.folder
         assert (checkpoint / "model.safetensors").is_file()
+    again = run_in(resumed.folder, f"resume={stopped.folder}")
+    assert f"hydra.run.dir={resumed.folder}: holds checkpoints of another run" in again.message
+
+
+def test_what_was_never_sealed_does_not_come_along_to_another_folder(stopped: Ran, tmp_path: Path) -> None:
+    for folder in (stopped.folder / "checkpoints").iterdir():
+        (folder / "notes").symlink_to("/etc")
+
+    resumed = run_in(tmp_path / "second", f"resume={stopped.folder}", "trainer.keep=5")
+
+    assert resumed.exit_code == 0, resumed.message
+    assert len(list((resumed.folder / "checkpoints").glob("step-*"))) == 2
+    assert not list(resumed.folder.rglob("notes"))
+
+
+def test_how_many_checkpoints_stay_may_change(stopped: Ran) -> None:
+    resumed = run_in(stopped.folder, f"resume={stopped.folder}", "trainer.keep=1")
+
+    assert resumed.exit_code == 0, resumed.message
+    assert [path.name for path in (stopped.folder / "checkpoints").glob("step-*")] == ["step-00000004"]
 
 
 def test_a_line_that_a_kill_tore_does_not_hinder_resuming(stopped: Ran, whole: Ran) -> None:

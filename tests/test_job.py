@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from tiny_runs import SAMPLERS, Ran, forked, run_in, run_py
 
 from mobile_vla.data.episode_writer import write_episode
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 
 SUMMARY_KEYS = {
     *("status", "steps", "samples_seen", "wall_s", "data_wait_s", "commit", "data_hash", "split_hash"),
@@ -80,11 +81,13 @@ def test_checkpoints_hold_arrays_as_safetensors_and_the_rest_as_json(ran: Ran) -
             "arrays.safetensors",
             "training.json",
             "policy.json",
+            "digests.json",
         }
     policy = json.loads((Path(ran.summary["checkpoint/last"]) / "policy.json").read_text())
     assert policy["action_names"] == ["linear_x", "linear_y"]
     assert policy["image"]["size"] == [16, 16]
-    assert {path.name for path in (ran.folder / "checkpoints").iterdir()} == {"last", "best"}
+    best = Path(ran.summary["checkpoint/best"]).name
+    assert {path.name for path in (ran.folder / "checkpoints").iterdir()} == {best, "step-00000016", "step-00000020"}
 
 
 def test_the_manifest_tells_code_data_and_choices(ran: Ran) -> None:
@@ -139,7 +142,7 @@ def test_epochs_are_the_same_number_of_steps_for_every_sampler(
     ran = run_in(tmp_path / "run", *without_steps, f"sampler={sampler}", "trainer.epochs=0.5", "trainer.eval_every=99")
 
     assert ran.exit_code == 0, ran.message
-    num_windows = sum(1 for _ in load_file(ran.folder / "checkpoints/last/arrays.safetensors")["scores/visits"])
+    num_windows = sum(1 for _ in load_file(find_checkpoint(ran.folder) / "arrays.safetensors")["scores/visits"])
     assert ran.summary["steps"] == int(np.ceil(0.5 * num_windows / 8))
 
 
@@ -179,7 +182,7 @@ def test_a_policy_that_diverged_is_never_the_best(tiny: tuple[str, ...], tmp_pat
     ran = run_in(tmp_path / "run", *tiny, "trainer.learning_rate=1e30", "trainer.eval_every=1", "trainer.steps=20")
 
     measured = [row["val/rmse"] for row in ran.rows if "val/rmse" in row]
-    best = json.loads((ran.folder / "checkpoints" / "best" / "training.json").read_text())
+    best = json.loads((find_checkpoint(ran.folder, "best") / "training.json").read_text())
     assert None in measured, "the run was meant to diverge"
     assert best["best_val_rmse"] == min(value for value in measured if value is not None)
 
@@ -279,7 +282,7 @@ def test_a_terminated_run_leaves_a_checkpoint_and_goes_on_from_it(tiny: tuple[st
     steps = stopped.summary["steps"]
     assert steps >= 20
     assert stopped.summary["samples_seen"] == 8 * steps
-    assert json.loads((stopped.folder / "checkpoints/last/training.json").read_text())["step"] == steps
+    assert json.loads((find_checkpoint(stopped.folder) / "training.json").read_text())["step"] == steps
 
     end = steps + 20
     resumed = run_in(stopped.folder, f"resume={stopped.folder}", f"trainer.steps={end}")

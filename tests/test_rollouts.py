@@ -15,6 +15,7 @@ from PIL import Image
 from test_cli import call
 from tiny_runs import ROOT, SMALLEST_MODEL, Ran, run_in, strict_json
 
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.policy import Policy
 from mobile_vla.serving.client import PolicyClient
 
@@ -86,7 +87,7 @@ def test_a_run_says_what_its_policy_acts_on(ran: Ran) -> None:
 
 
 def test_the_checkpoint_knows_the_world_it_was_taught_in(ran: Ran) -> None:
-    description = json.loads((ran.folder / "checkpoints" / "last" / "policy.json").read_text())
+    description = json.loads((find_checkpoint(ran.folder) / "policy.json").read_text())
     split = json.loads((ran.folder / "split.json").read_text())
     names = {re.sub(r"^episode_\d+_\d+_", "", name) for name in split["train"]}
     assert description["world"] == {"image_size": 16, "trained": sorted(names), "held_out": []}
@@ -182,7 +183,7 @@ def test_a_checkpoint_drives_again_as_it_did(ran: Ran, capsys: pytest.CaptureFix
     assert results_of(out) == results_of(ran.folder)
     summary = strict_json((out / "summary.json").read_text())
     assert summary.pop("driver") == "policy"
-    assert summary.pop("checkpoint") == str(ran.folder)
+    assert summary.pop("checkpoint") == str(find_checkpoint(ran.folder))
     assert summary.pop("overrides")[0] == f"closed_loop.episodes={NUM_EPISODES}"
     assert summary == {key: ran.summary[key] for key in summary}
     assert before == ((ran.folder / "summary.json").read_bytes(), (ran.folder / "episode_results.jsonl").read_bytes())

@@ -14,6 +14,8 @@ import pytest
 from filelock import FileLock
 from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
+from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
+
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
     """Run a sweep in this process; return its exit code and what it died of."""
@@ -113,6 +115,29 @@ def test_a_job_with_a_checkpoint_goes_on_and_is_what_it_would_have_been(
     assert "training from step 2 to step 4" in capsys.readouterr().out
     assert job.summary["status"] == "done"
     assert job.timeless_rows == whole.timeless_rows
+
+
+@pytest.mark.parametrize("num_damaged", [1, 3])
+def test_a_job_goes_on_from_what_is_whole_and_begins_anew_without(
+    num_damaged: int, half_done: Path, whole: Ran, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = jobs_of(half_done)["shuffled-s0"]
+    entries = entries_of(job.folder / "checkpoints")
+    damaged = [entry.path for entry in entries][:num_damaged]
+    for folder in damaged:
+        (folder / "training.json").unlink()
+
+    exit_code, message = sweep(half_done, *tiny, "sampler=shuffled")
+
+    assert exit_code == 0, message
+    shown = " ".join(capsys.readouterr().out.split())
+    is_left = len(entries) > num_damaged
+    assert f"training {f'from step {entries[num_damaged].step} ' if is_left else ''}to step 4" in shown
+    for folder in damaged:
+        assert f"{folder.name} is damaged: training.json is missing" in shown
+    assert ("so the job begins anew" in shown) == (not is_left)
+    assert job.timeless_rows == whole.timeless_rows
+    assert not find_in_run(job.folder).damaged
 
 
 def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from mobile_vla.build import build_dataset
 from mobile_vla.compare.runs import Run, load_runs, runs_by_label
 from mobile_vla.config import compose_config
+from mobile_vla.policy.checkpoint_folder import ARRAYS_FILE, find_checkpoint
 from mobile_vla.sampling.score_file import read_window_scores
 
 COLUMNS = (
@@ -48,7 +49,7 @@ def row_of(runs: Sequence[Run], losses: NDArray[np.float32]) -> NDArray[np.float
     hardest = np.argsort(losses)[-len(losses) // 5 :]
     found = []
     for run in runs:
-        visits = load_file(run.folder / "checkpoints" / "last" / "arrays.safetensors")["drawn/visits"].astype(float)
+        visits = load_file(find_checkpoint(run.folder) / ARRAYS_FILE)["drawn/visits"].astype(float)
         found.append(
             [
                 *(run.numbers[key] for key in ("val/rmse", "best/val/rmse", "probe/rmse")),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from mobile_vla.commands.add_parser import AddParser
 from mobile_vla.data.importers.flags import add_flags, options_from
 from mobile_vla.data.importers.tub_split import TubOptions
 from mobile_vla.errors import ConfigError
+from mobile_vla.terminal import new_console, printable
 
 
 def add_commands(add_parser: AddParser) -> None:
@@ -44,7 +43,7 @@ def _inspect(args: argparse.Namespace) -> int:
     cfg.dataset.path = str(args.path)  # not as an override, whose grammar has its own idea of quotes and brackets
     check_config(cfg)
     dataset = build_dataset(cfg)
-    console = Console()
+    console = new_console()
     scan = dataset.scan()
     if scan.problems:
         console.print(summarise_problems(scan.problems), style="red", highlight=False, markup=False, soft_wrap=True)
@@ -72,6 +71,6 @@ def _add_import(add_parser: AddParser) -> None:
 def _import_donkeycar(args: argparse.Namespace) -> int:
     from mobile_vla.data.importers.donkeycar import import_tub
 
-    print(import_tub(args.tub, args.out, options_from(args, TubOptions)))
+    print(printable(str(import_tub(args.tub, args.out, options_from(args, TubOptions)))))
     print(f"next: python run.py dataset=donkeycar dataset.path={args.out}")
     return 0

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from mobile_vla.errors import UserError
 from mobile_vla.model_card import PretrainedBase, Records, model_card
 from mobile_vla.policy.backbones.pretrained import is_hub_name
 from mobile_vla.policy.backbones.vlm import VlmBackbone
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
-from mobile_vla.policy.merge import BASE_FOLDER, merge_adapter
+from mobile_vla.policy.digests import seal
+from mobile_vla.policy.merge import merge_adapter
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
-from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model, recorded_base, with_backbone
-from mobile_vla.policy.weights import ADAPTER_FOLDER, save_weights
+from mobile_vla.policy.stored_model import load_stored_model, recorded_base, with_backbone
+from mobile_vla.policy.weights import ADAPTER_FOLDER, BASE_FOLDER, save_weights
+from mobile_vla.terminal import new_console
 
 _NUM_IMAGES = 8
 
@@ -41,7 +43,7 @@ class Export:
     trust: Sequence[str]
 
     def run(self) -> None:
-        """Write policy.json, model.safetensors, the adapter or the merged base, and the model card as README.md.
+        """Write policy.json, model.safetensors, the adapter or the merged base, digests.json, and README.md, the card.
 
         Raises ``UserError``, before anything is written, where there is nothing to export or no room for it.
         """
@@ -104,7 +106,7 @@ class Export:
         return (self.out / ADAPTER_FOLDER).exists()
 
     def _report(self, pretrained: PretrainedBase | None) -> None:
-        console = Console()
+        console = new_console()
 
         def say(text: str) -> None:
             console.print(text, soft_wrap=True, markup=False, highlight=False)
@@ -127,6 +129,7 @@ def _write(model: Model, description: PolicyDescription, folder: Path) -> None:
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description.to_json(), indent=1) + "\n")
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors makes files that only their owner reads
+    seal(folder)
 
 
 def _actions(policy: Policy) -> NDArray[np.float32]:

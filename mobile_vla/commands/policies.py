@@ -48,23 +48,31 @@ def _rollout(args: argparse.Namespace) -> int:
         suites=args.suite,
         episodes=args.episodes,
         overrides=args.overrides,
+        trust=args.trust,
         out=args.out,
     ).run()
     return 0
 
 
 def _add_serve(add_parser: AddParser) -> None:
-    parser = add_parser("serve", help="answer robots over a websocket: observation in, chunk of actions out")
+    about = "answer robots over a websocket: observation in, chunk of actions out"
+    parser = add_parser("serve", help=about, allow_abbrev=False)  # --token VALUE must not pass for --token-file
     _add_policy_arguments(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0: all (default: %(default)s)")
+    about = "to listen on; 0.0.0.0: all. Needs a token where other machines reach it (default: %(default)s)"
+    parser.add_argument("--host", default="127.0.0.1", help=about)
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    about = "what robots must show is in this file (default: in the environment's MOBILE_VLA_TOKEN)"
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=about)
     parser.set_defaults(run=_serve)
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from mobile_vla.serving.access import check_access, read_token
     from mobile_vla.serving.server import serve
 
-    serve(_load_policy(args), host=args.host, port=args.port)
+    token = read_token(args.token_file)
+    check_access(host=args.host, token=token)  # before the policy is loaded, which may take minutes
+    serve(_load_policy(args), host=args.host, port=args.port, token=token)
     return 0
 
 
@@ -119,13 +127,13 @@ def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("policy", type=Path, metavar="RUN", help="a run folder, or one of its checkpoints")
-    parser.add_argument(
-        "--checkpoint", choices=("last", "best"), default="last", help="of a run (default: %(default)s)"
-    )
+    about = "a run folder, one of its checkpoints, or an exported policy"
+    parser.add_argument("policy", type=Path, metavar="RUN", help=about)
+    about = "of a run: the newest of this kind that is whole (default: %(default)s)"
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help=about)
     about = "where the pretrained weights lie that it was trained on: a folder or a hub name (default: where it says)"
     parser.add_argument("--base", help=about)
-    about = "full name of a backbone or head class of your own that the checkpoint may name; may be given again"
+    about = "full name of a class of your own that the run's files may name; may be given again"
     parser.add_argument("--trust", action="append", default=[], metavar="CLASS", help=about)
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
-from yaml import YAMLError
 
 from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Chance, Expert, WithoutInstruction, expert_actions
@@ -24,8 +22,12 @@ from mobile_vla.config import CONF, check_config, compose_config
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit
 from mobile_vla.tracking.run_folder import write_atomically
+from mobile_vla.untrusted.files import inside
+from mobile_vla.untrusted.stored_config import config_in, plain
+from mobile_vla.untrusted.targets import check_targets, targets_of
 
 MakeDriver = Callable[[Policy, Sequence[InitialState]], Driver]
 
@@ -42,13 +44,17 @@ _OWN_OVERRIDES = ("closed_loop.", "closed_loop/", "hydra.searchpath")
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """What is to be rolled out: ``suites`` by name or YAML file (none: the config's), into the folder ``out``."""
+    """What is to be rolled out: ``suites`` by name or YAML file (none: the config's), into the folder ``out``.
+
+    ``trust`` names classes that a suite's file may name beside the package's own.
+    """
 
     policy: Policy
     driver: str
     suites: Sequence[str]
     episodes: int | None
     overrides: Sequence[str]
+    trust: Sequence[str]
     out: Path | None
 
     def run(self) -> None:
@@ -57,7 +63,7 @@ class Rollout:
         The folder is a new one by default; the run's own files stay as they are. Raises ``UserError`` where something
         cannot be driven, before anything is.
         """
-        console = Console()
+        console = new_console()
         taught = TaughtScenarios.from_description(self.policy.description.world)
         cfg = self._config()
         closed_loop = build_closed_loop(cfg.closed_loop)
@@ -71,7 +77,7 @@ class Rollout:
         console.print(f"{len(driven.results)} drives in {time.perf_counter() - started:.1f} s")
         write_results(driven.results, out / RESULTS_FILE)
         asked = {
-            "checkpoint": str(self.policy.folder),
+            "checkpoint": str(self.policy.checkpoint),
             "driver": self.driver,
             "overrides": list(self.overrides),
             "commit": code_commit(),
@@ -87,7 +93,7 @@ class Rollout:
             )
         cfg = compose_config(self.overrides)
         if self.suites:
-            suites = {Path(name).stem: _suite(cfg, name) for name in self.suites}
+            suites = {Path(name).stem: _suite(cfg, name, self.trust) for name in self.suites}
             if len(suites) < len(self.suites):
                 raise ConfigError(f"--suite {' '.join(self.suites)}: two have one name; expected different ones")
             cfg.closed_loop.suites = suites
@@ -99,7 +105,7 @@ class Rollout:
     def _out(self) -> Path:
         if self.out is None:
             now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-            return _made(self.policy.folder / "rollouts" / f"{now}-{self.driver}")
+            return _made(inside(self.policy.folder, "rollouts") / f"{now}-{self.driver}")
         if self.out.is_dir() and any(self.out.iterdir()):
             raise ConfigError(f"--out {self.out}: is not empty; give a new folder, so that nothing is overwritten")
         return _made(self.out)
@@ -110,7 +116,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _suite(cfg: DictConfig, name: str) -> DictConfig:
+def _suite(cfg: DictConfig, name: str, trust: Sequence[str]) -> DictConfig:
     """Return the suite of that name, or what differs from suite ``seen`` in a YAML file of the user's."""
     shipped = sorted(path.stem for path in _SUITES.glob("*.yaml"))
     if name in cfg.closed_loop.suites:
@@ -124,9 +130,11 @@ def _suite(cfg: DictConfig, name: str) -> DictConfig:
         )
     seen = compose_config([]).closed_loop.suites.seen
     try:
+        written = config_in(Path(name))
+        check_targets({"closed_loop": plain(written)}, place=name, trust=targets_of(plain(cfg)) | set(trust))
         with open_dict(seen):  # an unknown key is named by the check of the whole config
-            suite = OmegaConf.merge(seen, OmegaConf.load(name))
-    except (YAMLError, OmegaConfBaseException, TypeError, ValueError, OSError) as error:
+            suite = OmegaConf.merge(seen, written)
+    except (OmegaConfBaseException, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"--suite {name}: cannot be read as options of a suite: {error}") from error
     assert isinstance(suite, DictConfig)
     return suite

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
 from mobile_vla.commands.add_parser import AddParser
+from mobile_vla.terminal import new_console
 
 
 def add_commands(add_parser: AddParser) -> None:
@@ -33,7 +32,7 @@ def _compare(args: argparse.Namespace) -> int:
     from mobile_vla.compare.change_table import report_change_table
     from mobile_vla.compare.report import compare_folder
 
-    console = Console()
+    console = new_console()
     comparison = compare_folder(args.folder, baseline=args.baseline, console=console)
     if args.change_table:
         report_change_table(args.folder, console)
@@ -50,7 +49,7 @@ def _add_dashboard(add_parser: AddParser) -> None:
 def _dashboard(args: argparse.Namespace) -> int:
     from mobile_vla.compare.dashboard.publish import publish_dashboard
 
-    publish_dashboard(args.folder, baseline=args.baseline, console=Console())
+    publish_dashboard(args.folder, baseline=args.baseline, console=new_console())
     return 0
 
 
@@ -63,4 +62,4 @@ def _add_sync(add_parser: AddParser) -> None:
 def _sync(args: argparse.Namespace) -> int:
     from mobile_vla.tracking.sync import sync_folder
 
-    return 1 if sync_folder(args.folder, Console()) else 0
+    return 1 if sync_folder(args.folder, new_console()) else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from rich.text import Text
 
 from mobile_vla.compare.comparability import require_comparable
 from mobile_vla.compare.comparison import LOOKUP
-from mobile_vla.compare.runs import Run, load_runs, runs_by_label
+from mobile_vla.compare.runs import Run, is_finite_number, load_runs, runs_by_label
 from mobile_vla.compare.statistics import mean
 from mobile_vla.errors import UserError
 from mobile_vla.number_format import MISSING, NumberFormat
+from mobile_vla.untrusted.files import inside, lines_of, parse_row
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +71,7 @@ def changes(runs: Sequence[Run]) -> dict[str, Change]:
 
     All metrics are read at the same two steps: the first and the last after step 0 at which all of them were logged.
     """
-    logs = [_read_log(run.folder / "metrics.jsonl") for run in runs]
+    logs = [_read_log(run.folder) for run in runs]
     # Step 0 knows no training loss, and the report's epoch 0 stands after one epoch, not before it.
     trained = [[row for row in log if row["step"] > 0] for log in logs]
     names = [name for name in REPORTED if any(_has(row, name) for log in trained for row in log)]
@@ -91,7 +91,7 @@ def changes(runs: Sequence[Run]) -> dict[str, Change]:
 
 
 def _has(row: Mapping[str, object], name: str) -> bool:
-    return isinstance(row.get(name), int | float)
+    return is_finite_number(row.get(name))
 
 
 def _rows(label: str, runs: Sequence[Run]) -> list[list[str]]:
@@ -116,15 +116,13 @@ def _rows(label: str, runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
-def _read_log(path: Path) -> list[dict[str, float]]:
-    rows = []
+def _read_log(run: Path) -> list[dict[str, float]]:
+    rows, path = [], inside(run, "metrics.jsonl")
     if not path.exists():
         raise UserError(f"{path}: missing; expected the log of a finished run. Train the run again or leave it out.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for place, line in lines_of(path):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(
-                f"{path}: line {number} is not JSON ({error}); train the run again or leave it out."
-            ) from error
+            rows.append(parse_row(line, place=place))
+        except UserError as error:
+            raise UserError(f"{error}; train the run again or leave it out.") from error
     return rows

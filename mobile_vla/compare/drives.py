@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from mobile_vla.compare.closed_loop import comparable_seeds, states_key, success
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.statistics import sign_flip_p_value
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import inside, lines_of, parse_json
 
 RESULTS = "episode_results.jsonl"
 
@@ -51,7 +51,7 @@ def load_outcomes(run: Run) -> Outcomes:
     suites = suites_of([run])
     if not suites:
         return {}
-    path = run.folder / RESULTS
+    path = inside(run.folder, RESULTS)
     outcomes = _read_outcomes(path)
     for suite in suites:
         drives, expected = outcomes.get(suite, {}), run.numbers[success_key(suite)]
@@ -93,9 +93,7 @@ def _read_outcomes(path: Path) -> dict[str, dict[int, bool]]:
     if not path.exists():
         raise UserError(f"{path}: missing; expected one line for each drive of the closed loop: {_REMEDY}")
     outcomes: dict[str, dict[int, bool]] = {}
-    # Lines are split before they are decoded: text may hold characters that str.splitlines takes for line ends.
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        where = f"{path}: line {number}"
+    for where, line in lines_of(path):
         suite, index, success = _parse(line, where=where)
         drives = outcomes.setdefault(suite, {})
         if index in drives:
@@ -106,9 +104,9 @@ def _read_outcomes(path: Path) -> dict[str, dict[int, bool]]:
 
 def _parse(line: bytes, *, where: str) -> tuple[str, int, bool]:
     try:
-        drive = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON ({error}); {_REMEDY}") from error
+        drive = parse_json(line, place=where)
+    except UserError as error:
+        raise UserError(f"{error}; {_REMEDY}") from error
     if not isinstance(drive, dict):
         raise UserError(f"{where} holds a {type(drive).__name__}, not an object; {_REMEDY}")
     suite, index, success = (drive.get(key) for key in ("suite", "index", "success"))

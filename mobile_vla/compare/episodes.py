@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.statistics import CONFIDENCE
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import csv_rows, inside
 
 WINDOWS = "val_windows.csv"
 
@@ -55,17 +55,15 @@ def load_episode_errors(run: Run) -> EpisodeErrors | None:
         return None
     squared_error: dict[str, float] = {}
     num_targets: dict[str, int] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, line in enumerate(csv.DictReader(file), start=2):
-            try:
-                episode, error, num = line["episode"], float(line["squared_error"]), int(line["num_targets"])
-            except (KeyError, TypeError, ValueError) as problem:
-                raise UserError(
-                    f"{path}: line {number} lacks an episode, a squared_error or a num_targets that can be read "
-                    f"({problem!r}). {_REMEDY}"
-                ) from problem
-            squared_error[episode] = squared_error.get(episode, 0.0) + error
-            num_targets[episode] = num_targets.get(episode, 0) + num
+    for place, line in csv_rows(inside(run.folder, WINDOWS)):
+        try:
+            episode, error, num = line["episode"], float(line["squared_error"]), int(line["num_targets"])
+        except (KeyError, TypeError, ValueError) as problem:
+            raise UserError(
+                f"{place} lacks an episode, a squared_error or a num_targets that can be read ({problem!r}). {_REMEDY}"
+            ) from problem
+        squared_error[episode] = squared_error.get(episode, 0.0) + error
+        num_targets[episode] = num_targets.get(episode, 0) + num
     errors = EpisodeErrors(squared_error=squared_error, num_targets=num_targets)
     expected, found = run.numbers[METRIC], errors.rmse if any(num_targets.values()) else math.nan
     if not math.isclose(found, expected, rel_tol=RMSE_TOLERANCE):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of, texts_in
+from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of, text_or_none, texts_in
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import inside, read_json
 
 PLAN = "study.json"
 
@@ -40,8 +40,11 @@ def read_plan(path: Path) -> dict[str, Any]:
     Raises UserError where it is damaged.
     """
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = read_json(path)
         jobs = [{"folder": str(job["folder"]), "overrides": list(map(str, job["overrides"]))} for job in plan["jobs"]]
+        for job in jobs:
+            if not Path(job["folder"]).is_absolute():
+                inside(path.parent, job["folder"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: cannot be read as the plan of a study ({type(error).__name__}: {error}); expected an object with "
@@ -74,8 +77,8 @@ def _missing(folder: Path, settings: Mapping[str, str], plan: Mapping[str, Any])
         error="planned and never begun",
         settings=settings,
         summary={},
-        primary=plan.get("primary"),
-        baseline=plan.get("baseline"),
+        primary=text_or_none(plan.get("primary")),
+        baseline=text_or_none(plan.get("baseline")),
         controls=texts_in(plan, "controls"),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,8 @@ from typing import TypeGuard
 from mobile_vla.config_keys import BUDGET, is_within, trains_nothing
 from mobile_vla.errors import UserError
 from mobile_vla.tracking.ownership import owner_of
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.yaml_file import read_yaml
 
 STATUSES = ("done", "failed", "stopped", "running")
 
@@ -67,7 +68,7 @@ class Run:
     @cached_property
     def numbers(self) -> dict[str, float]:
         """The finite numbers of the summary; text, booleans, NaN and infinities are missing."""
-        return {key: float(value) for key, value in self.summary.items() if _is_finite_number(value)}
+        return {key: float(value) for key, value in self.summary.items() if is_finite_number(value)}
 
 
 def load_runs(folder: Path) -> list[Run]:
@@ -144,8 +145,8 @@ def _load_run(folder: Path) -> Run | None:
         error=_first_line(problem or summary.get("error") or _why_unfinished(str(status), summary, folder)),
         settings=settings,
         summary=summary,
-        primary=_text(manifest.get("primary")),
-        baseline=_text(manifest.get("baseline")),
+        primary=text_or_none(manifest.get("primary")),
+        baseline=text_or_none(manifest.get("baseline")),
         controls=texts_in(manifest, "controls"),
         files=texts_in(manifest, "files"),
     )
@@ -157,7 +158,8 @@ def texts_in(record: Mapping[str, object], key: str) -> dict[str, str]:
     return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
 
 
-def _text(value: object) -> str | None:
+def text_or_none(value: object) -> str | None:
+    """Return ``value`` where it is a text."""
     return value if isinstance(value, str) else None
 
 
@@ -175,7 +177,7 @@ def _why_unfinished(status: str, summary: Mapping[str, object], folder: Path) ->
 def _read_json_object(path: Path) -> tuple[dict[str, object], str | None]:
     """Return the object in ``path`` and None, or an empty one and what is wrong with the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(inside(path.parent, path.name))
     except FileNotFoundError:
         return {}, f"{path.name} is missing: the run was killed, or it has only just begun"
     except (OSError, ValueError) as error:
@@ -189,17 +191,20 @@ def _read_manifest(folder: Path) -> tuple[dict[str, object], str | None]:
     """Return the manifest and None, or as much as is known of the run and what is wrong."""
     if (folder / "manifest.json").exists():
         return _read_json_object(folder / "manifest.json")
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
-    overrides = list(OmegaConf.select(config, "hydra.overrides.task") or ())
+    problem = "manifest.json is missing: the run ended before it was set up, or it has only just begun"
+    try:
+        hydra = read_yaml(inside(folder, ".hydra/hydra.yaml"))["hydra"]
+        overrides = [str(text) for text in hydra["overrides"]["task"] or ()]
+        choices = {str(group): str(option) for group, option in hydra["runtime"]["choices"].items()}
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        return {}, f"{problem}; .hydra/hydra.yaml cannot be read: {error}"
     seeds = [text.removeprefix("seed=") for text in overrides if text.startswith("seed=")]
     recorded = {
-        "choices": dict(OmegaConf.select(config, "hydra.runtime.choices") or {}),
+        "choices": choices,
         "overrides": overrides,
         "seed": int(seeds[-1]) if seeds and seeds[-1].isdecimal() else None,
     }
-    return recorded, "manifest.json is missing: the run ended before it was set up, or it has only just begun"
+    return recorded, problem
 
 
 def settings_of(manifest: Mapping[str, object]) -> dict[str, str]:
@@ -240,8 +245,12 @@ def _other_choices(run: Run, differing: Iterable[str]) -> list[str]:
     return found
 
 
-def _is_finite_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite_number(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a number that a float can hold; a bool is none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # JSON's integers have no end
+        return False
 
 
 def _first_line(text: object) -> str | None:

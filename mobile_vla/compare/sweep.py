@@ -24,17 +24,16 @@ class CompareAtEnd(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print and write the comparison; raises SystemExit(1), as Hydra turns every Exception here into a warning."""
         # Hydra builds its callbacks before it knows that it only has to print --help.
-        from rich.console import Console
-
         from mobile_vla.errors import UserError
+        from mobile_vla.terminal import new_console, printable
 
         try:
-            num_unfinished = self._compare(Path(config.hydra.sweep.dir), config.study.baseline, Console())
+            num_unfinished = self._compare(Path(config.hydra.sweep.dir), config.study.baseline, new_console())
         except UserError as error:
-            print(f"\nThe sweep was not compared. {error}", file=sys.stderr)
+            print(f"\nThe sweep was not compared. {printable(str(error))}", file=sys.stderr)
             raise SystemExit(1) from error
         except Exception as error:
-            Console(stderr=True).print_exception()
+            new_console(is_stderr=True).print_exception()
             raise SystemExit(1) from error
         if num_unfinished:
             print(f"\n{num_unfinished} of the runs did not finish: see above.", file=sys.stderr)

@@ -43,7 +43,7 @@ class PolicyDescription:
         return asdict(self)
 
     @classmethod
-    def parse(cls, text: str) -> PolicyDescription:
+    def parse(cls, text: str | bytes) -> PolicyDescription:
         """Read ``policy.json``; ``UserError`` names every key that is missing or has another value than expected."""
         try:
             return TypeAdapter(cls).validate_json(text)

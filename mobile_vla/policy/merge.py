@@ -13,8 +13,7 @@ from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.stored_model import with_backbone
-
-BASE_FOLDER = "base"
+from mobile_vla.policy.weights import BASE_FOLDER
 
 
 def merge_adapter(model: Model, description: PolicyDescription, folder: Path) -> PolicyDescription:

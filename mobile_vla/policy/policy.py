@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
+from mobile_vla.policy.stored_model import load_stored_model
 
 
 @dataclass(kw_only=True)
@@ -30,12 +31,16 @@ class _Frame:
 class Policy:
     """A model, how it looks at the world, and what each robot has seen since its last ``reset``.
 
-    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights; ``folder`` is what
-    it was loaded from. One thread at a time may use it.
+    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights. ``folder`` is what
+    was asked for, such as a run's; ``checkpoint`` is the folder its weights were read from, None where they were not.
+    One thread at a time may use it.
     """
 
-    def __init__(self, model: Model, description: PolicyDescription, *, folder: Path) -> None:
+    def __init__(
+        self, model: Model, description: PolicyDescription, *, folder: Path, checkpoint: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.checkpoint = checkpoint
         self.description = description
         self.action_names: tuple[str, ...] = description.action_names
         self.fwd_pred_next_n = description.fwd_pred_next_n
@@ -55,11 +60,15 @@ class Policy:
     ) -> Policy:
         """Load a run folder's ``checkpoint`` (``last`` or ``best``), or the checkpoint ``folder`` itself.
 
+        Every file is read and held against its digest before anything is built. Of a run, ``last`` is the newest whole
+        checkpoint: each damaged one that is newer is named in a warning. Where the ``best`` one is damaged, the one of
+        the same step has its weights; those of another step are not given in its place.
+
         ``base`` is where the pretrained weights lie that the policy builds on, a folder or a hub name, if not where its
         training found them; others than those it was trained on are refused. Nothing of a checkpoint is ever executed:
         weights are safetensors, and the classes that its config names are built only if they are backbones and heads of
-        this package or stand in ``trust`` by full name. Raises ``UserError`` if a file is missing, damaged, or names
-        another class.
+        this package or stand in ``trust`` by full name. Raises ``UserError`` if no checkpoint is whole, with what is
+        wrong with each, or if one names another class.
         """
         found = find_checkpoint(Path(folder), checkpoint)
         try:
@@ -67,7 +76,7 @@ class Policy:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device={device}: not usable here; expected cpu, or cuda where there is one") from error
         model, description = load_stored_model(found, base=base, trust=trust)
-        return cls(model.to(where), description, folder=Path(folder))
+        return cls(model.to(where), description, folder=Path(folder), checkpoint=found)
 
     def reset(self, robots: Sequence[Hashable] | None = None) -> None:
         """Begin an episode: forget what ``robots`` have seen, by default all of them."""

@@ -1,9 +1,7 @@
-"""Find a checkpoint and build the model that it describes, and nothing else that its file may name."""
+"""Build the model that a checkpoint describes, and nothing else that its file may name."""
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,20 +12,8 @@ from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import WEIGHTS_FILE, load_weights
-
-_OWN_CLASS = re.compile(r"mobile_vla\.policy\.(model|(backbones|heads|history)\.\w+)\.\w+")
-
-
-def find_checkpoint(folder: Path, checkpoint: str) -> Path:
-    """Return ``folder`` where it is a checkpoint itself, else its ``checkpoint``; ``UserError`` where neither is."""
-    candidates = (folder, folder / "checkpoints" / checkpoint)
-    for candidate in candidates:
-        if (candidate / DESCRIPTION_FILE).is_file():
-            return candidate
-    raise UserError(
-        f"{folder}: holds no policy (expected {DESCRIPTION_FILE} there or in {candidates[1]}). Give the folder of a "
-        "run, or one of its checkpoints."
-    )
+from mobile_vla.untrusted.files import inside, read_limited
+from mobile_vla.untrusted.targets import check_targets, defined_object
 
 
 def load_stored_model(
@@ -69,11 +55,11 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
     """Return the untrained model of a checkpoint; its weights, the normaliser's too, come after."""
     hint = ""
     try:
-        description = PolicyDescription.parse((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        description = PolicyDescription.parse(read_limited(folder / DESCRIPTION_FILE))
         recorded, located = recorded_base(description), description
         if recorded is not None:
-            inside = folder / recorded
-            recorded = inside if inside.is_dir() else recorded
+            if (folder / recorded).is_dir() and not Path(recorded).is_absolute():
+                recorded = inside(folder, recorded)
             # How it was computed is no part of what was learnt: attention that every machine has.
             located = with_backbone(
                 description,
@@ -92,9 +78,9 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
 
 
 def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
+    check_targets({"model": description.model}, place=DESCRIPTION_FILE, trust=trust)
     model = _build(
         description.model,
-        trust,
         fwd_pred_next_n=description.fwd_pred_next_n,
         num_actions=len(description.action_names),
     )
@@ -103,26 +89,12 @@ def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
     return model
 
 
-def _build(node: Mapping[str, Any], trust: Sequence[str], **given: object) -> object:
-    """Build an object of a config: like Hydra's ``instantiate``, but from known classes and plain values alone."""
-    target = _known_class(node["_target_"], trust)
+def _build(node: Mapping[str, Any], **given: object) -> object:
+    """Build an object of a checked config: like Hydra's ``instantiate``, but from plain values alone."""
+    target = defined_object(node["_target_"])
     options = {
-        key: _build(value, trust) if isinstance(value, Mapping) and "_target_" in value else value
+        key: _build(value) if isinstance(value, Mapping) and "_target_" in value else value
         for key, value in node.items()
         if key not in ("_target_", "_partial_")
     }
     return partial(target, **options) if node.get("_partial_") else target(**options, **given)
-
-
-def _known_class(name: object, trust: Sequence[str]) -> type:
-    if not isinstance(name, str) or not (_OWN_CLASS.fullmatch(name) or name in trust):
-        raise UserError(
-            f"names the class {name!r}, which is no backbone, head or history of mobile_vla, so it is not loaded. If "
-            "it is yours and you trust it, say so: Policy.load(..., trust=['package.module.Class']), or --trust."
-        )
-    module_name, class_name = name.rsplit(".", 1)
-    found = vars(importlib.import_module(module_name)).get(class_name)
-    # Only what the module itself defines: what it imports could be anything.
-    if not (isinstance(found, type) and found.__module__ == module_name):
-        raise UserError(f"names {name}, which is not a class defined there")
-    return found

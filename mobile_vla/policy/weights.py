@@ -13,6 +13,8 @@ from mobile_vla.policy.model import Model
 
 WEIGHTS_FILE = "model.safetensors"
 ADAPTER_FOLDER = "adapter"
+BASE_FOLDER = "base"
+"""Of an export that holds the pretrained weights themselves, the adapter added to them."""
 
 _BASE = "base"
 

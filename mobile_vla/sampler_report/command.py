@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from mobile_vla.build import build_dataset, build_sampler
@@ -23,6 +22,7 @@ from mobile_vla.sampler_report.shares import shares_by_episode
 from mobile_vla.sampler_report.tables import print_rehearsal
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.streams import Stream
+from mobile_vla.terminal import new_console
 from mobile_vla.training.options import budget
 
 _DEFAULT_OUT = Path("outputs/samplers")
@@ -56,7 +56,7 @@ class SamplerReport:
         rehearsal = rehearse(sampler, batch_size=batch_size, num_steps=num_steps, known=known)
         is_adaptive = goes_by_losses(sampler, num_steps=num_steps)
 
-        console = Console(highlight=False)
+        console = new_console(highlight=False)
         lines = [" ".join([f"sampler={self.name}", *self.overrides]), _budget_in_words(rehearsal)]
         if is_adaptive:
             lines.append(self._losses(known))

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from safetensors.numpy import load_file
 
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import ARRAYS_FILE, find_in_run
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.tracking.provenance import changed_data
-from mobile_vla.training.checkpoint import find_last_checkpoint
+from mobile_vla.untrusted.files import inside, read_json
 
 
 def scores_of_run(run: Path, data: OpenDataset) -> Scores:
     """Return the scores in the last checkpoint of ``run``, of the train windows of ``data``.
 
-    Raises ``UserError`` where ``run`` has no checkpoint of a later step than 0, or was trained on other
-    windows.
+    Raises ``UserError`` where ``run`` has no whole checkpoint of a later step than 0, or was trained on other windows.
     """
-    try:
-        checkpoint = find_last_checkpoint(run)
-        manifest = json.loads((run / "manifest.json").read_text())
-    except (UserError, FileNotFoundError) as error:
-        raise UserError(
-            f"--scores {run}: holds no checkpoint with its manifest.json. Give the folder of a run that was stopped or "
-            "is done."
-        ) from error
-    if changed := changed_data(manifest, data_hash=data.data_hash, split_hash=data.split.hash):
+    checkpoint = find_in_run(run, asked_by="--scores ").path
+    manifest = inside(run, "manifest.json")
+    if not manifest.is_file():
+        raise UserError(f"--scores {run}: holds no manifest.json, so its data are not known. Give the folder of a run.")
+    if changed := changed_data(read_json(manifest), data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
             f"--scores {run}: was trained on other windows ({', '.join(changed)}). Give the dataset overrides that it "
             "was trained with: they stand in its config.yaml."
         )
-    arrays = load_file(checkpoint / "arrays.safetensors")
+    arrays = load_file(checkpoint / ARRAYS_FILE)
     scores = Scores(data.windows["train"], smoothing=0)
     scores.load({name: arrays[f"scores/{name}"] for name in scores.state()})
     if scores.num_seen == 0:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import ExitStack
+from http import HTTPStatus
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from mobile_vla.errors import UserError
+from mobile_vla.serving.access import TOKEN_VARIABLE, authorization, check_token, read_token
 from mobile_vla.serving.messages import (
     MAX_MESSAGE_BYTES,
     NUM_LATENCIES,
@@ -25,6 +30,8 @@ from mobile_vla.serving.messages import (
 )
 
 _CLOSE_TIMEOUT_S = 1.0
+_TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
+_TRANSPORT_LOG.setLevel(logging.WARNING)  # at DEBUG it writes the header with the token
 _WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
 
 
@@ -36,19 +43,23 @@ class PolicyClient:
     """One robot's line to a policy server; use it in a ``with`` block and from one thread.
 
     ``metadata`` holds the server's ``action_names``, ``action_units``, ``window_size``, ``fwd_pred_next_n``, ``image``
-    (size, resize and channel order of the training images), ``instructions`` the policy was taught, and
-    ``max_message_bytes``. ``server_timing`` is what the newest answer took on the server, in ms. ``timeout_s`` bounds
-    connecting and each answer. Raises ``UserError`` where no policy server of this protocol answers at ``url``.
+    (size, resize and channel order of the training images), ``instructions`` the policy was taught, and the limits
+    ``max_message_bytes``, ``max_image_side`` and ``max_text_characters``. ``server_timing`` is what the newest answer
+    took on the server, in ms. ``token`` is what the server asks for, by default that of the environment
+    (``MOBILE_VLA_TOKEN``). ``timeout_s`` bounds connecting and each answer. Raises ``UserError`` where no policy server
+    of this protocol answers at ``url``, or refuses this robot.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 10.0) -> None:
+        _check_url(url)
+        token = read_token(None) if token is None else check_token(token, place="token")
         self.url = url
         self.server_timing: dict[str, float] = {}
         self._timeout_s = timeout_s
         self._begins_episode = False
         self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
         self._line = ExitStack()
-        self._connection = _connect(self._line, url, timeout_s)
+        self._connection = _connect(self._line, url, token, timeout_s)
         try:
             self.metadata = _receive_metadata(self._connection, url, timeout_s)
         except UserError:
@@ -84,8 +95,9 @@ class PolicyClient:
         if len(message) > limit:
             size = self.metadata["image"]["size"]
             raise UserError(
-                f"image: makes a message of {len(message)} bytes; the server takes {limit}, enough for 1920 x 1080 "
-                f"pixels. Send a smaller image: the policy sees {size[0]} rows of {size[1]} anyway."
+                f"image: makes, with its instruction, a message of {len(message)} bytes; the server takes {limit}, "
+                f"enough for 1920 x 1080 pixels. Send a smaller image: the policy sees {size[0]} rows of {size[1]} "
+                "anyway."
             )
         sent = perf_counter()
         answer = self._exchange(message)
@@ -104,7 +116,8 @@ class PolicyClient:
     def _exchange(self, message: bytes) -> dict[str, Any]:
         try:
             self._connection.send(message)
-            return unpack(self._connection.recv(self._timeout_s))
+            answer = self._connection.recv(self._timeout_s)
+            return {"error": answer} if isinstance(answer, str) else unpack(answer)
         except TimeoutError as error:
             self.close()  # or the late answer would pass for that to the next image
             raise UserError(
@@ -117,31 +130,55 @@ class PolicyClient:
             ) from error
 
 
-def _connect(line: ExitStack, url: str, timeout_s: float) -> ClientConnection:
+def _check_url(url: str) -> None:
+    """Raise ``UserError`` where an address holds what may be secret, before it stands in any message."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UserError(f"{url}: is no address of a websocket. {_WHAT_TO_DO}") from error
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise UserError(
+            "url: holds a user name, a password or a query; expected ws://HOST:PORT alone. Give a token as "
+            f"PolicyClient(url, token=...) or in {TOKEN_VARIABLE}."
+        )
+
+
+def _connect(line: ExitStack, url: str, token: str | None, timeout_s: float) -> ClientConnection:
     try:
         return line.enter_context(
             connect(
                 url,
+                additional_headers=None if token is None else {"Authorization": authorization(token)},
                 open_timeout=timeout_s,
                 close_timeout=_CLOSE_TIMEOUT_S,
                 compression=None,  # as the server
                 max_size=MAX_MESSAGE_BYTES,
+                logger=_TRANSPORT_LOG,
                 proxy=None,  # a robot's server is on its own network
             )
         )
     except (InvalidURI, ValueError) as error:
         raise UserError(f"{url}: is no address of a websocket. {_WHAT_TO_DO}") from error
     except InvalidStatus as error:
-        status, body = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
-        raise UserError(
-            f"{url}: answers, but not as a policy server does (HTTP {status}: {body[:200]}). {_WHAT_TO_DO}"
-        ) from error
+        raise _refused(url, error.response) from error
     except ConnectionRefusedError as error:
         raise UserError(f"{url}: nothing listens there. {_WHAT_TO_DO}") from error
     except TimeoutError as error:
         raise UserError(f"{url}: no answer within {timeout_s:g} s. {_WHAT_TO_DO}") from error
     except (OSError, WebSocketException) as error:
         raise UserError(f"{url}: no policy server answers there ({error}). {_WHAT_TO_DO}") from error
+
+
+def _refused(url: str, response: Response) -> UserError:
+    status, said = response.status_code, (response.body or b"").decode(errors="replace").strip()[:200]
+    if status == HTTPStatus.UNAUTHORIZED:
+        return UserError(
+            f"{url}: does not let this robot in (HTTP {status}: {said}). Give the server's token as "
+            f"PolicyClient(url, token=...) or in {TOKEN_VARIABLE}."
+        )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return UserError(f"{url}: does not take this robot now (HTTP {status}: {said}). Try again later.")
+    return UserError(f"{url}: answers, but not as a policy server does (HTTP {status}: {said}). {_WHAT_TO_DO}")
 
 
 def _receive_metadata(connection: ClientConnection, url: str, timeout_s: float) -> dict[str, Any]:

@@ -1,8 +1,15 @@
 """Turn what robot and policy server tell each other into bytes and back.
 
 Messages are msgpack; numpy arrays and scalars travel as openpi's ``msgpack_numpy`` writes them (maps with the byte keys
-``__ndarray__`` or ``__npgeneric__``). Only numbers pass, never pickled objects. Errors are answers with the key
-``error``, where openpi sends a text and hangs up.
+``__ndarray__`` or ``__npgeneric__``). Only numbers pass, never pickled objects.
+
+An observation has the keys of ``PolicyClient`` (``image``, ``instruction``, ``reset``) or of openpi's clients
+(``observation/image``, ``prompt``, and ``reset`` as well: openpi's own ``reset()`` sends nothing, so that an episode
+begins with the connection or with ``reset``). What else openpi's robots send under ``observation/`` (their state, a
+wrist camera) is not used: no policy here reads it.
+
+An error is an answer with the key ``error`` to whoever sent our keys. Everybody else is sent a text, which is what
+openpi's clients raise; unlike openpi's server, ours does not hang up then.
 """
 
 from __future__ import annotations
@@ -11,8 +18,8 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from reprlib import repr as shorten
-from typing import Any
+from reprlib import Repr
+from typing import Any, Never
 
 import msgpack
 import numpy as np
@@ -26,23 +33,53 @@ PROTOCOL_VERSION = 1
 """Raise it when a message changes so that older clients or servers would misread it."""
 
 MAX_MESSAGE_BYTES = 8 * 2**20
-"""Admits one uncompressed 1920 x 1080 image (6.2 MB) with its instruction."""
+"""Admits one uncompressed 1920 x 1080 image (6.2 MB) with its instruction, and bounds the pixels of an image."""
+
+MAX_IMAGE_SIDE = 4096
+"""Rows, and columns, of an image: one of 2,000,000 x 1 pixels fits into a message, and to resize it takes 0.1 s."""
+
+MAX_TEXT_CHARACTERS = 2000
+"""Of an instruction, and of an error: a model reads every word of an instruction while the other robots wait."""
+
+_MAX_CONTAINERS = 256
+_MAX_LIST = 1024
+_MAX_MAP = 64
+"""Of lists and maps in a message: an observation of a dozen arrays has 25. Millions take seconds to build."""
 
 NUM_LATENCIES = 1000
 """Latency figures are those of the newest so many answers."""
 
 _NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _NUMBERS_IN_WORDS = "booleans, integers of up to 8 bytes or floats of 2, 4 or 8"
-_OBSERVATION = "{'image': uint8 array [Y, X, 3], 'instruction': text, 'reset': boolean (may be left out)}"
+_OWN_KEYS = ("image", "instruction", "reset")
+_OPENPI_KEYS = ("observation/image", "prompt", "reset")
+_UNUSED = "observation/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a robot sees now, ``image`` [Y, X, 3] uint8, its task, and whether an episode begins here."""
+    """What a robot sees now, ``image`` [Y, X, 3] uint8, its task, and whether an episode begins here.
+
+    ``unused`` names what else it sent.
+    """
 
     image: NDArray[np.uint8]
     instruction: str
     reset: bool
+    unused: tuple[str, ...] = ()
+
+
+class _Shortener(Repr):
+    """Show a value in a few characters without writing all of it out first, as ``repr`` of 8 MB would."""
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return f"{len(value)} bytes"
+
+    def repr_ndarray(self, value: NDArray[Any], level: int) -> str:
+        return f"{value.dtype} array {list(value.shape)}"
+
+
+_shorten = _Shortener().repr
 
 
 def pack(message: object) -> bytes:
@@ -59,40 +96,81 @@ def pack(message: object) -> bytes:
 def unpack(frame: bytes | str) -> Any:
     """Read what ``pack`` or an openpi client wrote; arrays are read-only views of ``frame``.
 
-    Raises ``UserError`` for text, malformed msgpack, an array whose bytes do not match its shape, or one of objects.
+    Raises ``UserError`` for text, malformed msgpack, an array whose bytes do not match its shape, one of objects, and
+    more lists, maps or items than messages of robots have.
     """
     if isinstance(frame, str):
         raise UserError("message: is text; expected a binary message in msgpack")
+    count = _ContainerCount()
     try:
-        return msgpack.unpackb(frame, object_hook=_decode)
+        return msgpack.unpackb(
+            frame,
+            object_hook=count.decode_map,
+            list_hook=count.pass_list,
+            ext_hook=_refuse_extension,
+            max_array_len=_MAX_LIST,
+            max_map_len=_MAX_MAP,
+        )
     except UserError:
         raise
     except (ValueError, msgpack.UnpackException) as error:
         raise UserError(
-            f"message: {len(frame)} bytes that are not msgpack ({error}); expected one whole msgpack value"
+            f"message: {len(frame)} bytes that cannot be read as msgpack ({error}); expected one whole msgpack value, "
+            f"its lists of at most {_MAX_LIST} and its maps of at most {_MAX_MAP} items"
         ) from error
 
 
-def read_observation(frame: bytes | str) -> Observation:
-    """Read a robot's message; ``UserError`` says what was given and what was expected."""
-    message = unpack(frame)
+def is_in_own_keys(message: object) -> bool:
+    """Return whether ``message`` is one of ``PolicyClient`` by its keys, so that its errors are maps too."""
+    return isinstance(message, dict) and not _is_in_openpi_keys(message) and any(key in message for key in _OWN_KEYS)
+
+
+def _is_in_openpi_keys(message: dict[Any, Any]) -> bool:
+    return any(isinstance(key, str) and (key == "prompt" or key.startswith(_UNUSED)) for key in message)
+
+
+def read_observation(message: object) -> Observation:
+    """Read what ``unpack`` returned; ``UserError`` says what was given and what was expected."""
+    is_openpi = isinstance(message, dict) and _is_in_openpi_keys(message)
+    image_key, text_key, reset_key = keys = _OPENPI_KEYS if is_openpi else _OWN_KEYS
+    expected = f"{{{image_key!r}: uint8 array [Y, X, 3], {text_key!r}: text, {reset_key!r}: boolean (may be left out)}}"
     if not isinstance(message, dict):
-        raise UserError(f"message: {_describe(message)}; expected a map {_OBSERVATION}")
-    missing = [key for key in ("image", "instruction") if key not in message]
-    unknown = [key for key in message if key not in ("image", "instruction", "reset")]
-    if missing or unknown:
-        problems = [f"lacks {key!r}" for key in missing]
-        problems += [f"has the unknown key {shorten(key)}" for key in unknown[:3]]
-        raise UserError(f"message: {', '.join(problems)}; expected {_OBSERVATION}")
-    image, instruction, reset = message["image"], message["instruction"], message.get("reset", False)
-    is_image = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    if not is_image or not image.size:
-        raise UserError(f"image: {_describe(image)}; expected a uint8 array [Y, X, 3] of at least one pixel")
+        raise UserError(f"message: {_describe(message)}; expected a map {expected}")
+    others = [key for key in message if key not in keys]
+    unused = [key for key in others if is_openpi and isinstance(key, str) and key.startswith(_UNUSED)]
+    problems = [f"lacks {key!r}" for key in (image_key, text_key) if key not in message]
+    problems += [f"has the unknown key {_shorten(key)}" for key in others if key not in unused][:3]
+    if problems:
+        raise UserError(f"message: {', '.join(problems)}; expected {expected}")
+    return Observation(
+        image=_check_image(image_key, message[image_key]),
+        instruction=_check_instruction(text_key, message[text_key]),
+        reset=_check_reset(message.get(reset_key, False)),
+        unused=tuple(unused),
+    )
+
+
+def _check_image(key: str, image: object) -> NDArray[np.uint8]:
+    is_array = isinstance(image, np.ndarray)
+    if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"{key}: {_describe(image)}; expected a uint8 array [Y, X, 3] of at least one pixel")
+    if max(image.shape) > MAX_IMAGE_SIDE:
+        raise UserError(f"{key}: {_describe(image)}; expected at most {MAX_IMAGE_SIDE} rows and columns")
+    return image
+
+
+def _check_instruction(key: str, instruction: object) -> str:
     if not isinstance(instruction, str):
-        raise UserError(f"instruction: {_describe(instruction)}; expected a text")
+        raise UserError(f"{key}: {_describe(instruction)}; expected a text")
+    if len(instruction) > MAX_TEXT_CHARACTERS:
+        raise UserError(f"{key}: a text of {len(instruction)} characters; expected at most {MAX_TEXT_CHARACTERS}")
+    return instruction
+
+
+def _check_reset(reset: object) -> bool:
     if not isinstance(reset, bool):
         raise UserError(f"reset: {_describe(reset)}; expected true or false")
-    return Observation(image=image, instruction=instruction, reset=reset)
+    return reset
 
 
 def summarise_ms(samples_ms: Collection[float]) -> dict[str, float] | None:
@@ -104,9 +182,34 @@ def summarise_ms(samples_ms: Collection[float]) -> dict[str, float] | None:
 
 
 def _describe(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} array {list(value.shape)}"
-    return f"{type(value).__name__} {shorten(value)}"
+    return _shorten(value) if isinstance(value, np.ndarray | bytes) else f"{type(value).__name__} {_shorten(value)}"
+
+
+class _ContainerCount:
+    """Decode the maps of one message and count them and its lists."""
+
+    def __init__(self) -> None:
+        self._num_seen = 0
+
+    def decode_map(self, value: dict[Any, Any]) -> object:
+        self._count()
+        return _decode(value)
+
+    def pass_list(self, value: list[Any]) -> list[Any]:
+        self._count()
+        return value
+
+    def _count(self) -> None:
+        self._num_seen += 1
+        if self._num_seen > _MAX_CONTAINERS:
+            raise UserError(f"message: holds more than {_MAX_CONTAINERS} lists and maps; expected an observation")
+
+
+def _refuse_extension(code: int, data: bytes) -> Never:
+    raise UserError(
+        f"message: holds {len(data)} bytes of msgpack's extension type {code}; expected texts, numbers, lists, maps or "
+        "numpy arrays"
+    )
 
 
 def _encode(value: object) -> dict[bytes, object]:
@@ -132,29 +235,30 @@ def _decode(value: dict[Any, Any]) -> object:
 def _read_dtype(value: dict[Any, Any]) -> np.dtype[Any]:
     name = value.get(b"dtype")
     if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
-        raise UserError(f"message: holds an array of dtype {shorten(name)}; expected {_NUMBERS_IN_WORDS}, such as |u1")
+        raise UserError(f"message: holds an array of dtype {_shorten(name)}; expected {_NUMBERS_IN_WORDS}, such as |u1")
     return np.dtype(name)
 
 
 def _decode_array(dtype: np.dtype[Any], shape: object, data: object) -> NDArray[Any]:
     if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
-        raise UserError(f"message: holds an array of shape {shorten(shape)}; expected a list of lengths")
+        raise UserError(f"message: holds an array of shape {_shorten(shape)}; expected a list of lengths")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         given = f"{len(data)} bytes" if isinstance(data, bytes) else _describe(data)
         raise UserError(
-            f"message: holds an array of {dtype} {shorten(shape)} whose data are {given}; expected as many bytes as "
+            f"message: holds an array of {dtype} {_shorten(shape)} whose data are {given}; expected as many bytes as "
             "dtype and shape ask for"
         )
     try:
         return np.ndarray(shape, dtype, data)
     except (ValueError, OverflowError) as error:
-        raise UserError(f"message: holds an array of shape {shorten(shape)}, which numpy refuses ({error})") from error
+        raise UserError(f"message: holds an array of shape {_shorten(shape)}, which numpy refuses ({error})") from error
 
 
 def _decode_scalar(dtype: np.dtype[Any], data: object) -> object:
     try:
         if isinstance(data, bool | int | float):
-            return dtype.type(data)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"message: {shorten(data)} is no {dtype} ({error})") from error
+            with np.errstate(over="raise"):  # else a number too large is a warning and infinity
+                return dtype.type(data)
+    except (ValueError, ArithmeticError) as error:
+        raise UserError(f"message: {_shorten(data)} is no {dtype} ({error})") from error
     raise UserError(f"message: holds a {dtype} whose data are {_describe(data)}; expected a number")

@@ -25,19 +25,29 @@ from websockets.sync.server import serve as listen
 from mobile_vla.errors import UserError
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.schema import ACTION_UNITS
+from mobile_vla.serving.access import ListenAddress, check_access, check_token, refusal
+from mobile_vla.serving.front_door import FrontDoor
 from mobile_vla.serving.messages import (
+    MAX_IMAGE_SIDE,
     MAX_MESSAGE_BYTES,
+    MAX_TEXT_CHARACTERS,
     NUM_LATENCIES,
     PROTOCOL_VERSION,
     SERVER_NAME,
     Observation,
+    is_in_own_keys,
     pack,
     read_observation,
     summarise_ms,
+    unpack,
 )
 
 HEALTH_PATH = "/healthz"
 
+MAX_ROBOTS = 64
+"""Connected at once."""
+
+_OPEN_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 2.0
 
 _LOG = logging.getLogger(__name__)
@@ -56,14 +66,15 @@ class ServedPolicy(Protocol):
     def reset(self, robots: Sequence[Hashable]) -> None: ...
 
 
-def serve(policy: ServedPolicy, *, host: str, port: int) -> None:
+def serve(policy: ServedPolicy, *, host: str, port: int, token: str | None = None) -> None:
     """Answer robots until SIGINT or SIGTERM, then print the latency figures. Call it from the main thread.
 
-    Raises ``UserError`` where ``host`` and ``port`` cannot be listened at.
+    Raises ``UserError`` where ``host`` and ``port`` cannot be listened at, and where other machines reach ``host`` and
+    there is no ``token``.
     """
     # Shells start background jobs with SIGINT ignored, and SIGTERM would skip the farewell to the robots.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    server = PolicyServer(policy, host=host, port=port)
+    server = PolicyServer(policy, host=host, port=port, token=token)
     try:
         with server:
             print(f"serving at {server.url}, health at {server.health_url}; Ctrl-C stops it", flush=True)
@@ -80,21 +91,32 @@ class PolicyServer:
 
     A robot is sent the metadata when it connects. Each of its messages (``messages.Observation``) is then answered by
     ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
-    robots and in the policy), or by ``error``, a text; a message that is refused as malformed leaves the history
-    as it was. A connection's history of frames begins and ends with it. ``port`` 0 takes any free one.
+    robots and in the policy), or by ``error``, a text (by a bare text where the keys are not ours: see ``messages``); a
+    message that is refused as malformed leaves the history as it was. A connection's history of frames begins and ends
+    with it. ``port`` 0 takes any free one.
+
+    With a ``token`` only robots that show it are let in; ``host`` must be a loopback address without one. Pages in a
+    browser never are: the header ``Origin`` tells them, and they reach loopback as well.
+
+    One robot does not hold up others: messages are read, checked and sent in the robot's own thread, a message has
+    limits in bytes, image sides, characters and items, at most ``MAX_ROBOTS`` are connected, and who says nothing or
+    does not read is cut off.
     """
 
-    def __init__(self, policy: ServedPolicy, *, host: str, port: int) -> None:
+    def __init__(self, policy: ServedPolicy, *, host: str, port: int, token: str | None = None) -> None:
         self._policy = policy
         self._policy_lock = threading.Lock()
         self._host, self._port = host, port
+        self._token = None if token is None else check_token(token, place="token")
+        self._address = check_access(host=host, token=token)
         self._action_names = list(policy.description.action_names)
         self._metadata = pack(_public_facts(policy.description))
         self._numbers = itertools.count()
         self._figures = _Figures()
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._server = _listen(self._serve_robot, self._answer_http, host=self._host, port=self._port)
+        self._server = _listen(self._serve_robot, self._answer_http, _open_door(self._address, self._host, self._port))
         self._port = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="policy-server")
         self._thread.start()
@@ -109,12 +131,17 @@ class PolicyServer:
     @property
     def url(self) -> str:
         """Where robots connect."""
-        return f"ws://{self._host}:{self._port}"
+        return f"ws://{self._place}"
 
     @property
     def health_url(self) -> str:
         """Where a GET is answered with ``health()`` as JSON."""
-        return f"http://{self._host}:{self._port}{HEALTH_PATH}"
+        return f"http://{self._place}{HEALTH_PATH}"
+
+    @property
+    def _place(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
 
     def health(self) -> dict[str, Any]:
         """Return ``status``, ``robots`` connected now, ``requests`` and ``errors`` so far, and ``latency_ms``.
@@ -133,38 +160,52 @@ class PolicyServer:
         return said
 
     def _serve_robot(self, connection: ServerConnection) -> None:
-        robot = next(self._numbers)
-        _LOG.info("robot %d connected from %s", robot, connection.remote_address[0])
+        robot = f"robot {next(self._numbers)}"  # no name that the policy has known before
+        _LOG.info("%s connected from %s", robot, _peer(connection))
         self._figures.robot_came()
         try:
-            self._forget(robot)
             connection.send(self._metadata)
             for frame in connection:
                 connection.send(self._answer(robot, frame))
-            _LOG.info("robot %d left", robot)
+            _LOG.info("%s left", robot)
         except ConnectionClosed as error:
-            _LOG.warning("robot %d was cut off: %s", robot, error)
+            _LOG.warning("%s was cut off: %s", robot, error)
         finally:
             self._figures.robot_went()
-            self._forget(robot)
+            self._told.discard(robot)
+            with self._policy_lock:
+                self._policy.reset([robot])
 
-    def _answer(self, robot: int, frame: bytes | str) -> bytes:
+    def _answer(self, robot: str, frame: bytes | str) -> bytes | str:
         begun = perf_counter()
+        is_own = False
         try:
-            answer = pack(self._act(robot, read_observation(frame)))
+            message = unpack(frame)
+            is_own = is_in_own_keys(message)
+            observation = read_observation(message)
+            self._say_unused(robot, observation.unused)
+            answer = pack(self._act(robot, observation))
         except UserError as error:
-            _LOG.warning("robot %d was refused: %s", robot, error)
+            _LOG.warning("%s was refused: %s", robot, error)
             problem = str(error)
         except Exception as error:  # what one robot's message sets off must not end the service of the others
-            _LOG.exception("robot %d got no answer", robot)
+            _LOG.exception("%s got no answer", robot)
             problem = f"the policy failed ({type(error).__name__}: {error}); the server's log has the details"
         else:
             self._figures.answered(latency_ms=1000 * (perf_counter() - begun))
             return answer
         self._figures.refused()
-        return pack({"error": problem})
+        problem = problem[:MAX_TEXT_CHARACTERS]
+        return pack({"error": problem}) if is_own else problem
 
-    def _act(self, robot: int, observation: Observation) -> dict[str, Any]:
+    def _say_unused(self, robot: str, keys: Sequence[str]) -> None:
+        if keys and robot not in self._told:
+            self._told.add(robot)
+            _LOG.info(
+                "%s sends %s as well, which no policy here uses", robot, ", ".join(f"{key[:60]!r}" for key in keys)
+            )
+
+    def _act(self, robot: str, observation: Observation) -> dict[str, Any]:
         waiting = perf_counter()
         with self._policy_lock:
             begun = perf_counter()
@@ -175,15 +216,14 @@ class PolicyServer:
         timing = {"queue_ms": 1000 * (begun - waiting), "infer_ms": 1000 * (done - begun)}
         return {"actions": actions_KA, "action_names": self._action_names, "server_timing": timing}
 
-    def _forget(self, robot: int) -> None:
-        with self._policy_lock:
-            self._policy.reset([robot])
-
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer a health probe and refuse unknown paths; None lets the websocket's handshake go on."""
+        """Answer a health probe and refuse whom not to serve; None lets the websocket's handshake go on.
+
+        Health takes no token: it counts and times requests, and probes of a network's own machinery carry none.
+        """
         path = request.path.partition("?")[0]
         if path == "/":
-            return None
+            return self._refuse(connection, request)
         if path == HEALTH_PATH:
             response = connection.respond(HTTPStatus.OK, json.dumps(self.health()) + "\n")
             del response.headers["Content-Type"]
@@ -193,6 +233,22 @@ class PolicyServer:
             HTTPStatus.NOT_FOUND, f"no such path; robots connect to {self.url}, health is at {HEALTH_PATH}\n"
         )
 
+    def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return the refusal of a robot without the token, or of one too many."""
+        if self._token is not None:
+            reason = refusal(request.headers.get_all("Authorization"), token=self._token)
+            if reason is not None:
+                _LOG.warning("a robot at %s was refused: %s", _peer(connection), reason)
+                response = connection.respond(HTTPStatus.UNAUTHORIZED, f"{reason}\n")
+                response.headers["WWW-Authenticate"] = "Bearer"
+                return response
+        if self._figures.num_robots >= MAX_ROBOTS:
+            _LOG.warning("a robot at %s was refused: %d are connected", _peer(connection), MAX_ROBOTS)
+            return connection.respond(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_ROBOTS} robots are connected, and no more are taken\n"
+            )
+        return None
+
 
 class _Figures:
     """Count what the threads of the robots do."""
@@ -201,6 +257,10 @@ class _Figures:
         self._lock = threading.Lock()
         self._num_robots = self._num_answered = self._num_refused = 0
         self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
+
+    @property
+    def num_robots(self) -> int:
+        return self._num_robots
 
     def robot_came(self) -> None:
         with self._lock:
@@ -239,31 +299,44 @@ def _public_facts(description: PolicyDescription) -> dict[str, Any]:
         "window_size": description.window_size,
         "fwd_pred_next_n": description.fwd_pred_next_n,
         "image": asdict(description.image),
-        "instructions": list(description.instructions),
+        "instructions": [text for text in description.instructions if len(text) <= MAX_TEXT_CHARACTERS],
         "max_message_bytes": MAX_MESSAGE_BYTES,
+        "max_image_side": MAX_IMAGE_SIDE,
+        "max_text_characters": MAX_TEXT_CHARACTERS,
     }
 
 
-def _listen(
-    serve_robot: Callable[[ServerConnection], None],
-    answer_http: Callable[[ServerConnection, Request], Response | None],
-    *,
-    host: str,
-    port: int,
-) -> Server:
+def _peer(connection: ServerConnection) -> str:
     try:
-        return listen(
-            serve_robot,
-            host,
-            port,
-            process_request=answer_http,
-            compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
-            max_size=MAX_MESSAGE_BYTES,
-            close_timeout=_CLOSE_TIMEOUT_S,
-            logger=_TRANSPORT_LOG,
-        )
+        return str(connection.remote_address[0])
+    except OSError:
+        return "an address that has hung up"
+
+
+def _open_door(address: ListenAddress, host: str, port: int) -> FrontDoor:
+    try:
+        return FrontDoor.open(address, port)
     except (OSError, OverflowError) as error:
         raise UserError(
             f"host={host}, port={port}: cannot be listened at ({error}). Expected an address of this machine (0.0.0.0 "
             "for all of them) and a free port, 1 to 65535; choose others with --host and --port."
         ) from error
+
+
+def _listen(
+    serve_robot: Callable[[ServerConnection], None],
+    answer_http: Callable[[ServerConnection, Request], Response | None],
+    door: FrontDoor,
+) -> Server:
+    return listen(
+        serve_robot,
+        sock=door,
+        process_request=answer_http,
+        origins=[None],  # pages in browsers send one, robots do not
+        compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
+        max_size=MAX_MESSAGE_BYTES,
+        max_queue=1,  # a robot waits for its answer before it sends the next image; each may hold 8 MB
+        open_timeout=_OPEN_TIMEOUT_S,
+        close_timeout=_CLOSE_TIMEOUT_S,
+        logger=_TRANSPORT_LOG,
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mobile_vla.policy.checkpoint_folder import Found, search
 from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
+
+_log = logging.getLogger(__name__)
 
 _OF_AN_ATTEMPT = (
     *("manifest.json", "config.yaml", "split.json", "metrics.jsonl", "summary.json", "checkpoints"),
@@ -23,9 +27,12 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
     It goes on from a checkpoint of the same code and config: that is exact, however the earlier attempt ended.
     """
     names = ("manifest.json", "config.yaml", "metrics.jsonl")
-    has_checkpoint = any((folder / "checkpoints" / name / "training.json").is_file() for name in ("last", "last.old"))
-    if has_checkpoint and all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
-        return origin_of(folder)
+    if all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
+        found = search(folder)
+        if isinstance(found, Found):
+            return origin_of(folder, found)
+        for text in found.damaged:
+            _log.warning("%s; no other one is whole, so the job begins anew", text)
     # Nothing of the earlier attempt may pass for the next one's.
     for path in (folder / name for name in _OF_AN_ATTEMPT):
         if path.is_dir() and not path.is_symlink():

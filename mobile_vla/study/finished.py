@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
 from mobile_vla.tracking.provenance import ABSENT, changed_files, changes, code_commit
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import read_stored_config
 
 WHAT_TO_DO = (
     "Runs of different code or config are not mixed: give this sweep another name (study.name=...) or folder "
@@ -38,14 +39,14 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
 
 def finished_changes(folder: Path, cfg: DictConfig) -> list[str]:
     """Return in what the finished job in ``folder`` was trained or measured otherwise than it would be now."""
-    given = measured_otherwise(json.loads((folder / "manifest.json").read_text()))
+    given = measured_otherwise(read_json(inside(folder, "manifest.json")))
     return [*changes_since(folder, cfg), *(f"its last call was given {text}" for text in given)]
 
 
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
     """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    before, after = (_plain(config) for config in (OmegaConf.load(folder / "config.yaml"), cfg))
+    manifest = read_json(inside(folder, "manifest.json"))
+    before, after = (_plain(config) for config in (read_stored_config(folder), cfg))
     then, now = _flat(before), _flat(after)
     return [
         *changes({"the code": manifest["commit"]}, {"the code": code_commit()}),

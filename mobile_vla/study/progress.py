@@ -12,6 +12,7 @@ from pathlib import Path
 from mobile_vla.number_format import duration
 from mobile_vla.study.summary import read_summary
 from mobile_vla.tracking.ownership import Owner, is_own, owner_of
+from mobile_vla.untrusted.files import inside, open_regular, read_json
 
 _TAIL_BYTES = 1 << 16
 
@@ -82,8 +83,8 @@ def read_progress(jobs: Iterable[Path], *, started: float, now: float) -> SweepP
 def _share_done(job: Path) -> float:
     """Return which share of its steps a running job has logged."""
     try:
-        num_steps = json.loads((job / "manifest.json").read_text()).get("num_steps")
-        with (job / "metrics.jsonl").open("rb") as file:
+        num_steps = read_json(inside(job, "manifest.json")).get("num_steps")
+        with open_regular(inside(job, "metrics.jsonl")) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = [line for line in file.read().split(b"\n")[:-1] if line.startswith(b"{")]
     except FileNotFoundError:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import inside, read_json
 
 OBJECTIVES = ("inner/rmse", "val/rmse")
 """What ``run.py`` returns: the first that was measured. Whoever tunes holds out inner episodes, and never uses val."""
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """Return ``summary.json`` of the folder ``run``; empty where there is none."""
+    """Return ``summary.json`` of the folder ``run``; empty where there is none; ``UserError`` where it is damaged."""
     try:
-        return json.loads((run / "summary.json").read_text())
+        found = read_json(inside(run, "summary.json"))
     except FileNotFoundError:
         return {}
+    if not isinstance(found, dict):
+        raise UserError(f"{run / 'summary.json'}: holds a {type(found).__name__}; expected an object. Remove it.")
+    return found
 
 
 def objective_of(measured: Mapping[str, Any]) -> float:

@@ -46,6 +46,7 @@ class PlanAndWatch(Callback):
         from mobile_vla.errors import UserError
         from mobile_vla.study.labels import label_warning
         from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
+        from mobile_vla.terminal import printable
 
         if errors := study_errors(OmegaConf.select(config, "study")):
             raise SystemExit("\n  ".join(["error: the sweep cannot be planned:", *errors]))
@@ -57,7 +58,7 @@ class PlanAndWatch(Callback):
             warning = label_warning(folder, config.study, jobs)
             write_plan(folder, plan)
         except UserError as error:
-            raise SystemExit(f"error: {error}") from error
+            raise SystemExit(f"error: {printable(str(error))}") from error
         except HydraException:
             return  # the sweeper will meet it too, and says it as Hydra does
         except Exception as error:  # of any kind: Hydra would warn of it and run what nobody planned
@@ -66,7 +67,7 @@ class PlanAndWatch(Callback):
         if not jobs:
             return
         if warning is not None:
-            print(f"warning: {warning}", flush=True)
+            print(f"warning: {printable(warning)}", flush=True)
         folders = [folder / job.folder for job in jobs]
         if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
             self._until_the_end.enter_context(_stopped_with_its_workers(folders))

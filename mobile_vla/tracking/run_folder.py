@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import inside, lines_of, parse_json, parse_row
+
+_TRACEBACK = "traceback.txt"
+_SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
+"""What every call says of the run anew."""
+
+_ENDED_WELL = ("done", "stopped")
 
 
 class RunFolder:
@@ -26,12 +33,18 @@ class RunFolder:
         self.known: dict[str, object] = {}
         self.status: str | None = None
         self.has_rows = False
+        self._before: dict[str, bytes] = {}
         path.mkdir(parents=True, exist_ok=True)
 
-    def begin(self, manifest: Mapping[str, object]) -> None:
-        """Write the manifest and a summary that says ``running``; what an earlier failure left here goes."""
+    def begin(self, manifest: Mapping[str, object], *, goes_on: bool = False) -> None:
+        """Write the manifest and a summary that says ``running``; what an earlier failure left here goes.
+
+        Where a run ``goes_on`` that an earlier call ended, what that one said is kept until this one has logged a row.
+        """
+        if goes_on:
+            self._before = {name: path.read_bytes() for name in _SAID if (path := self.path / name).is_file()}
         self.write_manifest(manifest)
-        (self.path / "traceback.txt").unlink(missing_ok=True)
+        (self.path / _TRACEBACK).unlink(missing_ok=True)
         self.known = {key: manifest[key] for key in ("sampler", "seed", "study", "commit")}
         self.learn({"steps": 0, "samples_seen": 0, "wall_s": 0.0})
         self.write_summary("running")
@@ -42,13 +55,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where ``last`` and ``best`` are."""
+        """Where the checkpoints are."""
         return self.path / "checkpoints"
-
-    def copy_checkpoints(self, origin: Path) -> None:
-        """Take over the checkpoints of the run that is resumed, where it has another folder."""
-        if not self.path.samefile(origin):
-            shutil.copytree(origin / "checkpoints", self.checkpoints)
 
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
@@ -60,6 +68,11 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(f"{json.dumps(_strict(row), allow_nan=False)}\n")
         self.has_rows = True
+        self._before = {}
+
+    def sync_metrics(self) -> None:
+        """Return once all logged rows are on the disk: no checkpoint may outlive the rows before it."""
+        sync_file(self.path / "metrics.jsonl")
 
     def write_manifest(self, manifest: Mapping[str, object]) -> None:
         """Write what ran: choices, overrides, commit, versions."""
@@ -72,38 +85,67 @@ class RunFolder:
         write_atomically(self.path / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
     def stop(self, by: str) -> None:
-        """Record that the run was stopped ``by`` a signal or a limit; as in ``fail``, only while it is running."""
-        if self.status == "running":
-            self.learn({"stopped_by": by})
-            self.write_summary("stopped")
+        """Record that the run was stopped ``by`` a signal or a limit; where and when as ``fail`` does."""
+        if self.status != "running" or self._had_ended_well():
+            return
+        self.learn({"stopped_by": by})
+        self.write_summary("stopped")
 
     def fail(self, error: BaseException) -> None:
         """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``.
 
-        Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's.
+        Before ``begin``, and once the run's end was recorded, nothing is written: the error was not the run's. Where a
+        run was to go on and logged nothing, the folder says again what it said before; that the run failed only if it
+        had not ended well then.
         """
-        if self.status != "running":
+        if self.status != "running" or self._had_ended_well():
             return
-        (self.path / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        (self.path / _TRACEBACK).write_text("".join(traceback.format_exception(error)))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, UserError):
             reason = f"{type(error).__name__}: {reason}"
         self.learn({"error": reason})
         self.write_summary("failed")
 
+    def _had_ended_well(self) -> bool:
+        """Write again what the folder said before ``begin`` if nothing was logged since; True where that is to stand."""
+        if not self._before:
+            return False
+        for name in _SAID:
+            if name in self._before:
+                write_atomically(self.path / name, self._before[name])
+            else:
+                (self.path / name).unlink(missing_ok=True)
+        self.known = parse_json(self._before.get("summary.json", b"{}"), place=str(self.path / "summary.json"))
+        status = str(self.known.pop("status", None))
+        if status not in _ENDED_WELL:
+            return False
+        self.status = status
+        return True
+
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
-    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none.
+
+    ``UserError`` where there is no such file, or another line is no row.
+    """
+    path = inside(folder, "metrics.jsonl")
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the rows that the run has logged so far")
+    rows = [parse_row(line, place=place) for place, line in lines_of(path) if line.endswith(b"\n")]
     return [row for row in rows if row["step"] <= up_to_step]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old file or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _strict(values: Mapping[str, object]) -> dict[str, object]:

@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mobile_vla.terminal import printable
+
 _log = logging.getLogger(__name__)
 
 _SHOWN = {"train/loss": "loss", "val/rmse": "val rmse", "unseen/rmse": "unseen rmse"}
@@ -18,11 +20,11 @@ class LiveProgress:
     """A context manager whose ``show`` the loop calls before every step."""
 
     def __init__(self, *, label: str, num_steps: int, is_bar: bool, console: Console) -> None:
-        self._label = label
+        self._label = label = printable(label)
         self._num_steps = num_steps
         self._latest: dict[str, float] = {}
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

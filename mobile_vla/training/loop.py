@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.data.batches import Reader
 from mobile_vla.interruption import collected
+from mobile_vla.policy.checkpoint_folder import Kind
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.schema import Batch, Draw
 from mobile_vla.streams import Stream
+from mobile_vla.training.checkpoint import Checkpoints
 from mobile_vla.training.forward_passes import ForwardPasses
 from mobile_vla.training.gradient import Measured, accumulate_gradient, measure
 from mobile_vla.training.memory import peak_memory_gib, reset_peak_memory
@@ -35,8 +38,9 @@ class Parts:
     """What the loop works with.
 
     ``evaluate`` measures the model, ``log`` takes one flat row, ``show`` the same row for the person watching (every
-    step, an empty row where nothing was logged). ``noise`` seeds what the model itself draws while it trains.
-    ``description`` is what inference needs beside the weights.
+    step, an empty row where nothing was logged); ``sync_log`` returns when all rows are on the disk. ``noise`` seeds
+    what the model itself draws while it trains. ``checkpoints`` is the folder of checkpoints, ``description`` what
+    inference needs beside the weights.
     """
 
     model: Model
@@ -45,6 +49,7 @@ class Parts:
     augment: Augment
     evaluate: Callable[[Model], dict[str, float]]
     log: Callable[[Mapping[str, float]], None]
+    sync_log: Callable[[], None]
     show: Callable[[int, Mapping[str, float]], None]
     noise: Stream
     checkpoints: Path
@@ -70,6 +75,9 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
     state = TrainState.begin(parts.model, parts.sampler.windows, trainer)
     if resume_from is not None:
         state.load(resume_from)
+    resumed_from = resume_from.name if resume_from else None
+    checkpoints = Checkpoints(parts.checkpoints, keep=trainer.keep, resumed_from=resumed_from)
+    write = partial(state.save, description=parts.description)
     progress = state.progress
     passes = ForwardPasses(parts.model, parts.reader, trainer, parts.noise.child("look"))
     passes.num_windows = progress.windows_scored
@@ -82,10 +90,12 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             if (is_last or progress.step % trainer.eval_every == 0) and progress.evaluated_at != progress.step:
                 evaluation = evaluate(state, parts, trainer)
             log(state, parts, trainer, evaluation)
-            if evaluation and progress.is_new_best(evaluation):
-                state.save(parts.checkpoints / "best", description=parts.description)
+            kinds: list[Kind] = ["best"] if evaluation and progress.is_new_best(evaluation) else []
             if evaluation or is_stopping:
-                state.save(parts.checkpoints / "last", description=parts.description)
+                kinds.append("step")
+                parts.sync_log()  # a resumed run reads the rows up to its checkpoint
+            for kind in kinds:
+                checkpoints.save(kind, progress.step, write)
             if is_last or is_stopping:
                 break
             take_step(state, parts, trainer, passes=passes, num_steps=num_steps)

@@ -35,6 +35,7 @@ class Trainer:
     eval_every: PositiveInt
     log_every: PositiveInt
     score_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    keep: PositiveInt
     stop_at_step: PositiveInt | None
     device: str
     num_threads: PositiveInt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
-from mobile_vla.errors import ConfigError
+from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entries_of, find_in_run, search
 from mobile_vla.tracking.provenance import changed_data, changed_files
-from mobile_vla.training.checkpoint import find_last_checkpoint
+from mobile_vla.training.checkpoint import copy_checkpoint
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import load_stored_config
+from mobile_vla.untrusted.targets import targets_of
 
 _GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
 _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
@@ -23,15 +26,17 @@ _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The run that is resumed: its folder, its last checkpoint, the step of it, and its manifest.
+    """The run that is resumed: its folder, its newest whole checkpoint, the step of it, and its manifest.
 
-    ``overrides`` are those of this call that set something else than the run began with.
+    ``damaged`` says what is wrong with the checkpoints that are newer. ``overrides`` are those of this call that set
+    something else than the run began with.
     """
 
     folder: Path
     checkpoint: Path
     step: int
     manifest: Mapping[str, Any]
+    damaged: tuple[str, ...]
     overrides: tuple[str, ...] = ()
 
     def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
@@ -61,15 +66,31 @@ class Origin:
         given = " ".join(calls[-1]["overrides"]) if calls else ""
         return f" The last call of resume gave {given}: what one call is given does not last." if given else ""
 
+    def copy_checkpoints(self, run: Path) -> None:
+        """Copy the checkpoint that the run goes on from, and its best one, where it goes on in another folder ``run``.
 
-def origin_of(folder: Path) -> Origin:
-    """Return where the run in ``folder`` stands; ``UserError`` when it has no checkpoint."""
-    checkpoint = find_last_checkpoint(folder)
+        ``ConfigError`` where that holds a run of its own.
+        """
+        if run.samefile(self.folder):
+            return
+        checkpoints = run / CHECKPOINTS_FOLDER
+        if entries_of(checkpoints):
+            raise ConfigError(f"hydra.run.dir={run}: holds checkpoints of another run; give a new folder.")
+        best = search(self.folder, "best")
+        for path in (self.checkpoint, *([best.path] if isinstance(best, Found) else [])):
+            if not (checkpoints / path.name).exists():
+                copy_checkpoint(path, checkpoints / path.name)
+
+
+def origin_of(folder: Path, found: Found) -> Origin:
+    """Return what goes on from the checkpoint ``found`` of the run in ``folder``; ``UserError`` without a manifest."""
+    manifest = inside(folder, "manifest.json")
+    if not manifest.is_file():
+        raise UserError(
+            f"resume={folder}: holds no manifest.json, so what it ran is unknown. Give the folder of a run."
+        )
     return Origin(
-        folder=folder,
-        checkpoint=checkpoint,
-        step=json.loads((checkpoint / "training.json").read_text())["step"],
-        manifest=json.loads((folder / "manifest.json").read_text()),
+        folder=folder, checkpoint=found.path, step=found.step, manifest=read_json(manifest), damaged=found.damaged
     )
 
 
@@ -78,15 +99,15 @@ def resume_config(
 ) -> tuple[DictConfig, DictConfig, Origin]:
     """Return two configs of the run in ``cfg.resume``, for this call and as it began, and that run.
 
-    What may change is taken from ``cfg`` for this call.
-    ``UserError`` when there is no checkpoint, ``ConfigError`` when an override differs from what the run began with.
+    What may change is taken from ``cfg`` for this call. ``UserError`` when no checkpoint is whole, ``ConfigError`` when
+    an override differs from what the run began with.
     """
     if is_sweep:
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
-    origin = origin_of(folder)
-    saved = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(saved, DictConfig)
+    origin = origin_of(folder, find_in_run(folder, asked_by="resume="))
+    # What this call itself composes, the user has named: a sampler of one's own by hydra.searchpath.
+    saved = load_stored_config(folder, trust=targets_of(OmegaConf.to_container(cfg)) | set(cfg.trust))
     refused, of_this_call = [], []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
@@ -104,12 +125,12 @@ def resume_config(
     _check_files(origin, saved)
     began = copy.deepcopy(saved)
     given = {key_of(override) for override in overrides}
-    for key in (*_GIVEN_ANEW, "logger"):
+    for key in (*_GIVEN_ANEW, "logger", "trainer.keep"):
         if any(is_within(name, [key]) for name in given):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
-    saved.resume = cfg.resume
+    saved.resume, saved.trust = cfg.resume, cfg.trust
     return saved, began, replace(origin, overrides=tuple(of_this_call))
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from mobile_vla.errors import UserError
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import WindowTable
-from mobile_vla.training.checkpoint import load_checkpoint, save_checkpoint
+from mobile_vla.training.checkpoint import load_checkpoint, write_checkpoint
 from mobile_vla.training.optimizer import build_optimizer
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.precision import gradient_scaler
@@ -49,9 +50,9 @@ class TrainState:
         )
 
     def save(self, folder: Path, *, description: Mapping[str, Any]) -> None:
-        """Write the checkpoint ``folder``; ``description`` is what inference needs beside the weights."""
+        """Fill the empty checkpoint ``folder``; ``description`` is what inference needs beside the weights."""
         scores = {f"scores/{name}": array for name, array in self.scores.state().items()}
-        save_checkpoint(
+        write_checkpoint(
             folder,
             model=self.model,
             optimizer=self.optimizer,
@@ -61,8 +62,16 @@ class TrainState:
         )
 
     def load(self, folder: Path) -> None:
-        """Take over what ``save`` wrote."""
-        arrays, values = load_checkpoint(folder, model=self.model, optimizer=self.optimizer)
-        self.progress.load(arrays, values)
-        self.scaler.load_state_dict(values["scaler"])
-        self.scores.load({name: arrays[f"scores/{name}"] for name in self.scores.state()})
+        """Take over what ``save`` wrote; ``UserError`` where it is of another model or of another version."""
+        try:
+            arrays, values = load_checkpoint(folder, model=self.model, optimizer=self.optimizer)
+            self.progress.load(arrays, values)
+            self.scaler.load_state_dict(values["scaler"])
+            self.scores.load({name: arrays[f"scores/{name}"] for name in self.scores.state()})
+        except UserError:
+            raise
+        except Exception as error:  # whatever torch and safetensors make of it: the digests say that it was written so
+            raise UserError(
+                f"{folder}: training cannot go on from it ({type(error).__name__}: {error}). Expected a checkpoint of "
+                "this run as this version of mobile_vla writes it; start a new run without resume."
+            ) from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +15,11 @@ from mobile_vla.errors import UserError
 
 MAX_RECORD_BYTES = 16 * 2**20
 """Of a JSON or YAML record: far more than any of ours, and its objects still fit into a few hundred MB."""
+
+MAX_LINE_BYTES = 2**20
+MAX_LINES = 1_000_000
+MAX_LINES_BYTES = 64 * 2**20
+"""Of a log or a table of a run, all together: a million logged steps, or a million val windows."""
 
 
 def inside(folder: Path, name: str | Path) -> Path:
@@ -58,9 +66,53 @@ def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
     return content
 
 
+def lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the place (``file: line N``) and the content, its end included, of each line of a regular file.
+
+    Raises ``UserError`` at a line, a number of lines or a size of the file that no log or table of a run has.
+    """
+    num_bytes = 0
+    with open_regular(path) as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            place, num_bytes = f"{path}: line {number}", num_bytes + len(line)
+            if len(line) > MAX_LINE_BYTES or num_bytes > MAX_LINES_BYTES or number > MAX_LINES:
+                raise UserError(
+                    f"{place} goes beyond what such a file holds: {MAX_LINE_BYTES / 2**20:.0f} MiB a line, "
+                    f"{MAX_LINES:,} lines, {MAX_LINES_BYTES / 2**20:.0f} MiB; it is not read"
+                )
+            yield place, line
+
+
+def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place and the fields by column of each line of a CSV file; ``UserError`` as ``lines_of``."""
+    places: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for place, line in lines_of(path):
+            places[:] = [place]
+            yield line.decode("utf-8")
+
+    try:
+        for row in csv.DictReader(texts(), strict=True):
+            yield places[0], row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{places[0] if places else path}: is no line of a CSV file ({error})") from error
+
+
 def read_json(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> Any:
     """Return what the JSON file holds; ``UserError`` names the file and what is wrong with it."""
     return parse_json(read_limited(path, max_bytes=max_bytes), place=str(path))
+
+
+def parse_row(text: bytes, *, place: str) -> dict[str, Any]:
+    """Return a line of ``metrics.jsonl``; ``UserError`` where it is no object with an integer ``step``."""
+    row = parse_json(text, place=place)
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        raise UserError(f"{place}: has no step; expected a row as a run logs it")
+    return row
 
 
 def parse_json(text: str | bytes, *, place: str) -> Any:

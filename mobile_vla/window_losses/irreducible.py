@@ -22,10 +22,12 @@ from mobile_vla.config import check_config, compose_config
 from mobile_vla.data.build_once import build_once
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.evidence import print_warnings
+from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, find_in_run
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import Pretrained, load_weights
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
 from mobile_vla.streams import Stream
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit, files_of
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
@@ -67,7 +69,7 @@ class Irreducible:
         for key in ("resume", "trainer.stop_at_step"):
             if OmegaConf.select(cfg, key) is not None:
                 raise ConfigError(f"{key}: expected null, as every fold is trained from its start to its end")
-        console = Console()
+        console = new_console()
         run = build_run(cfg)
         print_warnings(run.data.warnings, console)
         windows = run.data.windows["train"]
@@ -164,7 +166,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
     def evaluate(model: Model) -> dict[str, float]:
         return run.evaluation.measure(model, readers, action_names=run.data.action_names, split_seed=split_seed)
 
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS_FOLDER
     with LiveProgress(label=label, num_steps=run.num_steps, is_bar=True, console=console) as live:
         parts = Parts(
             model=run.model,
@@ -173,6 +175,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
             augment=augment,
             evaluate=evaluate,
             log=lambda row: None,
+            sync_log=lambda: None,
             show=live.show,
             noise=run.noise,
             checkpoints=checkpoints,
@@ -181,8 +184,8 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
         result = train(parts, run.trainer, num_steps=run.num_steps, resume_from=None)
     if result.stopped_by is not None:
         raise SystemExit(128 + result.stopped_by)
-    load_weights(run.model, checkpoints / checkpoint)
-    step = json.loads((checkpoints / checkpoint / "training.json").read_text())["step"]
+    found = find_in_run(folder, checkpoint)
+    load_weights(run.model, found.path)
     shutil.rmtree(checkpoints)
     precision, batch_size = run.trainer.precision, run.evaluation.batch_size
     losses_N = window_losses(run.model, readers["val"], batch_size=batch_size, precision=precision)
@@ -190,7 +193,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
     record = {
         "learnt": run.data.split.train,
         "scored": run.data.split.val,
-        "step": step,
+        "step": found.step,
         "wall_s": time.perf_counter() - started,
         "commit": code_commit(),
     }

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.build import build_dataset
@@ -18,14 +15,18 @@ from mobile_vla.data.batches import Reader
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.evidence import print_warnings
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.stored_model import find_checkpoint, load_stored_model
+from mobile_vla.policy.stored_model import load_stored_model
 from mobile_vla.policy.weights import Pretrained
 from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream
 from mobile_vla.study.summary import read_summary
+from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.frozen_features import FeatureReader, open_features
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import load_stored_config, say_data_read
 from mobile_vla.window_losses.scoring import window_losses
 
 
@@ -50,13 +51,13 @@ class RunLosses:
         """
         check_suffix(self.out)
         found = find_checkpoint(self.source, self.checkpoint)
-        folder, console = _run_folder(found), Console()
+        folder, console = _run_folder(found), new_console()
         print_warnings(_unfinished(folder), console)
-        cfg = OmegaConf.load(folder / "config.yaml")
-        assert isinstance(cfg, DictConfig)
+        cfg = load_stored_config(folder, trust=self.trust)
         check_config(cfg)
         torch.set_num_threads(cfg.trainer.num_threads)
         model = self._load_model(found)
+        say_data_read(folder, cfg, console)
         data = build_dataset(cfg).open()
         _check_same_data(folder, data)
         reader = _reader(model, data, cache_dir=Path(cfg.dataset.cache_dir))
@@ -99,7 +100,7 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def _check_same_data(folder: Path, data: OpenDataset) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(inside(folder, "manifest.json"))
     if changed := changed_data(manifest, data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
             f"{folder}: the data are no longer those the run was trained on ({', '.join(changed)}). Put the episodes "

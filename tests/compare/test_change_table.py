@@ -92,7 +92,7 @@ def test_damaged_log_is_an_error_that_names_file_and_line(tmp_path: Path) -> Non
     folder = write_run(tmp_path, "shuffled", 0, log=REPORT)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')
-    with pytest.raises(UserError, match=r"metrics.jsonl: line 6 is not JSON"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: line 6: is not JSON"):
         shown(tmp_path)
 
 

@@ -180,8 +180,8 @@ def test_suites_are_seen_unseen_and_the_others_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"suite": "seen", "index"', r"line 3 is not JSON"),
-        ("", r"line 3 is not JSON"),
+        ('{"suite": "seen", "index"', r"line 3: is not JSON"),
+        ("", r"line 3: is not JSON"),
         ("[1]", r"line 3 holds a list, not an object"),
         ('{"suite": "seen", "success": true}', r"line 3 has suite 'seen', index None, success True"),
         ('{"suite": "seen", "index": 2.0, "success": true}', r"line 3 has .* index 2.0"),
@@ -203,7 +203,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "shuffled", 0, drives={"seen": [True, False]})
     with (folder / "episode_results.jsonl").open("ab") as file:
         file.write(b'{"suite": "\xff"}\n')
-    with pytest.raises(UserError, match="line 3 is not JSON"):
+    with pytest.raises(UserError, match="line 3: is not JSON"):
         compare(tmp_path)
 
 

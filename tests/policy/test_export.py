@@ -22,6 +22,8 @@ from tiny_runs import Ran, run_in, strict_json
 from tiny_vlms import save_tiny_vlm
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
+from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
 
 FAMILIES = ("kosmos2", "qwen2_5_vl", "smolvlm")
@@ -40,6 +42,7 @@ def edited(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     edit(content)
     path.write_text(json.dumps(content))
+    seal(path.parent)
 
 
 def files_of(folder: Path) -> set[str]:
@@ -91,7 +94,7 @@ def test_an_adapter_is_exported_as_it_was_trained(adapted: Path, tmp_path: Path)
     assert call("export", adapted, out) == 0
 
     assert files_of(out) == {
-        *("README.md", "policy.json", "model.safetensors"),
+        *("README.md", "digests.json", "policy.json", "model.safetensors"),
         *("adapter/adapter_config.json", "adapter/adapter_model.safetensors"),
     }
     np.testing.assert_array_equal(actions_of(out), actions_of(adapted))
@@ -114,16 +117,17 @@ def test_a_merged_policy_needs_nothing_but_its_folder(adapted: Path, vlms: Path,
 
 
 def without_adapter(run: Path, folder: Path) -> Path:
-    shutil.copytree(run / "checkpoints" / "last", folder)
+    shutil.copytree(find_checkpoint(run), folder)
     path = folder / "adapter" / "adapter_model.safetensors"
     save_file({name: tensor * ("lora_B" not in name) for name, tensor in load_file(path).items()}, path)
+    seal(folder)
     return folder
 
 
 def test_a_compact_policy_drives_from_its_folder_as_its_run_did(driven: Ran, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("export", driven.folder, out) == 0
-    assert files_of(out) == {"README.md", "policy.json", "model.safetensors"}
+    assert files_of(out) == {"README.md", "digests.json", "policy.json", "model.safetensors"}
 
     settings = ("closed_loop.episodes=3", "closed_loop.max_steps=5", "closed_loop.videos=0")
     suites = ("--suite", "seen", "--suite", "unseen", "--out", tmp_path / "drives")
@@ -178,11 +182,13 @@ def test_a_card_leaves_out_what_was_measured_on_other_weights(driven: Ran, tmp_p
     run = tmp_path / "run"
     shutil.copytree(driven.folder, run)
 
+    best = find_checkpoint(run, "best").rename(run / "checkpoints" / "best-00000001")
+
     def earlier(training: dict[str, Any]) -> None:
         training.update(step=1, evaluated_at=1)
         training["latest"]["val/rmse"] = 0.1234
 
-    edited(run / "checkpoints" / "best" / "training.json", earlier)
+    edited(best / "training.json", earlier)
     assert call("export", run, tmp_path / "out", "--checkpoint", "best") == 0
     text = (tmp_path / "out" / "README.md").read_text()
     assert "| all actions | 0.1234 |" in text
@@ -195,8 +201,9 @@ def test_a_card_leaves_out_what_was_measured_on_other_weights(driven: Ran, tmp_p
 
 def test_a_checkpoint_without_its_run_has_a_shorter_card(driven: Ran, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
-    shutil.copytree(driven.folder / "checkpoints" / "last", alone)
+    shutil.copytree(find_checkpoint(driven.folder), alone)
     (alone / "training.json").unlink()
+    seal(alone)
     assert call("export", alone, tmp_path / "out") == 0
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "## Results" not in card.text
@@ -228,7 +235,7 @@ def test_another_base_is_refused_by_name_and_hash(
 def test_a_base_that_is_not_here_can_be_named(smolvlm: Path, vlms: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(smolvlm, run)
-    policy = run / "checkpoints" / "last" / "policy.json"
+    policy = find_checkpoint(run) / "policy.json"
     edited(policy, lambda content: content["model"]["backbone"].update(weights="/nowhere/smolvlm"))
     with pytest.raises(UserError, match=r"/nowhere/smolvlm: no such folder.* or --base FOLDER") as refused:
         Policy.load(run)
@@ -242,7 +249,7 @@ def test_a_base_that_is_not_here_can_be_named(smolvlm: Path, vlms: Path, tmp_pat
 def test_a_base_of_the_hub_is_named_and_no_folder_of_this_machine(smolvlm: Path, vlms: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(smolvlm, run)
-    policy = run / "checkpoints" / "last" / "policy.json"
+    policy = find_checkpoint(run) / "policy.json"
     edited(policy, lambda content: content["model"]["backbone"].update(weights="owner/smolvlm"))
 
     assert call("export", run, out, "--base", vlms / "smolvlm") == 0
@@ -316,6 +323,9 @@ def test_a_merged_base_that_was_changed_is_refused(smolvlm: Path, tmp_path: Path
     state = load_file(path)
     name = next(iter(state))
     save_file({**state, name: torch.ones_like(state[name])}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"is damaged: base/model\.safetensors has other content"):
+        Policy.load(tmp_path / "out")
+    seal(tmp_path / "out")
     with pytest.raises(UserError, match="is another model"):
         Policy.load(tmp_path / "out")
 
@@ -332,5 +342,5 @@ def test_a_run_without_a_checkpoint_cannot_be_exported(tmp_path: Path, capsys: p
     (tmp_path / "run").mkdir()
     assert call("export", tmp_path / "run", tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path / 'run'}: holds no policy")
+    assert said.startswith(f"error: {tmp_path / 'run'}: holds no checkpoint")
     assert not (tmp_path / "out").exists()

@@ -21,6 +21,8 @@ from mobile_vla.config import compose_config
 from mobile_vla.data.episodes import read_images
 from mobile_vla.errors import UserError
 from mobile_vla.policy.backbones.compact import CompactBackbone
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
+from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
 
 WAYS: dict[str, tuple[str, ...]] = {
@@ -160,9 +162,10 @@ def test_answers_are_physical_and_shaped_as_training_has_them(run_folder: Path) 
 @pytest.mark.parametrize("checkpoint", ["last", "best"])
 def test_a_checkpoint_is_found_through_its_run_or_alone(checkpoint: str, run_folder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "copied"
-    shutil.copytree(run_folder / "checkpoints" / checkpoint, alone)
+    shutil.copytree(find_checkpoint(run_folder, checkpoint), alone)
     for name in ("optimizer.safetensors", "arrays.safetensors", "training.json"):
         (alone / name).unlink()  # inference needs none of them
+    seal(alone)
     one, two = Policy.load(run_folder, checkpoint=checkpoint), Policy.load(alone)
     image = images_like(one, 1)[0]
     assert np.array_equal(one.act(image, "x"), two.act(image, "x"))
@@ -198,10 +201,11 @@ class OwnBackbone(CompactBackbone):
 
 
 def edited(run_folder: Path, folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
-    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    shutil.copytree(find_checkpoint(run_folder), folder)
     description = json.loads((folder / "policy.json").read_text())
     edit(description)
     (folder / "policy.json").write_text(json.dumps(description))
+    seal(folder)
     return folder
 
 
@@ -272,7 +276,7 @@ def test_trust_in_a_function_is_not_enough(run_folder: Path, tmp_path: Path) -> 
     def edit(description: dict[str, Any]) -> None:
         description["model"]["backbone"]["_target_"] = "os.system"
 
-    with pytest.raises(UserError, match="not a class defined there"):
+    with pytest.raises(UserError, match="not a class or function defined there"):
         Policy.load(edited(run_folder, tmp_path / "checkpoint", edit), trust=["os.system"])
 
 
@@ -299,15 +303,15 @@ WRONG_VALUES = {
 @pytest.mark.parametrize("key", WRONG_VALUES)
 def test_a_value_that_no_training_could_write_is_named(key: str, run_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
-    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    shutil.copytree(find_checkpoint(run_folder), folder)
     described_as(key, WRONG_VALUES[key])(folder)
+    seal(folder)
     with pytest.raises(UserError, match=rf"policy\.json cannot be read: {key}"):
         Policy.load(folder)
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "weights cut": lambda folder: cut(folder / "model.safetensors"),
-    "weights missing": lambda folder: (folder / "model.safetensors").unlink(),
     "weights pickled": lambda folder: torch.save(nn.Linear(2, 2), folder / "model.safetensors"),
     "description cut": lambda folder: cut(folder / "policy.json"),
     "description of nothing": lambda folder: (folder / "policy.json").write_text("{}") and None,
@@ -317,15 +321,21 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_named(damage: str, run_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
-    shutil.copytree(run_folder / "checkpoints" / "last", folder)
+    shutil.copytree(find_checkpoint(run_folder), folder)
     DAMAGES[damage](folder)
+    with pytest.raises(
+        UserError, match=r"is damaged: (model\.safetensors|policy\.json) has [0-9]+ bytes; expected"
+    ) as refused:
+        Policy.load(folder)
+    assert str(folder) in str(refused.value)
+    seal(folder)  # as if it had been saved so
     with pytest.raises(UserError, match=r"cannot be (loaded|read)") as refused:
         Policy.load(folder)
     assert str(folder) in str(refused.value)
 
 
 def test_a_folder_without_a_policy_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no policy"):
+    with pytest.raises(UserError, match="holds no checkpoint"):
         Policy.load(tmp_path)
 
 

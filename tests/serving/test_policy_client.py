@@ -96,7 +96,7 @@ def test_a_port_that_speaks_no_http() -> None:
     [
         (pack({}), "no policy server of mobile_vla"),
         (pack([1]), "no policy server of mobile_vla"),
-        (b"\xc1", "not msgpack"),
+        (b"\xc1", "cannot be read as msgpack"),
         ("hello", "is text; expected a binary message"),
         (pack({"server": "mobile_vla", "protocol": PROTOCOL_VERSION + 1}), "speaks protocol 2, this client 1"),
     ],

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mobile_vla.errors import UserError
-from mobile_vla.serving.messages import MAX_MESSAGE_BYTES, pack, read_observation, summarise_ms, unpack
+from mobile_vla.serving.messages import (
+    MAX_IMAGE_SIDE,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT_CHARACTERS,
+    is_in_own_keys,
+    pack,
+    read_observation,
+    summarise_ms,
+    unpack,
+)
 
 DTYPES = st.one_of(
     hnp.boolean_dtypes(),
@@ -66,7 +75,7 @@ def test_damaged_messages_are_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read_observation(bytes(frame[: data.draw(st.integers(0, len(frame)))]))
+        read_observation(unpack(bytes(frame[: data.draw(st.integers(0, len(frame)))])))
     except UserError as error:
         assert "expected" in str(error)  # noqa: PT017
 
@@ -127,7 +136,7 @@ def test_a_scalar_that_contradicts_itself_is_refused(data: object) -> None:
     [
         ([1, 2], "message: list [1, 2]; expected a map"),
         ({}, "lacks 'image', lacks 'instruction'"),
-        (GOOD | {"prompt": "left"}, "has the unknown key 'prompt'; expected {'image': uint8 array [Y, X, 3]"),
+        (GOOD | {"state": 1}, "has the unknown key 'state'; expected {'image': uint8 array [Y, X, 3]"),
         (GOOD | {"image": GOOD["image"].astype(np.float32)}, "image: float32 array [2, 4, 3]; expected a uint8 array"),
         (GOOD | {"image": GOOD["image"][0]}, "image: uint8 array [4, 3]; expected"),
         (GOOD | {"image": GOOD["image"][None]}, "image: uint8 array [1, 2, 4, 3]; expected"),
@@ -142,14 +151,88 @@ def test_a_scalar_that_contradicts_itself_is_refused(data: object) -> None:
 )
 def test_an_observation_that_is_none_is_refused(message: object, said: str) -> None:
     with pytest.raises(UserError) as refused:
-        read_observation(pack(message))
+        read_observation(unpack(pack(message)))
     assert said in str(refused.value)
 
 
 def test_a_hd_image_fits_into_a_message() -> None:
-    frame = pack({"image": np.zeros((1080, 1920, 3), np.uint8), "instruction": "left " * 1000, "reset": False})
+    frame = pack({"image": np.zeros((1080, 1920, 3), np.uint8), "instruction": "left " * 400, "reset": False})
     assert len(frame) <= MAX_MESSAGE_BYTES
-    assert read_observation(frame).image.shape == (1080, 1920, 3)
+    assert read_observation(unpack(frame)).image.shape == (1080, 1920, 3)
+
+
+def test_an_observation_at_the_limits_is_read_and_one_beyond_is_refused() -> None:
+    image, text = np.zeros((MAX_IMAGE_SIDE, 1, 3), np.uint8), "\N{ROBOT FACE}" * MAX_TEXT_CHARACTERS
+    seen = read_observation(unpack(pack({"image": image, "instruction": text})))
+    assert (seen.image.shape, seen.instruction) == (image.shape, text)
+    for larger in ({"image": np.zeros((1, MAX_IMAGE_SIDE + 1, 3), np.uint8)}, {"instruction": text + "."}):
+        with pytest.raises(UserError, match=r"expected at most (2000|4096 rows and columns)$"):
+            read_observation({"image": image, "instruction": text, **larger})
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ([0] * 1025, r"1025 exceeds max_array_len\(1024\)"),
+        (dict.fromkeys(map(str, range(65))), r"65 exceeds max_map_len\(64\)"),
+        ([[]] * 257, "more than 256 lists and maps"),
+        ([{}] * 257, "more than 256 lists and maps"),
+        (msgpack.ExtType(5, b"12"), "2 bytes of msgpack's extension type 5"),
+    ],
+)
+def test_a_message_of_more_parts_than_an_observation_has_is_refused(message: object, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        unpack(msgpack.packb(message))
+
+
+OPENPI = {"observation/image": GOOD["image"], "prompt": GOOD["instruction"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "unused"),
+    [
+        ({}, ()),
+        ({"reset": True}, ()),
+        (
+            {"observation/wrist_image": GOOD["image"], "observation/state": np.zeros(8)},
+            ("observation/wrist_image", "observation/state"),
+        ),
+    ],
+)
+def test_an_observation_in_openpi_keys_is_understood(changes: dict[str, object], unused: tuple[str, ...]) -> None:
+    message = unpack(pack({**OPENPI, **changes}))
+    assert not is_in_own_keys(message)
+    seen = read_observation(message)
+    np.testing.assert_array_equal(seen.image, GOOD["image"])
+    assert (seen.instruction, seen.reset, seen.unused) == (GOOD["instruction"], "reset" in changes, unused)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            {"prompt": "left"},
+            "lacks 'observation/image'; expected {'observation/image': uint8 array [Y, X, 3], 'prompt'",
+        ),
+        ({"observation/image": GOOD["image"]}, "lacks 'prompt'"),
+        ({"observation/exterior_image_1_left": GOOD["image"], "prompt": "left"}, "lacks 'observation/image'"),
+        (OPENPI | {"state": [0.0]}, "has the unknown key 'state'"),
+        (OPENPI | {"instruction": "left"}, "has the unknown key 'instruction'"),
+        (OPENPI | {"observation/image": np.zeros((3, 4, 4), np.uint8)}, "observation/image: uint8 array [3, 4, 4]"),
+        (OPENPI | {"prompt": 3}, "prompt: int 3; expected a text"),
+    ],
+)
+def test_an_openpi_observation_that_is_none_is_refused_in_its_own_keys(message: dict[str, object], said: str) -> None:
+    assert not is_in_own_keys(unpack(pack(message)))
+    with pytest.raises(UserError) as refused:
+        read_observation(unpack(pack(message)))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("message", [GOOD, {"image": 1}, {"instruction": 1, "state": 1}, {"reset": True}])
+def test_our_own_keys_are_told_from_all_others(message: object) -> None:
+    assert is_in_own_keys(message)
+    assert not any(is_in_own_keys(other) for other in ({}, [], None, {"state": 1}, {b"image": 1}))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import strict_json
 
-from mobile_vla.errors import DataError
+from mobile_vla.errors import DataError, UserError
 from mobile_vla.tracking.run_folder import RunFolder, read_metrics, write_atomically
 
 
@@ -52,6 +52,17 @@ def test_rows_are_read_up_to_a_step_and_a_torn_one_is_none(tmp_path: Path) -> No
 
     assert read_metrics(tmp_path, up_to_step=2) == rows[:3]
     assert read_metrics(tmp_path, up_to_step=99) == rows
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"step": "two"}', "\ud800", "[" * 100_000])
+def test_a_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"metrics\.jsonl: is missing"):
+        read_metrics(tmp_path, up_to_step=9)
+    text = f'{{"step": 0}}\n{line}\n{{"step": 2}}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
+
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2"):
+        read_metrics(tmp_path, up_to_step=9)
 
 
 BEGINNING = {"steps": 0, "samples_seen": 0, "wall_s": 0.0}
@@ -111,15 +122,3 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, "\udcff")
 
     assert path.read_text() == "old"
-
-
-def test_checkpoints_come_along_to_another_folder_and_stay_in_the_same_one(tmp_path: Path) -> None:
-    origin, other = RunFolder(tmp_path / "origin"), RunFolder(tmp_path / "other")
-    (origin.checkpoints / "best").mkdir(parents=True)
-    (origin.checkpoints / "best" / "policy.json").write_text("{}")
-
-    origin.copy_checkpoints(origin.path)
-    other.copy_checkpoints(origin.path)
-
-    for folder in (origin, other):
-        assert (folder.checkpoints / "best" / "policy.json").read_text() == "{}"

@@ -1,7 +1,10 @@
-"""A checkpoint gives back exactly what was saved, and whatever kills a save leaves one that can be loaded."""
+"""A checkpoint gives back exactly what was saved; the newest and the best stay, whole, whatever stops a save."""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ import torch
 from made_batches import make_batch, make_model
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.checkpoint_folder import Found, find_in_run
 from mobile_vla.policy.model import Model
-from mobile_vla.training.checkpoint import find_last_checkpoint, load_checkpoint, save_checkpoint
+from mobile_vla.training.checkpoint import Checkpoints, load_checkpoint, write_checkpoint
 
 
 def trained(num_steps: int, *, seed: int = 0) -> tuple[Model, torch.optim.Optimizer]:
@@ -30,10 +34,8 @@ def train(model: Model, optimizer: torch.optim.Optimizer, num_steps: int) -> Non
         optimizer.zero_grad()
 
 
-def save(
-    folder: Path, model: Model, optimizer: torch.optim.Optimizer, *, step: int = 0, description: Any = None
-) -> None:
-    save_checkpoint(
+def write(model: Model, optimizer: torch.optim.Optimizer, step: int, folder: Path, *, description: Any = None) -> None:
+    write_checkpoint(
         folder,
         model=model,
         optimizer=optimizer,
@@ -43,12 +45,22 @@ def save(
     )
 
 
+def names_in(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").iterdir()}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder without checkpoints."""
+    return tmp_path / "run"
+
+
 def test_what_is_loaded_is_what_was_saved_and_goes_on_alike(tmp_path: Path) -> None:
     model, optimizer = trained(3)
-    save(tmp_path / "last", model, optimizer, step=3)
+    write(model, optimizer, 3, tmp_path)
     other, other_optimizer = trained(1, seed=9)
 
-    arrays, values = load_checkpoint(tmp_path / "last", model=other, optimizer=other_optimizer)
+    arrays, values = load_checkpoint(tmp_path, model=other, optimizer=other_optimizer)
 
     assert values == {"step": 3, "best_val_rmse": None, "latest": {"val/rmse": 0.1}}
     np.testing.assert_array_equal(arrays["scores/loss"], np.array([0.5, np.nan], np.float32))
@@ -60,52 +72,89 @@ def test_what_is_loaded_is_what_was_saved_and_goes_on_alike(tmp_path: Path) -> N
 
 
 def test_an_optimiser_that_never_stepped_can_be_saved_and_loaded(tmp_path: Path) -> None:
-    save(tmp_path / "last", *trained(0))
+    write(*trained(0), 0, tmp_path)
     model, optimizer = trained(2)
 
-    load_checkpoint(tmp_path / "last", model=model, optimizer=optimizer)
+    load_checkpoint(tmp_path, model=model, optimizer=optimizer)
 
     assert optimizer.state_dict()["state"] == {}
 
 
-def test_a_later_checkpoint_replaces_the_earlier_one(tmp_path: Path) -> None:
+@pytest.fixture
+def written() -> Callable[[int], Callable[[Path], None]]:
+    """What fills the checkpoint of a step."""
     model, optimizer = trained(1)
-    for step in (1, 2, 3):
-        save(tmp_path / "checkpoints" / "last", model, optimizer, step=step)
-
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last"]
-    _, values = load_checkpoint(find_last_checkpoint(tmp_path), model=model, optimizer=optimizer)
-    assert values["step"] == 3
+    return lambda step: partial(write, model, optimizer, step)
 
 
-def test_a_save_that_dies_while_writing_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    model, optimizer = trained(1)
-    folder = tmp_path / "checkpoints" / "last"
-    save(folder, model, optimizer, step=1)
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_and_the_best_stay(keep: int, written: Callable[[int], Callable[[Path], None]], run: Path) -> None:
+    checkpoints = Checkpoints(run / "checkpoints", keep=keep, resumed_from=None)
+    for step in (8, 9, 10, 11, 100_000_000):
+        if step in (8, 9):
+            checkpoints.save("best", step, written(step))
+        checkpoints.save("step", step, written(step))
+
+    steps = ("step-00000009", "step-00000010", "step-00000011", "step-100000000")
+    assert names_in(run) == {"best-00000009", *steps[-keep:]}
+    assert [find_in_run(run, which).step for which in ("last", "best")] == [100_000_000, 9]
+
+
+def test_a_save_that_fails_leaves_what_was_there(written: Callable[[int], Callable[[Path], None]], run: Path) -> None:
+    checkpoints = Checkpoints(run / "checkpoints", keep=2, resumed_from=None)
+    checkpoints.save("step", 1, written(1))
 
     with pytest.raises(TypeError):
-        save(folder, model, optimizer, step=2, description={"not JSON": object()})
+        checkpoints.save("step", 2, partial(written(2), description={"not JSON": object()}))
+    assert names_in(run) == {"step-00000001"}
 
-    assert load_checkpoint(find_last_checkpoint(tmp_path), model=model, optimizer=optimizer)[1]["step"] == 1
-    save(folder, model, optimizer, step=3)
-    assert [path.name for path in folder.parent.iterdir()] == ["last"]
+    def fill_the_disk(folder: Path) -> None:
+        written(2)(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-
-def test_a_kill_between_the_two_renames_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    model, optimizer = trained(1)
-    folder = tmp_path / "checkpoints" / "last"
-    save(folder.with_name("last.old"), model, optimizer, step=1)
-    save(folder.with_name("last.partial"), model, optimizer, step=2)
-
-    found = find_last_checkpoint(tmp_path)
-
-    assert load_checkpoint(found, model=model, optimizer=optimizer)[1]["step"] == 1
-    save(folder, model, optimizer, step=3)
-    assert load_checkpoint(find_last_checkpoint(tmp_path), model=model, optimizer=optimizer)[1]["step"] == 3
+    with pytest.raises(UserError, match=r"step-00000002: .* cannot be written: .*No space left.* [0-9,]{5,} bytes of"):
+        checkpoints.save("step", 2, fill_the_disk)
+    assert names_in(run) == {"step-00000001"}
+    assert find_in_run(run).step == 1
 
 
-def test_a_run_without_a_checkpoint_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints" / "last.partial").mkdir(parents=True)
+def test_what_a_kill_left_goes_with_the_next_save(written: Callable[[int], Callable[[Path], None]], run: Path) -> None:
+    for name in ("step-00000001.partial", "best-00000001.removed"):
+        (run / "checkpoints" / name / "adapter").mkdir(parents=True)
 
-    with pytest.raises(UserError, match=r"holds no checkpoint \(expected .*checkpoints/last\)"):
-        find_last_checkpoint(tmp_path)
+    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 1, written(1))
+
+    assert names_in(run) == {"step-00000001"}
+
+
+def test_a_new_run_in_the_folder_of_another_keeps_none_of_its_checkpoints(
+    written: Callable[[int], Callable[[Path], None]], run: Path
+) -> None:
+    earlier = Checkpoints(run / "checkpoints", keep=2, resumed_from=None)
+    for step in (0, 2):
+        earlier.save("best", step, written(step))
+        earlier.save("step", step, written(step))
+
+    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 0, written(0))
+
+    assert names_in(run) == {"step-00000000"}
+
+
+def test_a_run_that_went_on_from_an_earlier_one_replaces_what_was_damaged(
+    written: Callable[[int], Callable[[Path], None]], run: Path
+) -> None:
+    earlier = Checkpoints(run / "checkpoints", keep=3, resumed_from=None)
+    for step in (2, 4, 5):
+        earlier.save("step", step, written(step))
+    for step in (4, 5):
+        (run / "checkpoints" / f"step-0000000{step}" / "policy.json").write_text("[]")
+    before = (run / "checkpoints" / "step-00000002" / "digests.json").stat().st_mtime_ns
+
+    later = Checkpoints(run / "checkpoints", keep=3, resumed_from=find_in_run(run).path.name)
+    later.save("step", 2, written(2))  # a stop before the first step
+    assert (run / "checkpoints" / "step-00000002" / "digests.json").stat().st_mtime_ns == before
+    assert find_in_run(run).step == 2
+    later.save("step", 4, written(4))
+
+    assert names_in(run) == {"step-00000002", "step-00000004"}
+    assert find_in_run(run) == Found(path=run / "checkpoints" / "step-00000004", step=4, damaged=())

@@ -92,7 +92,8 @@ def test_the_windows_that_were_asked_about_are_logged_also_after_a_resume(
     _, rows = train_run(run, tmp_path, sampler=Looks(run.data.windows["train"]))
     assert [row["windows_scored"] for row in rows] == [0, 10, 20]
     later = make_run("trainer.steps=4", "trainer.log_every=1")
-    _, more = train_run(later, tmp_path, sampler=Looks(run.data.windows["train"]), resume_from=tmp_path / "last")
+    stopped = tmp_path / "step-00000002"
+    _, more = train_run(later, tmp_path, sampler=Looks(run.data.windows["train"]), resume_from=stopped)
     assert [row["windows_scored"] for row in more] == [30, 40]
 
 

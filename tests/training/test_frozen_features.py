@@ -12,6 +12,7 @@ from tiny_runs import compose_config, run_in
 from mobile_vla.build import Run, build_run
 from mobile_vla.data.batches import Reader
 from mobile_vla.errors import ConfigError
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.training.frozen_features import DrawVariant, with_features
 
 
@@ -126,7 +127,7 @@ def test_a_run_on_cached_features_resumes_exactly(vlms: Path, tiny: tuple[str, .
 
     assert whole.exit_code == stopped.exit_code == resumed.exit_code == 0, whole.message
     assert whole.timeless_rows == resumed.timeless_rows
-    assert not (whole.folder / "checkpoints/last/adapter").exists()
+    assert not (find_checkpoint(whole.folder) / "adapter").exists()
 
 
 def test_features_that_do_not_fit_on_the_disk_are_an_error(

@@ -210,4 +210,4 @@ def test_a_signal_stops_after_the_step_in_hand(
 
     assert (result.status, result.stopped_by) == ("stopped", number)
     assert result.progress.step == 4
-    assert (tmp_path / "last" / "training.json").is_file()
+    assert (tmp_path / "step-00000004" / "training.json").is_file()

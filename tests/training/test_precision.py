@@ -12,6 +12,7 @@ from tiny_runs import compose_config, options_of, run_in
 from training_runs import Weighted, train_run
 
 from mobile_vla.build import Run, build_run
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.model import Model
 from mobile_vla.training.non_finite import NonFiniteLossError
 from mobile_vla.training.precision import autocast
@@ -91,7 +92,7 @@ def test_a_gradient_that_overflows_in_fp16_lowers_the_scale_and_changes_nothing(
 
     assert result.progress.skipped_steps == 1
     assert rows[-1]["train/skipped_steps"] == 1
-    assert json.loads((tmp_path / "last" / "training.json").read_text())["scaler"]["scale"] == 32768
+    assert json.loads((tmp_path / "step-00000001" / "training.json").read_text())["scaler"]["scale"] == 32768
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(run), strict=True))
 
 
@@ -111,13 +112,13 @@ def test_a_run_in_fp16_goes_on_at_the_scale_it_had(tiny: tuple[str, ...], tmp_pa
     overrides = (*tiny, "trainer.precision=fp16", "trainer.micro_batch_size=3", "trainer.backbone_learning_rate=1e-4")
     whole = run_in(tmp_path / "whole", *overrides)
     stopped = run_in(tmp_path / "stopped", *overrides, "trainer.stop_at_step=2")
-    checkpoint = stopped.folder / "checkpoints" / "last" / "training.json"
+    checkpoint = find_checkpoint(stopped.folder) / "training.json"
     values = json.loads(checkpoint.read_text())
     resumed = run_in(stopped.folder, f"resume={stopped.folder}")
 
     assert whole.exit_code == resumed.exit_code == 0, resumed.message
     assert values["scaler"]["_growth_tracker"] + values["skipped_steps"] == 2
-    end = Path("checkpoints") / "last"
+    end = Path("checkpoints") / "step-00000004"
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert (resumed.folder / end / name).read_bytes() == (whole.folder / end / name).read_bytes()
     scalers = [json.loads((ran.folder / end / "training.json").read_text())["scaler"] for ran in (resumed, whole)]

@@ -13,6 +13,8 @@ from test_cli import call
 from test_pretrained_jobs import tiny_model
 from tiny_runs import run_in
 
+from mobile_vla.policy.checkpoint_folder import find_checkpoint
+
 EVERY_WINDOW = "evaluation.probe_windows=100000"
 """The probe that a run logs is then the mean over all train windows."""
 
@@ -35,7 +37,7 @@ def losses_of(path: Path) -> dict[tuple[str, int], float]:
 def test_their_mean_is_what_the_run_itself_measured(run: Path, tmp_path: Path, checkpoint: str) -> None:
     assert call("losses", run, tmp_path / "losses.csv", "--checkpoint", checkpoint) == 0
 
-    logged = json.loads((run / "checkpoints" / checkpoint / "training.json").read_text())["latest"]
+    logged = json.loads((find_checkpoint(run, checkpoint) / "training.json").read_text())["latest"]
     losses = losses_of(tmp_path / "losses.csv")
     assert np.mean(list(losses.values())) == pytest.approx(logged["probe/loss"], rel=1e-5)
     assert {episode for episode, _ in losses} == set(json.loads((run / "split.json").read_text())["train"])
@@ -48,7 +50,7 @@ def test_best_and_last_are_different_policies(run: Path, tmp_path: Path) -> None
 
 
 def test_a_checkpoint_itself_may_be_given_and_parquet_be_written(run: Path, tmp_path: Path) -> None:
-    assert call("losses", run / "checkpoints" / "last", tmp_path / "losses.parquet", "--device", "cpu") == 0
+    assert call("losses", find_checkpoint(run), tmp_path / "losses.parquet", "--device", "cpu") == 0
     assert (tmp_path / "losses.parquet").read_bytes()[:4] == b"PAR1"
 
 
@@ -73,7 +75,7 @@ def test_a_frozen_backbone_is_scored_on_its_cached_features(vlms: Path, tiny: tu
     ("edit", "message"),
     [
         (lambda folder: (folder / "config.yaml").unlink(), "holds no config.yaml"),
-        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no policy"),
+        (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
         (
             lambda folder: (folder / "manifest.json").write_text('{"data_hash": "then", "split_hash": "then"}'),
             "the data are no longer those the run was trained on",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from omegaconf import OmegaConf
 
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric
@@ -16,6 +13,8 @@ from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
 from mobile_vla.number_format import MISSING, Format, interval_text, p_value
 from mobile_vla.tracking.run_folder import read_metrics
+from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.stored_config import read_stored_config
 
 STEP = "step"
 """The x axis of every curve, logged with each row."""
@@ -61,7 +60,7 @@ def contents_of(comparison: Comparison) -> Contents:
     runs = [run for row in comparison.rows for run in row.finished.values()]
     if not runs:
         raise UserError("no run finished: there is nothing to show yet. Call this again when at least one has.")
-    manifests = [json.loads((run.folder / "manifest.json").read_text()) for run in runs]
+    manifests = [read_json(inside(run.folder, "manifest.json")) for run in runs]
     entity, project = _destination(runs)
     logged = {key for run in runs for row in read_metrics(run.folder, up_to_step=_last_step(run)) for key in row}
     success = [success_key(suite) for suite in comparison.suites]
@@ -91,7 +90,7 @@ def _destination(runs: Sequence[Run]) -> tuple[str | None, str]:
     """Return entity and project that the runs' configs send them to."""
     found = set()
     for run in runs:
-        logger = OmegaConf.load(run.folder / "config.yaml").logger
+        logger = read_stored_config(run.folder).logger
         if "project" not in logger:
             raise UserError(
                 f"{run.folder} kept to its local files (logger=local), so W&B can show nothing of it; expected runs "

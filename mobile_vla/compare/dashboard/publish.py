@@ -13,6 +13,7 @@ from mobile_vla.errors import UserError
 from mobile_vla.tracking.offline_runs import find_offline_runs
 from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.tracking.wandb_login import first_line, has_key
+from mobile_vla.untrusted.files import inside, read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -
     second call updates what the first one saved. Raises UserError if W&B refuses, or has no project with these runs.
     """
     contents = contents_of(compare_runs(load_study(folder), baseline=baseline))
-    target = folder / FOLDER
+    target = inside(folder, FOLDER)
     target.mkdir(exist_ok=True)
     if not has_key(insist=False):
         _write(contents, target)
@@ -89,7 +90,7 @@ def _save(contents: Contents, memory: Path) -> dict[str, str]:
         raise UserError("W&B names no entity for this key; expected one. Train with logger.entity=TEAM_OR_USER.")
     workspace = workspace_of(contents, entity=entity)
     report = report_of(contents, entity=entity, is_project_known=True)
-    saved = json.loads(memory.read_text()) if memory.exists() else {}
+    saved = read_json(inside(memory.parents[1], memory)) if memory.exists() else {}
     # Only these private fields make save() update a workspace without fetching it first.
     workspace._internal_name = saved.get("workspace_name", "")
     workspace._internal_id = saved.get("workspace_id", "")

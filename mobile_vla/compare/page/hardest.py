@@ -8,6 +8,7 @@ from statistics import fmean
 
 from mobile_vla.compare.episodes import WINDOWS
 from mobile_vla.compare.page.blocks import Value, tidy
+from mobile_vla.compare.page.pictures import Picture, embeddable
 from mobile_vla.compare.page.run_files import (
     HARDEST,
     HardWindow,
@@ -26,7 +27,7 @@ class Prediction:
 
     label: str
     seed: int
-    actions_KA: Sequence[Sequence[float]]
+    actions_KA: Sequence[Sequence[float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Hard:
     window: HardWindow
     rmse: dict[tuple[str, int], float]
     predictions: Sequence[Prediction]
-    image: bytes | None
+    image: Picture | None
 
     @property
     def mean(self) -> float:
@@ -90,12 +91,12 @@ def _hardest_first(entry: tuple[dict[tuple[str, int], float], WindowKey]) -> tup
 
 
 def _hard(rmse: dict[tuple[str, int], float], named: Sequence[tuple[RunFiles, HardWindow]]) -> Hard:
-    images = [window.image for _, window in named if window.image.is_file()]
+    images = [image for _, window in named if (image := embeddable(window.image)) is not None]
     return Hard(
         window=named[0][1],
         rmse=rmse,
         predictions=[
             Prediction(label=file.label, seed=file.seed, actions_KA=window.predicted_KA) for file, window in named
         ],
-        image=images[0].read_bytes() if images else None,
+        image=images[0] if images else None,
     )

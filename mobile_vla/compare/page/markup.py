@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -122,10 +121,9 @@ def _hard(hard: Hard, numbers: NumberFormat, looks: Looks) -> str:
     window = hard.window
     episode, frame = window.key
     if hard.image is None:
-        picture = f'<p class="absent">{escape(window.image.name)} is missing.</p>'
+        picture = f'<p class="absent">{escape(window.image.name)} is missing, or no JPEG or PNG that is shown.</p>'
     else:
-        data = base64.b64encode(hard.image).decode()
-        picture = f'<img alt="frames of {escape(episode)} up to frame {frame}" src="data:image/jpeg;base64,{data}">'
+        picture = f'<img alt="frames of {escape(episode)} up to frame {frame}" src="{hard.image.address}">'
     plots = "".join(_actions(hard, dimension, looks) for dimension in range(len(window.action_names)))
     return (
         f'<figure>{picture}<div class="actions">{plots}</div><figcaption><b>RMSE {numbers.text(hard.mean)}</b>, '
@@ -139,7 +137,7 @@ def _actions(hard: Hard, dimension: int, looks: Looks) -> str:
     target = [row[dimension] if row else None for row in hard.window.target_KA]
     lines = [[row[dimension] for row in prediction.actions_KA] for prediction in hard.predictions]
     known = [value for line in (target, *lines) for value in line if value is not None]
-    low, high = min(known), max(known)
+    low, high = min(known, default=0.0), max(known, default=0.0)
     predicted = "".join(
         _line(looks[prediction.label], f"{prediction.label}, seed {prediction.seed}", _points(line, low, high))
         for prediction, line in zip(hard.predictions, lines, strict=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.episodes import WINDOWS
-from mobile_vla.compare.runs import Run
+from mobile_vla.compare.runs import Run, is_finite_number
+from mobile_vla.untrusted.files import csv_rows, inside, lines_of, parse_row, read_json
 
 LOG = "metrics.jsonl"
 HARDEST = "hardest.json"
@@ -23,16 +25,36 @@ WindowKey = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class HardWindow:
-    """A val window among a run's hardest: RMSE in physical units, actions [K][A], None where no target exists."""
+    """A val window among a run's hardest: RMSE in physical units, actions [K][A], None where there is no number."""
 
     key: WindowKey
     scenario: str
     phase: int
     rmse: float
     action_names: Sequence[str]
-    predicted_KA: Sequence[Sequence[float]]
+    predicted_KA: Sequence[Sequence[float | None]]
     target_KA: Sequence[Sequence[float | None] | None]
     image: Path
+
+
+@checked_dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A window as ``hardest.json`` has it; other keys are not read."""
+
+    episode: str
+    frame: NonNegativeInt
+    scenario: str
+    phase: NonNegativeInt
+    rmse: NonNegativeFloat
+    action_names: list[str]
+    predicted: list[list[FiniteFloat | None]]
+    target: list[list[FiniteFloat | None] | None]
+    image: str
+
+    def __post_init__(self) -> None:
+        rows = [*self.predicted, *(row for row in self.target if row is not None)]
+        if not self.predicted or any(len(row) != len(self.action_names) for row in rows):
+            raise ValueError("predicted and target hold a number for each of action_names, in each row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +95,9 @@ def _load(label: str, seed: int, run: Run) -> RunFiles:
     problems: dict[str, str] = {}
     found: dict[str, Any] = {}
     for name, read in ((LOG, _read_log), (WINDOWS, _read_windows), (HARDEST, _read_hardest)):
-        path = run.folder / name
         try:
-            found[name] = read(path) if path.exists() else None
-        except (ValueError, KeyError, TypeError) as error:
+            found[name] = read(inside(run.folder, name)) if (run.folder / name).exists() else None
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             problems[name] = f"{run.folder.name}: {name} is damaged ({type(error).__name__}: {error}); it is left out."
     return RunFiles(
         label=label,
@@ -90,35 +111,39 @@ def _load(label: str, seed: int, run: Run) -> RunFiles:
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        row = json.loads(line)
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise ValueError(f"line {number} has no step")
-        rows.append(row)
-    return rows
+    return [
+        {key: value for key, value in parse_row(line, place=place).items() if is_finite_number(value)}
+        for place, line in lines_of(path)
+    ]
 
 
 def _read_windows(path: Path) -> dict[WindowKey, float]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return {
-            (row["episode"], int(row["frame"])): math.sqrt(float(row["squared_error"]) / int(row["num_targets"]))
-            for row in csv.DictReader(file)
-            if int(row["num_targets"])
-        }
+    return {
+        (row["episode"], int(row["frame"])): math.sqrt(_finite(row["squared_error"]) / int(row["num_targets"]))
+        for _, row in csv_rows(path)
+        if int(row["num_targets"])
+    }
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _read_hardest(path: Path) -> list[HardWindow]:
+    entries = TypeAdapter(list[_Entry]).validate_python(read_json(path))
     return [
         HardWindow(
-            key=(str(entry["episode"]), int(entry["frame"])),
-            scenario=str(entry["scenario"]),
-            phase=int(entry["phase"]),
-            rmse=float(entry["rmse"]),
-            action_names=entry["action_names"],
-            predicted_KA=entry["predicted"],
-            target_KA=entry["target"],
-            image=path.parent / entry["image"],
+            key=(entry.episode, entry.frame),
+            scenario=entry.scenario,
+            phase=entry.phase,
+            rmse=entry.rmse,
+            action_names=entry.action_names,
+            predicted_KA=entry.predicted,
+            target_KA=entry.target,
+            image=inside(path.parent, entry.image),
         )
-        for entry in json.loads(path.read_text(encoding="utf-8"))
+        for entry in entries
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Cell, Column, Listing
 from mobile_vla.compare.runs import Run
 from mobile_vla.number_format import MISSING, duration
+from mobile_vla.untrusted.files import inside, read_json
 
 
 def run_list(comparison: Comparison, *, root: Path) -> Listing:
@@ -59,12 +59,10 @@ def run_list(comparison: Comparison, *, root: Path) -> Listing:
 
 def _overrides(run: Run) -> Sequence[str]:
     """Return what was typed, from the manifest; of a run that died before it wrote one, its known settings."""
-    path = run.folder / "manifest.json"
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))["overrides"]
+        return [str(text) for text in read_json(inside(run.folder, "manifest.json"))["overrides"]]
     except (OSError, ValueError, KeyError, TypeError):
-        recorded = [f"{key}={value}" for key, value in run.settings.items()]
-    return [str(text) for text in recorded]
+        return [f"{key}={value}" for key, value in run.settings.items()]
 
 
 def _seed(run: Run) -> Cell:

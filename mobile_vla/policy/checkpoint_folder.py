@@ -1,0 +1,161 @@
+"""Name the checkpoints of a run, and find one that is whole: the one way in for all that reads a checkpoint.
+
+A run folder holds ``checkpoints/step-00000250`` (the newest ones) and ``checkpoints/best-00000250`` (of the evaluation
+with the lowest ``val/rmse``). Each is complete, so that training can go on from it, and is not changed once it stands.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from mobile_vla.errors import UserError
+from mobile_vla.policy.description import DESCRIPTION_FILE
+from mobile_vla.policy.digests import DIGESTS_FILE, check_sealed
+from mobile_vla.policy.weights import ADAPTER_FOLDER, BASE_FOLDER, WEIGHTS_FILE
+from mobile_vla.untrusted.files import inside, read_json
+
+CHECKPOINTS_FOLDER = "checkpoints"
+OPTIMIZER_FILE = "optimizer.safetensors"
+ARRAYS_FILE = "arrays.safetensors"
+TRAINING_FILE = "training.json"
+
+_POLICY_FILES = (DESCRIPTION_FILE, WEIGHTS_FILE)
+_POLICY_FOLDERS = (ADAPTER_FOLDER, BASE_FOLDER)
+_ALL_FILES = (*_POLICY_FILES, OPTIMIZER_FILE, ARRAYS_FILE, TRAINING_FILE)
+
+Kind = Literal["step", "best"]
+CHOICES = ("last", "best")
+
+_NAME = re.compile(rf"({'|'.join(get_args(Kind))})-([0-9]{{8,18}})")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A folder in ``checkpoints/`` that is a checkpoint by its name, whole or not."""
+
+    path: Path
+    kind: Kind
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A whole checkpoint of a run; ``damaged`` names those that would have come before it, and what is wrong."""
+
+    path: Path
+    step: int
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoneWhole:
+    """What is wrong with each checkpoint of a run that has no whole one; empty where it has none at all."""
+
+    damaged: tuple[str, ...]
+
+
+def checkpoint_name(kind: Kind, step: int) -> str:
+    """Return the name of a checkpoint's folder; names of one kind sort by step."""
+    return f"{kind}-{step:08d}"
+
+
+def entries_of(checkpoints: Path) -> list[Entry]:
+    """Return what ``checkpoints`` holds by name, the newest first; at the same step the ``best`` comes second.
+
+    It is empty where there is no such folder. Raises ``UserError`` where it cannot be read.
+    """
+    try:
+        names = [path.name for path in checkpoints.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{checkpoints}: cannot be read ({error.strerror})") from error
+    entries = []
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        kind: Kind = "step" if match[1] == "step" else "best"
+        if match[0] == checkpoint_name(kind, int(match[2])):  # and not 9 digits where 8 do
+            entries.append(Entry(path=checkpoints / match[0], kind=kind, step=int(match[2])))
+    return sorted(entries, key=lambda entry: (-entry.step, entry.kind == "best"))
+
+
+def search(run: Path, checkpoint: str = "last") -> Found | NoneWhole:
+    """Return the newest whole checkpoint of the folder ``run``; a warning names each damaged one that is newer.
+
+    ``last`` is the one of the highest step, ``best`` ones included: they are as complete. ``best`` is the newest
+    ``best`` one, in its place the one of the same step, which has the same weights, then an earlier ``best``.
+    """
+    inside(run, CHECKPOINTS_FOLDER)
+    candidates = entries_of(run / CHECKPOINTS_FOLDER)
+    if checkpoint == "best":
+        steps = {entry.step for entry in candidates if entry.kind == "best"}
+        candidates = [entry for entry in candidates if entry.step in steps]
+        candidates.sort(key=lambda entry: (-entry.step, entry.kind == "step"))
+    damaged = []
+    for entry in candidates:
+        try:
+            _check_entry(run, entry)
+        except UserError as error:
+            damaged.append(f"{entry.path} is damaged: {error}")
+        else:
+            damaged = [f"{text}; {entry.path.name} is used in its place" for text in damaged]
+            for text in damaged:
+                _log.warning("%s", text)
+            return Found(path=entry.path, step=entry.step, damaged=tuple(damaged))
+    return NoneWhole(damaged=tuple(damaged))
+
+
+def find_in_run(run: Path, checkpoint: str = "last", *, asked_by: str = "") -> Found:
+    """Return what ``search`` finds; ``UserError`` that names each checkpoint and its damage where none is whole.
+
+    ``asked_by`` stands in the message before the folder.
+    """
+    found = search(run, checkpoint)
+    if isinstance(found, NoneWhole):
+        raise UserError(f"{asked_by}{run}: {_nothing_found(run, checkpoint, found.damaged)}")
+    return found
+
+
+def find_checkpoint(folder: Path, checkpoint: str = "last") -> Path:
+    """Return a whole checkpoint: ``folder`` where it is one or an exported policy itself, else one of the run in it.
+
+    Raises ``UserError`` as ``find_in_run`` does, and where ``folder`` itself is a damaged one.
+    """
+    if checkpoint not in CHOICES:
+        raise UserError(f"checkpoint={checkpoint!r}: expected {' or '.join(CHOICES)}")
+    if not any(os.path.lexists(folder / name) for name in (DIGESTS_FILE, DESCRIPTION_FILE)):
+        return find_in_run(folder, checkpoint).path
+    try:
+        check_sealed(folder, needed=_POLICY_FILES, closed=_POLICY_FOLDERS)
+    except UserError as error:
+        raise UserError(f"{folder}: is damaged: {error}. Give another one, or a copy of it that is whole.") from error
+    return folder
+
+
+def _nothing_found(run: Path, checkpoint: str, damaged: Sequence[str]) -> str:
+    if damaged:
+        others = "" if checkpoint == "last" else " (one of other weights may be: ask for last)"
+        return f"holds no {checkpoint} checkpoint that is whole{others}: {'; '.join(damaged)}"
+    expected = run / CHECKPOINTS_FOLDER / f"{'best' if checkpoint == 'best' else 'step'}-..."
+    return (
+        f"holds no checkpoint (expected {expected}). Give the folder of a run that was stopped or is done: it was "
+        "printed when the run ended, and its summary.json names its checkpoints."
+    )
+
+
+def _check_entry(run: Path, entry: Entry) -> None:
+    """Raise ``UserError`` where ``entry`` is not a whole checkpoint of the step in its name."""
+    folder = inside(run, entry.path.relative_to(run))
+    if not folder.is_dir():
+        raise UserError("it is not a folder")
+    check_sealed(folder, needed=_ALL_FILES, closed=_POLICY_FOLDERS)
+    training = read_json(folder / TRAINING_FILE)
+    step = training.get("step") if isinstance(training, dict) else None
+    if step != entry.step:
+        raise UserError(f"{TRAINING_FILE} is that of step {step}; expected {entry.step}")

@@ -1,0 +1,64 @@
+"""Read the config of a run that somebody else may have made: nothing is resolved, and what it names is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import inside
+from mobile_vla.untrusted.targets import check_targets
+from mobile_vla.untrusted.yaml_file import checked_text
+
+CONFIG_FILE = "config.yaml"
+
+
+def read_stored_config(run: Path) -> DictConfig:
+    """Return the config that the run folder ``run`` keeps, as it is written: to look at, not to build from.
+
+    Raises ``UserError``, naming file and line, where it is no such config, or a value of it would be interpolated.
+    """
+    return config_in(inside(run, CONFIG_FILE))
+
+
+def load_stored_config(run: Path, *, trust: Collection[str]) -> DictConfig:
+    """Return the config that the run folder ``run`` keeps, to build from: it names own targets, or those of ``trust``.
+
+    Its ``trust`` is that of this call: what its writer trusted is nothing to us. Raises ``UserError`` as
+    ``read_stored_config`` does, and with every other name, before anything is imported.
+    """
+    config = read_stored_config(run)
+    check_targets(plain(config), place=run / CONFIG_FILE, trust=trust)
+    config.trust = sorted(trust)
+    return config
+
+
+def say_data_read(run: Path, config: DictConfig, console: Console) -> None:
+    """Print which folders of this machine are read and written because ``run`` was trained on them."""
+    data, cache = (OmegaConf.select(config, f"dataset.{key}") for key in ("path", "cache_dir"))
+    text = f"{run / CONFIG_FILE} names the data, which are read now: {data} (cached in {cache})"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def config_in(path: Path) -> DictConfig:
+    """Return the config in the YAML file ``path``; ``UserError`` as ``read_stored_config``."""
+    text = checked_text(path, has_interpolations=False)
+    try:
+        config = OmegaConf.create(text)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())[:300]})") from error
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return ``config`` as plain containers, nothing of it resolved."""
+    found = OmegaConf.to_container(config)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
