@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_TO_NEXT_TRY = 0.05
@@ -42,7 +42,6 @@ class _State:
 
 
 _STATE = _State()
-_UNTIL_THE_END = contextlib.ExitStack()
 
 
 def received() -> int | None:
@@ -66,7 +65,7 @@ def begin() -> None:
 
     For the imports of a program, in which nothing is begun, and for its end.
     """
-    _UNTIL_THE_END.enter_context(answered(lambda number, frame: end_at_once()))
+    answer_to_the_end(lambda number, frame: end_at_once())
 
 
 @contextmanager
@@ -116,10 +115,21 @@ def answered(answer: Answer, *, at_once: Callable[[], object] | None = None) -> 
             _STATE.at_once.pop()
 
 
+def answer_to_the_end(answer: Answer) -> None:
+    """Call ``answer`` as ``answered`` does until this process ends; to be used before anything else is answered."""
+    _install()
+    _STATE.answers.append(answer)
+    _STATE.at_once.append(_nothing)
+
+
+def _install() -> dict[signal.Signals, Any]:
+    sys.unraisablehook = _on_unraisable
+    return {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+
+
 @contextmanager
 def _installed() -> Iterator[None]:
-    handlers = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
-    hook, sys.unraisablehook = sys.unraisablehook, _on_unraisable
+    hook, handlers = sys.unraisablehook, _install()
     try:
         yield
     finally:

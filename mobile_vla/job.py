@@ -22,7 +22,7 @@ from rich.console import Console
 from mobile_vla.announcement import announce, print_end, show_estimate
 from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.build import Run, build_run
-from mobile_vla.calls import call_of, longer_calls
+from mobile_vla.calls import call_of, calls_of, longer_calls
 from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.errors import ConfigError, UserError
@@ -179,7 +179,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
             history = read_metrics(origin.folder, up_to_step=origin.step)
             origin.copy_checkpoints(folder.path)
             call = call_of(step=origin.step, num_steps=run.num_steps, overrides=origin.overrides)
-            manifest["calls"] = [*origin.manifest.get("calls", []), call]
+            manifest["calls"] = [*calls_of(origin.manifest), call]
             _begin(folder, manifest, began)
             folder.learn({"steps": origin.step, "samples_seen": origin.step * run.trainer.batch_size})
             origin = replace(origin, checkpoint=folder.checkpoints / origin.checkpoint.name)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
 from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
+from mobile_vla.tracking.ownership import LOCK_FILE, owned
 
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
@@ -247,12 +248,28 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     job = jobs_of(half_done)["shuffled-s0"]
     rows = job.rows
 
-    with FileLock(job.folder / "job.lock"):
-        exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled")
+    held = forked(lambda: _hold(job.folder), cwd=job.folder)
+    assert held.output.readline() == "held\n"
+    exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled,stratified")
+    os.kill(held.pid, signal.SIGKILL)
+    assert held.wait()[0] == -signal.SIGKILL
 
     assert exit_code == 1
-    assert "another process trains this job" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"1 running elsewhere; this call leaves them alone: {job.folder.name}: process {held.pid} on " in shown
+    assert f"1 of 2 done, 0 running, 0 failed, 0 waiting, 1 running elsewhere (process {held.pid})" in shown
     assert job.rows == rows
+    assert jobs_of(half_done)["stratified-s0"].summary["status"] == "done"
+    # What a killed owner leaves is no one's.
+    assert sweep(half_done, *tiny, "sampler=shuffled,stratified")[0] == 0
+    assert not (job.folder / LOCK_FILE).exists()
+
+
+def _hold(folder: Path) -> int:
+    with owned(folder):
+        print("held")
+        time.sleep(60)
+    return 0
 
 
 def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ import psutil
 from joblib import register_parallel_backend
 from joblib._parallel_backends import LokyBackend
 
-from mobile_vla.interruption import Interrupted, answered
+from mobile_vla.interruption import Interrupted, answer_to_the_end
 from mobile_vla.tracking.ownership import is_own, owner_of
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,9 +23,6 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 _WORKER: list[int] = []
 """The process that this one is a worker of, where it is one."""
-
-_UNTIL_THE_END = ExitStack()
-"""A worker's answer to signals."""
 
 
 class QuietLokyBackend(LokyBackend):
@@ -91,7 +88,7 @@ def follow(parent: int) -> None:
     if is_worker():
         return
     _WORKER.append(parent)
-    _UNTIL_THE_END.enter_context(answered(lambda number, frame: rest()))
+    answer_to_the_end(lambda number, frame: rest())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_watch_parent, daemon=True).start()
 

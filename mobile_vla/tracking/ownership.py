@@ -26,6 +26,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NUM_TRIES = 5
 _SECONDS_BETWEEN_TRIES = 0.1
+_MAX_SHOWN = 120
 _MAX_RECORD_BYTES = 1 << 16
 _AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """No link of somebody else's is followed, and no named pipe waited for."""
@@ -47,7 +48,8 @@ class Owner:
     def __str__(self) -> str:
         if self.pid is None:
             return "another process"
-        return f"process {self.pid} on {self.host}, since {self.since} ({self.command})"
+        command = self.command if len(self.command) <= _MAX_SHOWN else f"{self.command[:_MAX_SHOWN]} ..."
+        return f"process {self.pid} on {self.host}, since {self.since} ({command})"
 
 
 _UNKNOWN = Owner(pid=None, parent=None, host="", since="", command="")

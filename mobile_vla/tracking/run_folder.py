@@ -108,7 +108,7 @@ class RunFolder:
         self.write_summary("failed")
 
     def _had_ended_well(self) -> bool:
-        """Write again what the folder said before ``begin`` if nothing was logged since; True where that is to stand."""
+        """Write again what the folder said before ``begin`` if nothing was logged since; True where that stands."""
         if not self._before:
             return False
         for name in _SAID:

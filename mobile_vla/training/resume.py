@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.calls import calls_of
 from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entries_of, find_in_run, search
@@ -62,7 +63,7 @@ class Origin:
             )
 
     def _earlier_overrides(self) -> str:
-        calls = self.manifest.get("calls", [])
+        calls = calls_of(self.manifest)
         given = " ".join(calls[-1]["overrides"]) if calls else ""
         return f" The last call of resume gave {given}: what one call is given does not last." if given else ""
 
