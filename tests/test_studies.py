@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
 from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
-from mobile_vla.tracking.ownership import LOCK_FILE, owned
+from mobile_vla.tracking.ownership import LOCK_FILE
 
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
@@ -248,16 +250,13 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     job = jobs_of(half_done)["shuffled-s0"]
     rows = job.rows
 
-    held = forked(lambda: _hold(job.folder), cwd=job.folder)
-    assert held.output.readline() == "held\n"
-    exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled,stratified")
-    os.kill(held.pid, signal.SIGKILL)
-    assert held.wait()[0] == -signal.SIGKILL
+    with holding(job.folder) as pid:
+        exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled,stratified")
 
     assert exit_code == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"1 running elsewhere; this call leaves them alone: {job.folder.name}: process {held.pid} on " in shown
-    assert f"1 of 2 done, 0 running, 0 failed, 0 waiting, 1 running elsewhere (process {held.pid})" in shown
+    assert f"1 running elsewhere; this call leaves them alone: {job.folder.name}: process {pid} on " in shown
+    assert f"1 of 2 done, 0 running, 0 failed, 0 waiting, 1 running elsewhere (process {pid})" in shown
     assert job.rows == rows
     assert jobs_of(half_done)["stratified-s0"].summary["status"] == "done"
     # What a killed owner leaves is no one's.
@@ -265,11 +264,18 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     assert not (job.folder / LOCK_FILE).exists()
 
 
-def _hold(folder: Path) -> int:
-    with owned(folder):
-        print("held")
-        time.sleep(60)
-    return 0
+@contextmanager
+def holding(folder: Path) -> Iterator[int]:
+    """Let another process have the run in ``folder`` while the block runs, and kill it then."""
+    code = "import os, pathlib, sys, time; from mobile_vla.tracking.ownership import owned\n"
+    code += "with owned(pathlib.Path(sys.argv[1])): print(os.getpid(), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(folder)]
+    # By a shell, as what this process itself starts would pass for one of its workers.
+    with subprocess.Popen(["sh", "-c", f"{shlex.join(command)}; true"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+        yield pid
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(
