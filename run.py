@@ -1,5 +1,12 @@
 """Run one training job, or a sweep of them with -m, from the configs in conf/."""
 
+from mobile_vla.interruption import begin, quiet
+from mobile_vla.ranks import check_alone
+
+if __name__ == "__main__":  # first of all: the other imports take a second
+    check_alone()
+    begin()
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -9,7 +16,6 @@ from mobile_vla.study import naming
 OmegaConf.register_new_resolver("if_given", lambda value, then, otherwise: otherwise if value is None else then)
 OmegaConf.register_new_resolver("sweep_folder", naming.sweep_folder)
 OmegaConf.register_new_resolver("job_digest", naming.job_digest)
-OmegaConf.register_new_resolver("record_folder", naming.record_folder)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -21,4 +27,5 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet():
+        main()

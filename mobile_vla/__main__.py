@@ -1,5 +1,9 @@
 """Run ``python -m mobile_vla``."""
 
-from mobile_vla.cli import main
+from mobile_vla.interruption import begin, quiet
 
-main()
+begin()
+with quiet():
+    from mobile_vla.cli import main
+
+    main()

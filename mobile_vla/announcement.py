@@ -57,6 +57,13 @@ def announce(
             for key, step in changes
             if step == planned
         ]
+    if origin is not None and origin.overrides:
+        console.print(
+            f"given to this call alone: {' '.join(origin.overrides)}; planned are {planned} steps, and that stays",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
     print_warnings(warnings, console)
 
 
@@ -86,8 +93,9 @@ def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
     """Print the figures that a summary knows of an ended run, and where its checkpoints are."""
     shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
     figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
+    by = f" by {known['stopped_by']}" if "stopped_by" in known else ""
     end = f" after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}"
-    console.print(Text(status, style="bold") + console.render_str(end))
+    console.print(Text(f"{status}{by}", style="bold") + console.render_str(end), soft_wrap=True)
     if "memory/peak_gib" in known:
         console.print(f"at most {known['memory/peak_gib']:.1f} GiB of memory were taken", style="dim")
     for name in ("checkpoint/last", "checkpoint/best", "url"):

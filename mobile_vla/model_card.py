@@ -171,7 +171,7 @@ def _training(records: Records) -> list[str]:
     trainer, transforms = config.get("trainer", {}), config.get("augmentation", {}).get("transforms", {})
     steps = None if records.step is None else str(records.step)
     if records.manifest.get("num_steps") not in (None, records.step):
-        steps = f"{steps} of {records.manifest['num_steps']}"
+        steps = f"{steps}, of {records.manifest['num_steps']} planned"
     facts = {
         "Sampler": _options(config["sampler"], name=choices.get("sampler")) if "sampler" in config else None,
         "Augmentation": ", ".join(_options(node, name=name) for name, node in transforms.items()) or "none",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.build import Run
@@ -28,7 +29,10 @@ MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameters
 def manifest_of(
     cfg: DictConfig, *, choices: dict[str, str], overrides: Sequence[str], folder: Path, origin: Origin | None
 ) -> dict[str, Any]:
-    """Return what ran; a resumed run keeps the name, the choices and the overrides it began with."""
+    """Return what ran; a resumed run keeps the name, the choices and the overrides it began with.
+
+    What was given when it went on stands in ``calls``.
+    """
     if origin is not None:
         began, now = origin.manifest["commit"], code_commit()
         # Half a run of each is a run of neither: it must not be ranked with either.
@@ -51,7 +55,18 @@ def manifest_of(
         "files": files_of(OmegaConf.to_container(cfg, resolve=True)),
         "versions": versions(),
         "resumed_from": None,
+        "calls": [],
     }
+
+
+def keep_hydras_record(folder: Path, cfg: DictConfig) -> None:
+    """Write ``.hydra`` into a run's ``folder``, as Hydra itself would before it is known who has the folder."""
+    record = folder / ".hydra"
+    record.mkdir(exist_ok=True)
+    hydra = HydraConfig.get()
+    OmegaConf.save(cfg, record / "config.yaml")
+    OmegaConf.save({"hydra": hydra}, record / "hydra.yaml")
+    OmegaConf.save(hydra.overrides.task, record / "overrides.yaml")
 
 
 def facts_of(run: Run, evidence: Evidence) -> dict[str, Any]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
 from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
+from mobile_vla.tracking.ownership import LOCK_FILE
 
 
 def sweep(folder: Path, *overrides: str) -> tuple[int, str]:
@@ -247,12 +250,32 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     job = jobs_of(half_done)["shuffled-s0"]
     rows = job.rows
 
-    with FileLock(job.folder / "job.lock"):
-        exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled")
+    with holding(job.folder) as pid:
+        exit_code, _ = sweep(half_done, *tiny, "sampler=shuffled,stratified")
 
     assert exit_code == 1
-    assert "another process trains this job" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"1 running elsewhere; this call leaves them alone: {job.folder.name}: process {pid} on " in shown
+    assert f"1 of 2 done, 0 running, 0 failed, 0 waiting, 1 running elsewhere (process {pid})" in shown
     assert job.rows == rows
+    assert jobs_of(half_done)["stratified-s0"].summary["status"] == "done"
+    # What a killed owner leaves is no one's.
+    assert sweep(half_done, *tiny, "sampler=shuffled,stratified")[0] == 0
+    assert not (job.folder / LOCK_FILE).exists()
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[int]:
+    """Let another process have the run in ``folder`` while the block runs, and kill it then."""
+    code = "import os, pathlib, sys, time; from mobile_vla.tracking.ownership import owned\n"
+    code += "with owned(pathlib.Path(sys.argv[1])): print(os.getpid(), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(folder)]
+    # By a shell, as what this process itself starts would pass for one of its workers.
+    with subprocess.Popen(["sh", "-c", f"{shlex.join(command)}; true"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+        yield pid
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(

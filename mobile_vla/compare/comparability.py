@@ -19,6 +19,9 @@ MUST_AGREE = {
 }
 """Keys of ``summary.json`` that ranked runs share, and what each stands for."""
 
+_SCHEDULE = {"schedule_changes": "the learning rate's schedule: steps that calls of resume= were given"}
+"""Stands in few summaries, so it is nothing that a comparison says all runs share."""
+
 REFERENCE_PREFIX = "baseline/"
 """Of a reference predictor's keys in ``summary.json``: ``baseline/<name>/rmse[/dimension]``."""
 
@@ -43,7 +46,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
     ranked = [run for run in runs if run.is_done]
     problems = [
         _describe(key, meaning, [(run, run.summary.get(key, _NOT_RECORDED)) for run in ranked])
-        for key, meaning in MUST_AGREE.items()
+        for key, meaning in (MUST_AGREE | _SCHEDULE).items()
         if len({str(run.summary.get(key)) for run in ranked}) > 1
     ]
     for name in sorted({name for run in ranked for name in run.files}):

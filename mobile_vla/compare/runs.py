@@ -12,6 +12,7 @@ from typing import TypeGuard
 
 from mobile_vla.config_keys import BUDGET, is_within, trains_nothing
 from mobile_vla.errors import UserError
+from mobile_vla.tracking.ownership import owner_of
 from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.yaml_file import read_yaml
 
@@ -141,7 +142,7 @@ def _load_run(folder: Path) -> Run | None:
         sampler=settings.get("sampler") or str(summary.get("sampler", UNKNOWN)),
         seed=seed if isinstance(seed, int) else None,
         status="failed" if problem else str(status),
-        error=_first_line(problem or summary.get("error") or _why_unfinished(str(status), summary)),
+        error=_first_line(problem or summary.get("error") or _why_unfinished(str(status), summary, folder)),
         settings=settings,
         summary=summary,
         primary=text_or_none(manifest.get("primary")),
@@ -162,11 +163,14 @@ def text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _why_unfinished(status: str, summary: Mapping[str, object]) -> str | None:
+def _why_unfinished(status: str, summary: Mapping[str, object], folder: Path) -> str | None:
     if status == "stopped":
-        return f"stopped at step {summary.get('steps')}; python run.py resume=FOLDER goes on"
+        by = f" by {summary['stopped_by']}" if "stopped_by" in summary else ""
+        return f"stopped at step {summary.get('steps')}{by}; python run.py resume=FOLDER goes on"
+    if status == "running" and (owner := owner_of(folder)) is not None:
+        return f"still running in {owner}"
     if status == "running":
-        return f"no end recorded: still running, or killed; last logged step {summary.get('steps')}"
+        return f"no end recorded, and no process has it: killed; last recorded step {summary.get('steps')}"
     return None
 
 

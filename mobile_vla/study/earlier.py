@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from mobile_vla.errors import ConfigError
 from mobile_vla.policy.checkpoint_folder import Found, search
 from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
 
 _log = logging.getLogger(__name__)
 
-_LOCK_FILE = "job.lock"
 _OF_AN_ATTEMPT = (
     *("manifest.json", "config.yaml", "split.json", "metrics.jsonl", "summary.json", "checkpoints"),
     *("val_windows.csv", "hardest.json", "hardest", "episode_results.jsonl", "videos"),
@@ -45,13 +40,3 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
         else:
             path.unlink(missing_ok=True)
     return None
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keep every other process from training the job in ``folder``; ``ConfigError`` where one is at it."""
-    try:
-        with FileLock(folder / _LOCK_FILE, timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigError(f"{folder}: another process trains this job. Wait for it, or end it first.") from error

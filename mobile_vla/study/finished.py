@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.calls import longer_calls, measured_otherwise
 from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
@@ -29,11 +30,17 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
     summary = read_summary(folder)
     if summary.get("status") != "done":
         return None
-    if changes := changes_since(folder, cfg):
+    if changes := finished_changes(folder, cfg):
         raise ConfigError(
             f"{folder} is done already, with another state of the project: {'; '.join(changes)}. {WHAT_TO_DO}"
         )
     return objective_of(summary)
+
+
+def finished_changes(folder: Path, cfg: DictConfig) -> list[str]:
+    """Return in what the finished job in ``folder`` was trained or measured otherwise than it would be now."""
+    given = measured_otherwise(read_json(inside(folder, "manifest.json")))
+    return [*changes_since(folder, cfg), *(f"its last call was given {text}" for text in given)]
 
 
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
@@ -43,6 +50,7 @@ def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
     then, now = _flat(before), _flat(after)
     return [
         *changes({"the code": manifest["commit"]}, {"the code": code_commit()}),
+        *(f"its steps were {text}, now {manifest['num_steps']}" for text in longer_calls(manifest)),
         *changed_files(manifest, after),
         *changes(then, dict(sorted((dict.fromkeys(then, ABSENT) | now).items()))),
     ]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
-
-from hydra.types import RunMode
 
 from mobile_vla.config_keys import key_of, trains_nothing
-from mobile_vla.study.summary import read_summary
 
 _UNNAMED = "default"
 
@@ -32,9 +28,3 @@ def job_digest(overrides: Sequence[str]) -> str:
 
 def _names_a_job(key: str) -> bool:
     return key not in _SAID_BY_THE_NAME and not trains_nothing(key)
-
-
-def record_folder(mode: RunMode | None, folder: str) -> str | None:
-    """Return where in a run's ``folder`` Hydra keeps its record; nowhere (None) in a finished job of a sweep."""
-    is_kept = mode == RunMode.MULTIRUN and read_summary(Path(folder)).get("status") == "done"
-    return None if is_kept else ".hydra"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mobile_vla.number_format import duration
 from mobile_vla.study.summary import read_summary
+from mobile_vla.tracking.ownership import Owner, is_own, owner_of
 from mobile_vla.untrusted.files import inside, open_regular, parse_row, read_json
 
 _TAIL_BYTES = 1 << 16
@@ -17,13 +18,17 @@ _TAIL_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress:
-    """How many of a sweep's jobs are where; ``seconds_left`` is None until something can be said."""
+    """How many of a sweep's jobs are where; ``seconds_left`` is None until something can be said.
+
+    ``elsewhere`` are the processes of other calls that train jobs of this one.
+    """
 
     done: int
     running: int
     failed: int
     stopped: int
     waiting: int
+    elsewhere: tuple[Owner, ...]
     seconds_left: float | None
 
     @property
@@ -32,10 +37,13 @@ class SweepProgress:
         return self.done + self.failed + self.stopped
 
     def __str__(self) -> str:
-        total = self.num_ended + self.running + self.waiting
+        total = self.num_ended + self.running + self.waiting + len(self.elsewhere)
         stopped = f", {self.stopped} stopped" if self.stopped else ""
         left = f", about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
         counts = f"{self.running} running, {self.failed} failed{stopped}, {self.waiting} waiting"
+        if self.elsewhere:
+            pids = ", ".join(str(owner.pid or "unknown") for owner in self.elsewhere)
+            counts += f", {len(self.elsewhere)} running elsewhere (process {pids})"
         return f"{self.done} of {total} done, {counts}{left}"
 
 
@@ -46,10 +54,14 @@ def read_progress(jobs: Iterable[Path], *, started: float, now: float) -> SweepP
     left assumes that the rest goes as fast as what was done in this sitting.
     """
     counts: Counter[str] = Counter()
+    elsewhere = []
     done_now = to_do = 0.0
     for job in jobs:
         status = read_summary(job).get("status")
         is_of_now = status is not None and os.stat(job / "summary.json").st_mtime >= started
+        if status != "done" and (owner := owner_of(job)) is not None and not is_own(owner):
+            elsewhere.append(owner)
+            continue
         if status != "done" and not is_of_now:
             status = "waiting"
         counts[str(status)] += 1
@@ -62,6 +74,7 @@ def read_progress(jobs: Iterable[Path], *, started: float, now: float) -> SweepP
         failed=counts["failed"],
         stopped=counts["stopped"],
         waiting=counts["waiting"],
+        elsewhere=tuple(elsewhere),
         seconds_left=to_do * (now - started) / done_now if done_now and to_do else None,
     )
 

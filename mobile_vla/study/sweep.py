@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +33,12 @@ class PlanAndWatch(Callback):
 
     def __init__(self) -> None:
         self._watch: Watch | None = None
+        self._sweep = os.getpid()
+        self._until_the_end = ExitStack()
 
     def __getstate__(self) -> dict[str, Any]:
         """Go to the worker processes of a launcher without the threads: there is one watch a sweep."""
-        return {"_watch": None}
+        return {"_watch": None, "_sweep": self._sweep}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
@@ -64,17 +68,29 @@ class PlanAndWatch(Callback):
             return
         if warning is not None:
             print(f"warning: {printable(warning)}", flush=True)
+        folders = [folder / job.folder for job in jobs]
+        if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
+            self._until_the_end.enter_context(_stopped_with_its_workers(folders))
+        _print_elsewhere(folders)
         has_bar = config.hydra.runtime.choices["hydra/launcher"] == "basic" and sys.stdout.isatty()
-        self._watch = Watch(config.study.name, [folder / job.folder for job in jobs], is_told=has_bar)
+        self._watch = Watch(config.study.name, folders, is_told=has_bar)
         self._watch.start()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how far the sweep is between two jobs, where a line at any other time would tear a job's own bar."""
+        """Say how far the sweep is between two jobs, where a line at any other time would tear a job's own bar.
+
+        In a worker process of joblib's, follow the process of the sweep.
+        """
+        if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
+            from mobile_vla.study.workers import follow
+
+            follow(self._sweep)
         if self._watch is not None and self._watch.is_told:
             self._watch.say()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """End the watch before the comparison is printed."""
+        self._until_the_end.close()
         if self._watch is not None:
             self._watch.stop()
 
@@ -83,17 +99,37 @@ def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
     """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config is not that of now."""
     from mobile_vla.errors import ConfigError
     from mobile_vla.number_format import shortened
-    from mobile_vla.study.finished import WHAT_TO_DO, changes_since
+    from mobile_vla.study.finished import WHAT_TO_DO, finished_changes
     from mobile_vla.study.summary import read_summary
 
     found: dict[str, list[str]] = {}
     for job in jobs:
         if read_summary(folder / job.folder).get("status") == "done":
-            for change in changes_since(folder / job.folder, job.config):
+            for change in finished_changes(folder / job.folder, job.config):
                 found.setdefault(change, []).append(job.folder)
     if found:
         lines = [f"  {shortened(names, limit=2)}: {change}" for change, names in found.items()]
         raise ConfigError("\n".join([f"{folder} holds finished jobs of another state:", *lines, WHAT_TO_DO]))
+
+
+@contextmanager
+def _stopped_with_its_workers(folders: list[Path]) -> Iterator[None]:
+    """Stop the jobs that worker processes train in ``folders`` where a signal stops this process."""
+    from mobile_vla.interruption import answered
+    from mobile_vla.study.workers import stop_workers, tell_workers, use_quiet_workers
+
+    use_quiet_workers()
+    with answered(lambda number, frame: stop_workers(folders, number), at_once=tell_workers):
+        yield
+
+
+def _print_elsewhere(folders: list[Path]) -> None:
+    from mobile_vla.tracking.ownership import owner_of
+
+    found = {folder: owner for folder in folders if (owner := owner_of(folder)) is not None}
+    if found:
+        lines = [f"  {folder.name}: {owner}" for folder, owner in found.items()]
+        print("\n".join([f"{len(found)} running elsewhere; this call leaves them alone:", *lines]), flush=True)
 
 
 class Watch:

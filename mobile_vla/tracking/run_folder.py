@@ -25,12 +25,14 @@ class RunFolder:
     """One run on disk: config, manifest, split, metrics, summary and ``checkpoints/``.
 
     ``learn`` collects what the summary will say, whether the run ends well or not. Nothing is written before ``begin``.
+    ``status`` is what the summary says by now; ``has_rows`` whether ``metrics.jsonl`` has a row of this attempt.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, object] = {}
-        self._status: str | None = None
+        self.status: str | None = None
+        self.has_rows = False
         self._before: dict[str, bytes] = {}
         path.mkdir(parents=True, exist_ok=True)
 
@@ -59,11 +61,13 @@ class RunFolder:
     def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
         """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
         write_atomically(self.path / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in history))
+        self.has_rows = bool(history)
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Append one flat row; it must hold ``step`` and ``samples_seen``."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(f"{json.dumps(_strict(row), allow_nan=False)}\n")
+        self.has_rows = True
         self._before = {}
 
     def sync_metrics(self) -> None:
@@ -76,9 +80,16 @@ class RunFolder:
 
     def write_summary(self, status: str) -> None:
         """Write what is known as the flat ``summary.json``; a number that is missing or not finite is null."""
-        self._status = status
+        self.status = status
         summary = _strict({**self.known, "status": status})
         write_atomically(self.path / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+
+    def stop(self, by: str) -> None:
+        """Record that the run was stopped ``by`` a signal or a limit; where and when as ``fail`` does."""
+        if self.status != "running" or self._had_ended_well():
+            return
+        self.learn({"stopped_by": by})
+        self.write_summary("stopped")
 
     def fail(self, error: BaseException) -> None:
         """Record that the run failed: ``traceback.txt``, and a summary of what is known with one line of ``error``.
@@ -87,12 +98,8 @@ class RunFolder:
         run was to go on and logged nothing, the folder says again what it said before; that the run failed only if it
         had not ended well then.
         """
-        if self._status != "running":
+        if self.status != "running" or self._had_ended_well():
             return
-        if self._before:
-            self.known = self._put_back()
-            if self.known.pop("status", None) in _ENDED_WELL:
-                return
         (self.path / _TRACEBACK).write_text("".join(traceback.format_exception(error)))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, UserError):
@@ -100,14 +107,21 @@ class RunFolder:
         self.learn({"error": reason})
         self.write_summary("failed")
 
-    def _put_back(self) -> dict[str, object]:
-        """Write what the folder said before ``begin``, and return its summary."""
+    def _had_ended_well(self) -> bool:
+        """Write again what the folder said before ``begin`` if nothing was logged since; True where that stands."""
+        if not self._before:
+            return False
         for name in _SAID:
             if name in self._before:
                 write_atomically(self.path / name, self._before[name])
             else:
                 (self.path / name).unlink(missing_ok=True)
-        return parse_json(self._before.get("summary.json", b"{}"), place=str(self.path / "summary.json"))
+        self.known = parse_json(self._before.get("summary.json", b"{}"), place=str(self.path / "summary.json"))
+        status = str(self.known.pop("status", None))
+        if status not in _ENDED_WELL:
+            return False
+        self.status = status
+        return True
 
 
 def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:

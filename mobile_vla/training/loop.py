@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 
 from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.data.batches import Reader
+from mobile_vla.interruption import collected
 from mobile_vla.policy.checkpoint_folder import Kind
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import Sampler
@@ -32,8 +31,6 @@ from mobile_vla.training.options import Trainer
 from mobile_vla.training.precision import autocast, lower_scale
 from mobile_vla.training.progress import Progress
 from mobile_vla.training.state import TrainState
-
-_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
     """Train ``parts.model`` up to ``num_steps`` and say how it ended.
 
     Everything random is a function of the step, so a run that was stopped and resumed logs what an uninterrupted one
-    logs. SIGINT and SIGTERM stop after the step in hand, with a checkpoint.
+    logs. SIGINT and SIGTERM stop after the step or evaluation in hand, with a checkpoint.
     """
     reset_peak_memory(trainer.torch_device())
     state = TrainState.begin(parts.model, parts.sampler.windows, trainer)
@@ -84,7 +81,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
     progress = state.progress
     passes = ForwardPasses(parts.model, parts.reader, trainer, parts.noise.child("look"))
     passes.num_windows = progress.windows_scored
-    with caught_signals() as caught:
+    with collected() as caught:
         while True:
             is_last = progress.step >= num_steps
             is_stopping = bool(caught) or progress.step == trainer.stop_at_step
@@ -183,15 +180,3 @@ def learn(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw:
         raise gradient_error(draw, step=progress.step, precision=trainer.precision)
     optimizer.zero_grad(set_to_none=True)
     return measured
-
-
-@contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying of them."""
-    caught: list[int] = []
-    previous = {number: signal.signal(number, lambda n, _: caught.append(n)) for number in _STOPPING_SIGNALS}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.calls import calls_of
 from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entries_of, find_in_run, search
@@ -27,7 +29,8 @@ _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
 class Origin:
     """The run that is resumed: its folder, its newest whole checkpoint, the step of it, and its manifest.
 
-    ``damaged`` says what is wrong with the checkpoints that are newer.
+    ``damaged`` says what is wrong with the checkpoints that are newer. ``overrides`` are those of this call that set
+    something else than the run began with.
     """
 
     folder: Path
@@ -35,6 +38,7 @@ class Origin:
     step: int
     manifest: Mapping[str, Any]
     damaged: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
 
     def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
         """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
@@ -46,12 +50,22 @@ class Origin:
         if num_steps < self.step:
             raise ConfigError(
                 f"resume={self.folder}: the run has done {self.step} steps, more than the {num_steps} it is given now. "
-                "Give more with trainer.steps."
+                f"Give more with trainer.steps.{self._earlier_overrides()}"
+            )
+        if num_steps == self.step < self.manifest["num_steps"]:
+            raise ConfigError(
+                f"resume={self.folder}: the run has done the {num_steps} steps it is given now, of the "
+                f"{self.manifest['num_steps']} that are planned. Give more with trainer.steps, or leave it out."
             )
         if stop_at_step is not None and stop_at_step <= self.step:
             raise ConfigError(
                 f"trainer.stop_at_step={stop_at_step}: the run has done {self.step} steps already. Give a later one."
             )
+
+    def _earlier_overrides(self) -> str:
+        calls = calls_of(self.manifest)
+        given = " ".join(calls[-1]["overrides"]) if calls else ""
+        return f" The last call of resume gave {given}: what one call is given does not last." if given else ""
 
     def copy_checkpoints(self, run: Path) -> None:
         """Copy the checkpoint that the run goes on from, and its best one, where it goes on in another folder ``run``.
@@ -81,10 +95,13 @@ def origin_of(folder: Path, found: Found) -> Origin:
     )
 
 
-def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) -> tuple[DictConfig, Origin]:
-    """Return the config of the run in ``cfg.resume`` with what may change taken from ``cfg``, and that run.
+def resume_config(
+    cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool
+) -> tuple[DictConfig, DictConfig, Origin]:
+    """Return two configs of the run in ``cfg.resume``, for this call and as it began, and that run.
 
-    ``UserError`` when no checkpoint is whole, ``ConfigError`` when an override differs from what the run began with.
+    What may change is taken from ``cfg`` for this call. ``UserError`` when no checkpoint is whole, ``ConfigError`` when
+    an override differs from what the run began with.
     """
     if is_sweep:
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
@@ -92,21 +109,22 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     origin = origin_of(folder, find_in_run(folder, asked_by="resume="))
     # What this call itself composes, the user has named: a sampler of one's own by hydra.searchpath.
     saved = load_stored_config(folder, trust=targets_of(OmegaConf.to_container(cfg)) | set(cfg.trust))
-    refused = []
+    refused, of_this_call = [], []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
-        if key.startswith("hydra") or is_within(key, _MAY_CHANGE):
+        if key.startswith("hydra") or key == "resume":
             continue
         # An experiment is no key of the config; its study is what it leaves there.
         compared = "study" if key == "experiment" else key.replace("/", ".")
         if _resolved(cfg, compared) != _resolved(saved, compared):
-            refused.append(override)
+            (of_this_call if is_within(key, _MAY_CHANGE) else refused).append(override)
     if refused:
         raise ConfigError(
             f"resume={cfg.resume} goes on with the run as it began; {', '.join(refused)} would change it. Only "
             f"{', '.join(key for key in _MAY_CHANGE if key != 'resume')} may change. Start a new run without resume."
         )
     _check_files(origin, saved)
+    began = copy.deepcopy(saved)
     given = {key_of(override) for override in overrides}
     for key in (*_GIVEN_ANEW, "logger", "trainer.keep"):
         if any(is_within(name, [key]) for name in given):
@@ -114,7 +132,7 @@ def resume_config(cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool) 
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
     saved.resume, saved.trust = cfg.resume, cfg.trust
-    return saved, origin
+    return saved, began, replace(origin, overrides=tuple(of_this_call))
 
 
 def _check_files(origin: Origin, saved: DictConfig) -> None:

@@ -133,7 +133,7 @@ def test_a_refusal_does_not_hide_what_failed(tmp_path: Path) -> None:
         compare_folder(tmp_path, console=Console(file=io.StringIO()))
 
     assert f"{failed.name} is failed: disk full" in str(refusal.value)
-    assert "is running: no end recorded: still running, or killed; last logged step 25" in str(refusal.value)
+    assert "is running: no end recorded, and no process has it: killed; last recorded step 25" in str(refusal.value)
 
 
 def test_a_finished_run_that_lacks_a_key_is_refused_and_a_failed_one_is_not(tmp_path: Path) -> None:

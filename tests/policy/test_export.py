@@ -192,7 +192,7 @@ def test_a_card_leaves_out_what_was_measured_on_other_weights(driven: Ran, tmp_p
     assert call("export", run, tmp_path / "out", "--checkpoint", "best") == 0
     text = (tmp_path / "out" / "README.md").read_text()
     assert "| all actions | 0.1234 |" in text
-    assert "- Steps: 1 of 2" in text
+    assert "- Steps: 1, of 2 planned" in text
     assert "| drives |" not in text
     assert "What the policy acts on" not in text
     assert "is of other weights and is left out" in text
