@@ -15,7 +15,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist.
 
     The folder appears by one rename when it is whole. Runs that start together wait for the first one and then use its
-    result; what a killed run left behind is removed by the next.
+    result. A build that fails leaves nothing; what a killed run left behind is removed by the next.
     """
     if folder.is_dir():
         return folder
@@ -27,7 +27,11 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         if temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir()
-        build(temporary)
+        try:
+            build(temporary)
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
         temporary.rename(folder)
     return folder
 

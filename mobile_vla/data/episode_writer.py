@@ -29,7 +29,8 @@ def write_episode(
     The file is whole or what was there before: ``OSError`` where the disk does not take it.
     """
     # HDF5 does not survive a disk that fills up under an open file (SIGSEGV as the process ends): the file is composed
-    # in memory and written at once. The core driver lays it out as one on the disk is, the driver over BytesIO does not.
+    # in memory and written at once. The core driver gives the bytes that a file on the disk has; that over BytesIO,
+    # which allocates without blocks for metadata, gives others.
     with h5py.File(path, "w", driver="core", backing_store=False, block_size=2**20) as file:
         _write_images(file, images_FYXC, num_frames=len(actions_FA))
         file.create_dataset("actions", data=actions_FA.astype(np.float32), track_times=False)

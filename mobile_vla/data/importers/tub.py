@@ -63,7 +63,8 @@ class Tub:
     """The kept ``records`` in the order of the catalogs, and the indexes that the manifest marks as deleted.
 
     ``num_deleted`` counts the records found under those indexes; only the names of their images are looked at.
-    ``num_written`` is how many records the manifest says were ever written; None where it does not.
+    ``num_written`` is how many records the manifest says were ever written; None where it does not. ``empty_catalog``
+    is the last catalog where it holds no record, as after a power cut; None where it holds some.
     """
 
     path: Path
@@ -72,7 +73,7 @@ class Tub:
     num_deleted: int
     deleted_images: frozenset[str]
     catalogs: tuple[str, ...]
-    empty_catalogs: tuple[str, ...]
+    empty_catalog: str | None
     num_written: int | None
 
     def image_path(self, record: Record) -> Path:
@@ -95,9 +96,11 @@ def read_tub(path: Path) -> Tub:
     manifest = _read_manifest(path)
     records: list[Record] = []
     deleted_images: set[str] = set()
-    empty: list[str] = []
+    empty: str | None = None
     num_deleted = 0
     for catalog in manifest.catalogs:
+        if empty is not None:
+            raise DataError(f"{path / empty} holds no record: {_UNWRITTEN}. {_RESTORE}")
         num_before = len(records) + num_deleted
         for place, entry in _read_lines(path, catalog):
             if len(records) + num_deleted == _MAX_RECORDS:
@@ -105,11 +108,12 @@ def read_tub(path: Path) -> Tub:
             index = entry.get("_index")
             if isinstance(index, int) and index in manifest.deleted:
                 num_deleted += 1
-                deleted_images.add(str(entry.get(IMAGE_KEY))[:255])
+                if isinstance(image := entry.get(IMAGE_KEY), str):
+                    deleted_images.add(image)
             else:
                 records.append(_parse_record(entry, place))
         if len(records) + num_deleted == num_before:
-            empty.append(catalog)
+            empty = catalog
     return Tub(
         path=path,
         records=tuple(records),
@@ -117,7 +121,7 @@ def read_tub(path: Path) -> Tub:
         num_deleted=num_deleted,
         deleted_images=frozenset(deleted_images),
         catalogs=manifest.catalogs,
-        empty_catalogs=tuple(empty),
+        empty_catalog=empty,
         num_written=manifest.num_written,
     )
 
@@ -256,8 +260,8 @@ def _parse_image_name(name: str, place: str) -> str:
 def _parse_session(session: Any, place: str) -> str | None:
     if session is None:
         return None
-    text = str(session) if isinstance(session, str | int | float) else ""
-    if not text.isprintable() or not 0 < len(text) <= _MAX_SESSION_CHARACTERS:
+    text = str(session) if isinstance(session, str | int | float) else None
+    if text is None or not text.isprintable() or len(text) > _MAX_SESSION_CHARACTERS:
         raise DataError(f"{place}: `_session_id` is {_short(session)}, expected a short text. Mend or remove the line.")
     return text
 
