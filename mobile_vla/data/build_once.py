@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mobile_vla.data.disk import storage_errors
 from mobile_vla.errors import ConfigError
 
 
@@ -19,20 +20,21 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if folder.is_dir():
-            return folder
-        temporary = folder.with_name(folder.name + ".partial")
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir()
-        try:
-            build(temporary)
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
-        temporary.rename(folder)
+    with storage_errors(folder, what="what is derived from the data"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if folder.is_dir():
+                return folder
+            temporary = folder.with_name(folder.name + ".partial")
+            if temporary.exists():
+                shutil.rmtree(temporary)
+            temporary.mkdir()
+            try:
+                build(temporary)
+            except BaseException:
+                shutil.rmtree(temporary)
+                raise
+            temporary.rename(folder)
     return folder
 
 

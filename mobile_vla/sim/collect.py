@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mobile_vla.data.build_once import build_once
-from mobile_vla.data.disk import storage_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.expert import MAX_FRAMES, MIN_FRAMES, drive, succeeds
 from mobile_vla.sim.instructions import instruction
@@ -70,9 +69,9 @@ class SimEpisodes:
         if self.imbalance != 1:
             settings["imbalance"] = float(self.imbalance)
         if "colour" not in self.named_by:
-            return collect_once(root, "sim", settings, self._generate)
+            return build_once(dataset_folder(root, "sim", settings), self._generate)
         settings["named_by"] = sorted(self.named_by)
-        return collect_once(root, "sim_multitask", settings, self._generate)
+        return build_once(dataset_folder(root, "sim_multitask", settings), self._generate)
 
     def _generate(self, folder: Path) -> None:
         recordings = record(
@@ -95,16 +94,6 @@ def dataset_folder(root: Path, name: str, settings: Mapping[str, Any]) -> Path:
     """Return ``root/<name>-<key>``, the key being a hash of the settings and of the generator's version."""
     content = json.dumps({"version": GENERATOR_VERSION, **settings}, sort_keys=True)
     return root / f"{name}-{hashlib.blake2b(content.encode(), digest_size=6).hexdigest()}"
-
-
-def collect_once(root: Path, name: str, settings: Mapping[str, Any], generate: Callable[[Path], None]) -> Path:
-    """Return the data set's folder, filled by ``generate`` if it is not there.
-
-    Raises UserError where the disk does not take it.
-    """
-    folder = dataset_folder(root, name, settings)
-    with storage_errors(folder, what="the data set"):
-        return build_once(folder, generate)
 
 
 def record(*, num_episodes: int, seed: int, shares: Shares = SCENARIO_SHARES, at_least: int = 0) -> list[Recording]:

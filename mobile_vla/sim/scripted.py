@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobile_vla.sim.collect import collect_once, require_positive
+from mobile_vla.data.build_once import build_once
+from mobile_vla.sim.collect import dataset_folder, require_positive
 from mobile_vla.sim.expert import to_actions
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.recording import Recording, episode_names, write_recordings
@@ -64,7 +65,7 @@ class ScriptedEpisodes:
             "seed": self.seed,
             "image_size": self.image_size,
         }
-        return collect_once(root, "sim_scripted", settings, self._generate)
+        return build_once(dataset_folder(root, "sim_scripted", settings), self._generate)
 
     def _generate(self, folder: Path) -> None:
         recordings = record_scripted(num_left=self.num_left, num_right=self.num_right, seed=self.seed)
