@@ -137,6 +137,8 @@ def _read_manifest(tub: Path) -> _Manifest:
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error
+    if not content.strip(b"\0\r\n "):
+        raise DataError(f"{path} is empty or holds only zero bytes: {_UNWRITTEN}. {_RESTORE}")
     lines = content.split(b"\n", 5)
     if len(lines) < 5:
         raise DataError(f"{path} cannot be read: {len(lines)} lines were found and 5 expected. {_RESTORE}")
@@ -144,7 +146,7 @@ def _read_manifest(tub: Path) -> _Manifest:
         return _parse_manifest(parse_json(lines[4], place=f"{path} line 5"))
     except (UserError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path} cannot be read: line 5 is no JSON object with lists `paths` and `deleted_indexes` ({error!r}). "
+            f"{path} cannot be read: line 5 is no JSON object with lists `paths` and `deleted_indexes` ({error}). "
             f"{_RESTORE}"
         ) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mobile_vla.data.disk import unreadable
 from mobile_vla.errors import DataError, UserError
@@ -97,6 +97,8 @@ def _opened(content: bytes, path: Path) -> Iterator[Image.Image]:
             yield image
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not a readable image (no JPEG or PNG, or a damaged header). {_REMEDY}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} claims too many pixels ({error}). {_REMEDY}") from error
     except Exception as error:  # PIL's parsers let through what they meet: struct.error, zlib.error, KeyError
