@@ -213,11 +213,17 @@ class Dataset:
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
     """Return all problems as one message, one a line."""
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    return (
-        f"{len(problems)} episode file(s) cannot be used:\n{lines}\n"
-        "Mend or remove them, or set dataset.on_bad_episode=skip to go on without them."
-    )
+    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
+    bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
+    blocks = [
+        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {problem}" for problem in listed) + f"\n{remedy}"
+        for listed, what, remedy in (
+            (bad, "cannot be used", "Mend or remove them"),
+            (passing, "cannot be read now, and may be good", "Mend the causes"),
+        )
+        if listed
+    ]
+    return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
 
 
 def _odd_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:

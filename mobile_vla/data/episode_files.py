@@ -29,6 +29,7 @@ class _Walk:
 
     files: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    nowhere: list[Path] = field(default_factory=list)
     hidden: list[Path] = field(default_factory=list)
     other_suffix: list[Path] = field(default_factory=list)
     problems: list[DataError] = field(default_factory=list)
@@ -92,7 +93,12 @@ def _read_folder(folder: Path, walk: _Walk) -> None:
 def _add_entry(entry: os.DirEntry[str], walk: _Walk, waiting: list[Path]) -> None:
     path = Path(entry.path)
     is_episode = path.suffix.lower() in _SUFFIXES
-    if entry.is_dir():
+    if entry.is_symlink() and not path.exists():  # a loop, or where a disk is not mounted
+        if is_episode:
+            walk.files.append(path)  # reading it will name the cause
+        else:
+            walk.nowhere.append(path)
+    elif entry.is_dir():
         if entry.name.startswith("."):
             walk.hidden.append(path)
         elif entry.is_symlink():
@@ -144,6 +150,8 @@ def _repeated_names(paths: Sequence[Path]) -> list[DataError]:
 
 def _left_out(walk: _Walk, folder: Path) -> list[str]:
     found = list(_listed(sorted(walk.twice)))
+    if walk.nowhere:
+        found.append(f"{len(walk.nowhere)} link(s) lead to no file or folder: {_names(walk.nowhere, folder)}")
     if walk.hidden:
         found.append(f"{len(walk.hidden)} hidden file(s) or folder(s) left out: {_names(walk.hidden, folder)}")
     if walk.other_suffix:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,8 +13,8 @@ import h5py
 
 from mobile_vla.errors import DataError, UnreadableNowError
 
-_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)
-"""What h5py raises on damaged files, as flipping every byte of one showed."""
+_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, zlib.error)
+"""What h5py and zlib raise on damaged files, as flipping every byte of one showed."""
 
 _REMEDIES = {
     "cannot be locked: a program holds it open for writing, most likely the recorder. Close that program. Where none "

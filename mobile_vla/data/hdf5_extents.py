@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.hdf5_chunks import filters_of
 from mobile_vla.errors import DataError, UnreadableNowError
 
 MAX_FRAMES = 1_000_000
@@ -19,6 +20,9 @@ MAX_FRAME_PIXELS = 2**25
 """8K video has as many."""
 
 _MAX_CHUNKS = 2**24
+
+_MAX_CHUNK_BYTES = 320 * 2**20
+"""Of all chunks that a row needs, unpacked: twice as much fits into the memory of a reading process."""
 
 _BEST_RATIOS = {
     h5py.h5z.FILTER_DEFLATE: 1032,  # a stored bit for the longest match, 258 bytes
@@ -49,7 +53,7 @@ _DAMAGED = "it is damaged or hostile. Copy the file again or remove it."
 
 def check_filters(dataset: h5py.Dataset, place: str) -> None:
     """Raise ``UnreadableNowError`` where the data are compressed with a filter that is not installed; it is named."""
-    for number, given_name in _filters(dataset):
+    for number, given_name in filters_of(dataset):
         if h5py.h5z.filter_avail(number) or _has_plugin(number):
             continue
         name = _PLUGINS.get(number, given_name)
@@ -59,12 +63,6 @@ def check_filters(dataset: h5py.Dataset, place: str) -> None:
             else "Install its HDF5 plugin and set HDF5_PLUGIN_PATH, or write the file again with gzip"
         )
         raise UnreadableNowError(f"{place} is compressed with filter {number} ({name}), which is missing. {package}.")
-
-
-def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
-    settings = dataset.id.get_create_plist()
-    found = [settings.get_filter(index) for index in range(settings.get_nfilters())]
-    return [(number, name.decode(errors="replace")[:40] or "without a name") for number, _, _, name in found]
 
 
 def _has_plugin(number: int) -> bool:
@@ -110,6 +108,12 @@ def _check_chunks(dataset: h5py.Dataset, place: str, *, claimed: int, file_size:
     if math.prod(grid) > min(_MAX_CHUNKS, file_size):
         limit = f"{math.prod(grid)} chunks; the file has {file_size} bytes and may have {_MAX_CHUNKS} chunks"
         raise DataError(f"{place} is {list(shape)} in {limit}: {_DAMAGED}")
+    num_needed = chunk[0] * (claimed // shape[0])
+    if max(num_needed, math.prod(chunk) * dataset.id.get_type().get_size()) > _MAX_CHUNK_BYTES:
+        raise DataError(
+            f"{place} needs {num_needed / 2**20:.0f} MiB of memory for its first row (chunks of {list(chunk)}); "
+            f"expected at most {_MAX_CHUNK_BYTES // 2**20}. Write it again with one row a chunk (h5repack does)."
+        )
     ratio = _best_ratio(dataset)
     if claimed > ratio * file_size:
         raise DataError(_claims_too_much(place, shape, claimed, f"the file has {file_size}"))
@@ -117,7 +121,7 @@ def _check_chunks(dataset: h5py.Dataset, place: str, *, claimed: int, file_size:
     dataset.id.chunk_iter(lambda info: chunks.append(info) if len(chunks) <= math.prod(grid) else True)
     written = np.zeros(grid, bool)
     num_raw_bytes = math.prod(chunk) * dataset.id.get_type().get_size()
-    num_filters = len(_filters(dataset))
+    num_filters = len(filters_of(dataset))
     for info in chunks:
         cell = tuple(at // step for at, step in zip(info.chunk_offset, chunk, strict=True))
         is_filtered = info.filter_mask & (2**num_filters - 1) != 2**num_filters - 1
@@ -153,7 +157,7 @@ def is_writing_recorded(dataset: h5py.Dataset) -> bool:
 
 
 def _best_ratio(dataset: h5py.Dataset) -> float:
-    return math.prod(_BEST_RATIOS.get(number, math.inf) for number, _ in _filters(dataset))
+    return math.prod(_BEST_RATIOS.get(number, math.inf) for number, _ in filters_of(dataset))
 
 
 def _ranges(is_missing: Any, step: int, num_rows: int) -> list[tuple[int, int]]:

@@ -11,7 +11,8 @@ from mobile_vla.data.hdf5_errors import report_damage
 from mobile_vla.errors import DataError
 
 _MAX_SOFT_LINKS = 16
-_MAX_LISTED_KEYS = 100
+_MAX_LISTED_KEYS = 30
+_MAX_KEY_LENGTH = 80
 _WHY = (
     "What it points to could change without this file changing, or be missing and read as zeros. Write the data "
     "themselves into the file."
@@ -35,7 +36,7 @@ def find_object(file: h5py.File, key: str, path: Path) -> h5py.Dataset | h5py.Gr
             link = node.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 raise DataError(
-                    f"{path}: key '{key}' is an external link, to '{link.path}' in {link.filename!r}. {_WHY}"
+                    f"{path}: key '{key}' is an external link, to '{link.path}' in '{link.filename}'. {_WHY}"
                 )
             if isinstance(link, h5py.SoftLink):
                 num_soft += 1
@@ -57,16 +58,17 @@ def _check_self_contained(dataset: h5py.Dataset, place: str) -> None:
     if settings.get_layout() == h5py.h5d.VIRTUAL:
         raise DataError(f"{place} is a virtual data set: its data are in other files. {_WHY}")
     if settings.get_external_count():
-        name = settings.get_external(0)[0]
-        raise DataError(f"{place} has external storage: its data are in the file {name!r}. {_WHY}")
+        name = settings.get_external(0)[0].decode(errors="replace")
+        raise DataError(f"{place} has external storage: its data are in the file '{name}'. {_WHY}")
 
 
 def list_keys(file: h5py.File) -> list[str]:
-    """Return the keys of all objects, at most 100; links that lead out of the file are not followed."""
+    """Return the keys of all objects, at most 30; links that lead out of the file are not followed."""
     keys: list[str] = []
 
     def add(key: str | bytes) -> bool | None:
-        keys.append(key if isinstance(key, str) else repr(key))
+        text = key if isinstance(key, str) else repr(key)
+        keys.append(text if len(text) <= _MAX_KEY_LENGTH else f"{text[:_MAX_KEY_LENGTH]}...")
         return True if len(keys) > _MAX_LISTED_KEYS else None
 
     file.visit(add)

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.hdf5_chunks import read_rows
 from mobile_vla.data.hdf5_errors import describe, report_damage
 from mobile_vla.data.hdf5_extents import (
     MAX_FRAME_PIXELS,
@@ -36,9 +37,6 @@ from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.untrusted.files import open_regular
 
 IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
-
-_BLOCK_BYTES = 16 * 2**20
-"""Of decoded frames at a time: an episode's length costs no memory."""
 
 _MAX_TEXT_BYTES = 2**24
 
@@ -113,21 +111,7 @@ def read_blocks(path: Path) -> Iterator[NDArray[np.uint8]]:
         key, images = image_dataset(file, path)
         _check_claims({key: images}, path)
         with report_damage(f"{path}: key '{key}' cannot be decoded"):
-            yield from _blocks_of(images)
-
-
-def _blocks_of(images: h5py.Dataset) -> Iterator[NDArray[np.uint8]]:
-    """Read whole chunks at a time, so that none is decompressed twice."""
-    frame_bytes = int(np.prod(images.shape[1:]))
-    step = images.chunks[0] if images.chunks else 1
-    num_frames = max(_BLOCK_BYTES // (step * frame_bytes), 1) * step
-    if num_frames * frame_bytes > 4 * _BLOCK_BYTES:  # large chunks: decompress them once into HDF5's own cache
-        cache = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        cache.set_chunk_cache(100_003, num_frames * frame_bytes * 2, 1.0)
-        images = h5py.Dataset(h5py.h5d.open(images.file.id, str(images.name).encode(), cache))
-        num_frames = max(_BLOCK_BYTES // frame_bytes, 1)
-    for first in range(0, len(images), num_frames):
-        yield images[first : first + num_frames]
+            yield from read_rows(images, f"{path}: key '{key}'")
 
 
 def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
@@ -174,7 +158,6 @@ def action_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
             isinstance(actions, h5py.Dataset)
             and actions.ndim == 2
             and actions.shape[1] in (2, 3)
-            and actions.shape[0] <= MAX_FRAMES
             and actions.dtype.kind == "f"
         )
         found = describe(actions)
@@ -183,6 +166,8 @@ def action_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
             f"{path}: key 'actions' is {found}; expected [frames, 2 or 3] floating point. "
             f"Convert it to the columns {', '.join(ACTION_NAMES)}."
         )
+    if len(actions) > MAX_FRAMES:
+        raise DataError(f"{path}: key 'actions' is {found}; expected at most {MAX_FRAMES} rows. Cut the episode.")
     return actions
 
 
@@ -231,7 +216,8 @@ def _check_not_blank(images: h5py.Dataset, place: str) -> None:
 
 def _read_actions(actions: h5py.Dataset, path: Path) -> NDArray[np.float32]:
     with report_damage(f"{path}: key 'actions' cannot be read"), np.errstate(over="ignore"):
-        values = actions[:].astype(np.float32)
+        blocks = list(read_rows(actions, f"{path}: key 'actions'"))
+        values = np.concatenate([np.zeros((0, actions.shape[1]), actions.dtype), *blocks]).astype(np.float32)
     if not values.any() and is_allocated_early(actions):
         raise DataError(
             f"{path}: key 'actions' is zero in all rows, 0..{len(values) - 1}, and was allocated before it was "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import multiprocessing
 import os
 import signal
@@ -18,8 +19,8 @@ from typing import Any
 
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 
-MAX_CPU_S = 4.0
-"""Of computing without progress; a block of frames takes a tenth. The limit that is promised is 5 s in all."""
+MAX_CPU_S = 2.5
+"""Of computing without progress; a block of frames takes a tenth. A file is promised to take no 5 s of a clock."""
 
 MAX_WAIT_S = 60.0
 """Without progress, computing or not: a slow disk is no damage."""
@@ -29,12 +30,11 @@ MAX_MEMORY_MIB = 768
 
 _PRELOADED = "mobile_vla.data.frames,mobile_vla.data.hdf5_recording"
 
-# Neither the working folder (-P) nor PYTHONPATH: a folder of episodes may hold a numpy.py.
+# It imports from where this process does, and not from its working folder (-P), which may hold a numpy.py.
 _START = """
-import sys
-descriptor, parent, root, modules = sys.argv[1:]
-if root not in sys.path:
-    sys.path.insert(0, root)
+import json, sys
+descriptor, parent, path, modules = sys.argv[1:]
+sys.path[:] = json.loads(path)
 from mobile_vla.data.reading.server import serve
 serve(int(descriptor), int(parent), modules)
 """
@@ -74,9 +74,9 @@ class _Reader:
         try:
             self.connection, theirs = multiprocessing.Pipe()
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as the process does; a full pipe would block it)
-            root = str(Path(__file__).parents[3])
+            path = json.dumps([str(place) for place in sys.path if place])
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(os.getpid()), root, _PRELOADED],
+                [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(os.getpid()), path, _PRELOADED],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
