@@ -31,7 +31,7 @@ CONSTANT = Instruction(order=["constant"], template="", constant="go")
 
 def frames_of(folder: Path) -> bytes:
     """Return all frames of ``folder / "episodes"``, read through the cache beside them."""
-    episodes, _ = scan_episodes(folder / "episodes", grammars={}, instruction=CONSTANT, action_names=["linear_x"])
+    episodes, _, _ = scan_episodes(folder / "episodes", grammars={}, instruction=CONSTANT, action_names=["linear_x"])
     digests = digest_files([e.path for e in episodes], cache_dir=folder / "cache")
     store, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=folder / "cache", num_workers=0)
     assert not problems
