@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,6 +54,7 @@ def use_quiet_workers() -> None:
 
 @contextmanager
 def _blocked() -> Iterator[None]:
+    resource_tracker.ensure_running()  # where it has to start one, Python lets the signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -88,7 +90,7 @@ def follow(parent: int) -> None:
     if is_worker():
         return
     _WORKER.append(parent)
-    answer_to_the_end(lambda number, frame: rest())
+    answer_to_the_end(lambda number, frame: rest(), is_silent=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_watch_parent, daemon=True).start()
 
