@@ -6,8 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mobile_vla.commands import episodes, policies, samplers, studies
+from mobile_vla.data.disk import unwritable_errors
 from mobile_vla.errors import UserError
 from mobile_vla.terminal import printable
 
@@ -22,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.overrides = [*getattr(args, "overrides", []), *others]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        sys.exit(args.run(args))
+        with unwritable_errors(Path.cwd()):
+            sys.exit(args.run(args))
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
 

@@ -25,6 +25,7 @@ from mobile_vla.build import Run, build_run
 from mobile_vla.calls import call_of, calls_of, longer_calls
 from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
+from mobile_vla.data.disk import unwritable_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
 from mobile_vla.final_measurements import measure_trained
@@ -97,7 +98,8 @@ def run_job(cfg: DictConfig) -> float:
         if job.sweep_folder is None:
             go_on_with(partial(_command_to_go_on, cfg, job, folder))
         try:
-            value = _run_owned(cfg, job, folder)
+            with unwritable_errors(job.folder):
+                value = _run_owned(cfg, job, folder)
         except BaseException as error:
             if received() is None:
                 return _failed(error, job, folder)
@@ -123,7 +125,7 @@ def _failed(error: BaseException, job: Job, folder: RunFolder) -> float:
     if isinstance(error, OwnedElsewhereError) and job.sweep_folder is not None:
         new_console().print(f"{job.folder.name} is running elsewhere: {error.owner}", highlight=False, soft_wrap=True)
         return math.nan
-    folder.fail(error)
+    _record_failure(folder, error)
     if not isinstance(error, Exception):
         raise error
     if job.sweep_folder is not None:
@@ -156,6 +158,14 @@ def _command_to_go_on(cfg: DictConfig, job: Job, folder: RunFolder) -> str:
         return again
     given = job.overrides if cfg.resume is not None else ()
     return typed(f"resume={job.folder}", *(text for text in given if not text.startswith("resume=")))
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    """Record that the run failed; on a full disk the log alone can say so, and ``error`` says why."""
+    try:
+        folder.fail(error)
+    except OSError as failure:
+        _log.error("%s: its summary cannot say that the run failed (%s)", folder.path, failure.strerror)
 
 
 def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None) -> float:

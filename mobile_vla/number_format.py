@@ -123,3 +123,19 @@ def in_series(texts: Sequence[str], *, limit: int) -> str:
     """Join ``texts`` that hold commas; beyond ``limit`` they are counted: ``a, 1; b, 2; and 7 more``."""
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more])
+
+
+def sizes(*numbers: int) -> list[str]:
+    """Return numbers of bytes such as ``812 B`` or ``12.3 MiB``; numbers that differ never give the same text."""
+    for decimals in (1, 2, 3):
+        texts = [_size(number, decimals) for number in numbers]
+        if len(set(texts)) == len(set(numbers)):
+            return texts
+    return [f"{number:,} B" for number in numbers]
+
+
+def _size(number: int, decimals: int) -> str:
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= size:
+            return f"{number / size:,.{decimals}f} {unit}"
+    return f"{number} B"

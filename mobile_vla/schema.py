@@ -38,7 +38,9 @@ class Episode:
 
     ``actions`` is [num_frames, A] float32 in physical units, A the file's own columns (2 or 3). ``fields`` are the
     named groups of the file-name grammar, ``task`` being what the instruction asks for where a data set holds several
-    tasks; ``scenario`` is what they say, or ``unknown``.
+    tasks; ``scenario`` is what they say, or ``unknown``. ``instruction_source`` is where the instruction comes from
+    (``file``, ``attribute``, ``template`` or ``constant``), ``similar_names`` the keys and attributes of the file that
+    look as if they held one and were not read.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Episode:
     num_frames: int
     actions: NDArray[np.float32]
     instruction: str
+    instruction_source: str = "file"
+    similar_names: tuple[str, ...] = ()
     scenario: str
     fields: Mapping[str, str] = field(default_factory=dict)
     image_shape: tuple[int, int, int]

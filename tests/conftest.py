@@ -17,6 +17,8 @@ yaml.SafeLoader = yaml.CSafeLoader  # pyright: ignore[reportAttributeAccessIssue
 os.environ["HF_HUB_OFFLINE"] = "1"  # before a test imports the hub's client, which reads it once
 settings.register_profile("untimed", deadline=None)  # a test is right or wrong, however busy the machine is
 settings.load_profile("untimed")
+# Only a power cut could tell, and waiting for the disk takes a fifth of a tiny run; see tests/test_disk_sync.py.
+os.fsync = lambda fd: None
 torch.set_num_threads(1)  # as a run does: other numbers round differently, and the tests' processes share the cores
 
 

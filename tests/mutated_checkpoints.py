@@ -168,10 +168,9 @@ MUTATIONS: Mapping[str, Callable[[random.Random, Path, Path], None]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pristine:
-    """The run whose copies are mutated: done, with the overrides it was trained with, and its data."""
+    """The done run whose copies are mutated, and its data."""
 
     ran: Ran
-    tiny: tuple[str, ...]
     data: OpenDataset
 
     def expected(self, mutation: Mutation, checkpoint: str) -> Path | None:

@@ -260,6 +260,33 @@ def test_a_wrong_rollout_is_refused_in_words(
     assert message in said
 
 
+ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcde", "bcdef", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ALIASES, "line 5: holds more than 20,000 values with its aliases"),
+        ("changed: &c {side: *c}", "line 1: *c stands inside of what it repeats"),
+        ("mjcf: ${oc.env:HOME}", "line 1: '${oc.env:HOME}' would be replaced"),
+        ("looks: {_target_: os.system}", "'os.system'"),
+        ("placements: {a: {_target_: mobile_vla.sampling.static_scores.static_scores}}", "static_scores"),
+    ],
+)
+def test_a_suite_of_somebody_elses_does_no_harm(
+    content: str, message: str, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(content)
+    assert call("rollout", ran.folder, "--suite", path, "--out", tmp_path / "out") == 1
+    shown = capsys.readouterr().err
+    assert f"--suite {path}: cannot be read as options of a suite: {path}" in shown
+    assert message in shown
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "seed: ["])
 def test_a_file_that_is_no_suite_is_named(
     content: str, ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]

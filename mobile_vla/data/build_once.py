@@ -1,45 +1,141 @@
-"""Build a derived folder (data set, frame cache) once, however many runs want it at the same time."""
+"""Build a derived folder (data set, frame cache) once for all runs that want it, and again where it is damaged."""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-from mobile_vla.errors import ConfigError
+from mobile_vla.data.disk import storage_errors
+from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.number_format import sizes
+
+_log = logging.getLogger(__name__)
+
+RECORD_FILE = "complete.json"
+_FORMAT = 1
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist.
+    """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist or is not what was built.
 
-    The folder appears by one rename when it is whole. Runs that start together wait for the first one and then use its
-    result; what a killed run left behind is removed by the next.
+    The folder appears by one rename when it is whole, with a record of its files' sizes and times in ``complete.json``.
+    Where they differ from it later, the folder is built again, and the log says why. Runs that start together wait for
+    the first one and then use its result; what a killed run left behind is removed by the next. ``UserError`` where
+    the place cannot be written or locked.
     """
-    if folder.is_dir():
+    if _damage(folder) is None:
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if folder.is_dir():
-            return folder
-        temporary = folder.with_name(folder.name + ".partial")
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir()
-        build(temporary)
-        temporary.rename(folder)
+    temporary = folder.with_name(folder.name + ".partial")
+    with storage_errors(folder, what="what is derived from the data", partial=temporary):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.with_name(folder.name + ".lock")):
+            damage = _damage(folder)
+            if damage is None:
+                return folder
+            _remove(temporary)
+            temporary.mkdir()
+            try:
+                if folder.exists() or folder.is_symlink():
+                    _log.warning("%s: %s. It is built again.", folder, damage)
+                build(temporary)
+                (temporary / RECORD_FILE).write_text(json.dumps({"format": _FORMAT, "files": _files_in(temporary)}))
+                _put_away(folder)
+                temporary.rename(folder)
+            except BaseException:
+                _remove(temporary)  # a full disk stays full otherwise
+                raise
     return folder
 
 
 def check_free_space(folder: Path, num_bytes: int, *, what: str, remedy: str) -> None:
-    """Raise ``ConfigError`` where ``num_bytes`` do not fit beside ``folder``, a part of the cache.
-
-    Writing on would end in SIGBUS: the files are mapped, and sparse at first.
-    """
+    """Raise ``ConfigError`` where ``num_bytes`` do not fit beside ``folder``, a part of the cache."""
     num_free = shutil.disk_usage(folder).free
     if num_bytes > num_free:
+        need, free = sizes(num_bytes, num_free)
         raise ConfigError(
-            f"dataset.cache_dir={folder.parent}: {what} need {num_bytes / 2**30:.1f} GiB and {num_free / 2**30:.1f} "
-            f"GiB are free. Make room, move the cache, or {remedy}."
+            f"dataset.cache_dir={folder.parent}: {what} need {need} and {free} are free. Make room, move the cache, or "
+            f"{remedy}."
         )
+
+
+def _damage(folder: Path) -> str | None:
+    """Return in which way ``folder`` differs from what was built; None where it does not."""
+    if not folder.is_dir():
+        return "is a file" if folder.exists() else "is missing"
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        is_known = record["format"] == _FORMAT
+        expected = {str(name): list(facts) for name, facts in record["files"].items()}
+    except FileNotFoundError:
+        return f"has no {RECORD_FILE} (an earlier version, or removed)"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return f"{RECORD_FILE} is damaged"
+    if not is_known:
+        return f"{RECORD_FILE} is of another format"
+    found = _files_in(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} was added"
+        if found[name] != expected[name]:
+            return f"{name} has changed ({found[name][0]} bytes, {expected[name][0]} when it was built)"
+    return None
+
+
+def _files_in(folder: Path) -> dict[str, list[int]]:
+    """Return size in bytes and time of change in nanoseconds of each file but hidden ones and the record."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if name == Path(RECORD_FILE) or path.is_dir() or any(part.startswith(".") for part in name.parts):
+            continue
+        status = path.lstat()
+        found[str(name)] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def _put_away(folder: Path) -> None:
+    """Remove the damaged ``folder``; one that somebody added files to is only renamed, for these may be their own."""
+    damage = _damage(folder)
+    if damage is not None and damage.endswith(" was added"):
+        aside = folder.with_name(f"{folder.name}.set_aside_{time.time_ns()}")
+        folder.rename(aside)
+        _log.warning("%s: is kept as %s; remove it if nothing in it is yours.", folder, aside)
+    else:
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock ``path`` for the block; ``UserError`` where the file system has no locks."""
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise UserError(
+            f"{path.parent}: its file system has no locks, so runs that start together could spoil what they share. "
+            "Set dataset.cache_dir and dataset.datasets_dir to a folder on another disk."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames
 from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.instruction_sources import odd_instructions
+from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import Padding, build_windows
@@ -192,7 +193,12 @@ class Dataset:
             image=self.image,
             data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
             problems=tuple(problems),
-            warnings=(*_oddities(scan, windows), *_odd_columns(episodes, self.actions)),
+            warnings=(
+                *_oddities(scan, windows),
+                *unmoving_columns(episodes, self.actions),
+                *implausible_actions(episodes, self.actions),
+                *odd_instructions(episodes),
+            ),
         )
 
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
@@ -214,19 +220,6 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
         f"{len(problems)} episode file(s) cannot be used:\n{lines}\n"
         "Mend or remove them, or set dataset.on_bad_episode=skip to go on without them."
     )
-
-
-def _odd_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
-    """Say which action columns are predicted though they never change, or change and are not predicted."""
-    num_columns = min(e.actions.shape[1] for e in episodes)
-    spread = np.ptp(np.concatenate([e.actions[:, :num_columns] for e in episodes]), axis=0)
-    found = []
-    for name, moves in zip(ACTION_NAMES, (spread > 0).tolist(), strict=False):
-        if moves and name not in action_names:
-            found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
-        if not moves and name in action_names:
-            found.append(f"{name} never changes: predicting it is no task, yet it lowers the RMSE over all dimensions")
-    return found
 
 
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:

@@ -7,11 +7,11 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from re import Pattern
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from regex import Pattern
 
 from mobile_vla.data.hdf5_errors import describe, report_damage
 from mobile_vla.data.instruction import INSTRUCTION_KEY, Instruction, read_instruction
@@ -85,7 +85,7 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
         key, images = image_dataset(file, path)
         num_frames, num_rows, num_columns, num_channels = images.shape
         actions_FA = _read_actions(file, path)
-        in_file = read_instruction(file, path) if "file" in instruction.order else None
+        recorded = read_instruction(file, path, order=instruction.order)
     if len(actions_FA) != num_frames:
         raise DataError(
             f"{path}: key 'actions' has {len(actions_FA)} rows but '{key}' has {num_frames} frames; "
@@ -94,8 +94,8 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
     if num_frames < 2:
         raise DataError(f"{path}: key '{key}' holds {num_frames} frame(s); expected 2 or more. Remove the file.")
     scenario, fields = parse_name(path.stem, grammars)
-    text = instruction.choose(in_file=in_file, fields=fields)
-    if text is None:
+    chosen = instruction.choose(recorded, fields=fields)
+    if chosen is None:
         raise DataError(
             f"{path}: no instruction in key '{INSTRUCTION_KEY}', and dataset.instruction gives none for this name. "
             "Add 'constant' to dataset.instruction.order, or a template over the fields of the file name."
@@ -105,7 +105,9 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
         path=path,
         num_frames=num_frames,
         actions=actions_FA,
-        instruction=text,
+        instruction=chosen.text,
+        instruction_source=chosen.source,
+        similar_names=recorded.similar_names,
         scenario=scenario,
         fields=fields,
         image_shape=(num_rows, num_columns, num_channels),

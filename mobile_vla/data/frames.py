@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.build_once import build_once, check_free_space
+from mobile_vla.data.disk import write_whole
 from mobile_vla.data.episodes import read_images
 from mobile_vla.errors import DataError
 from mobile_vla.parallel import run_parallel
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
+
+_log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
 """Part of every cache key: raise it when the same settings give other pixels."""
@@ -76,22 +79,50 @@ def _resize(image_YXC: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np
 
 
 def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
-    """Return the content digest of each file by its stem; a file is read again only when its size or time changed."""
+    """Return the content digest of each file by its stem; a file is read again only when its status changed.
+
+    What was read is remembered in ``cache_dir``; a memory that is damaged or cannot be written costs time alone.
+    """
     memo_path = cache_dir / "file_digests.json"
-    memo: dict[str, str] = json.loads(memo_path.read_text()) if memo_path.is_file() else {}
+    memo = _read_memo(memo_path)
     keys = {}
     for path in paths:
         status = path.stat()
-        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: _digest(path) for key, path in track(unread, description="reading episode files")}
     if fresh:
         memo |= fresh
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        temporary = memo_path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(memo))
-        temporary.replace(memo_path)
+        _write_memo(memo_path, memo)
     return {path.stem: memo[key] for path, key in keys.items()}
+
+
+def _read_memo(path: Path) -> dict[str, str]:
+    """Return the digests that ``path`` remembers, none where it is missing; a damaged one is said and left out."""
+    try:
+        content = json.loads(path.read_bytes())
+        memo = content["files"]
+        is_whole = content["digest"] == _digest_memo(memo)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        is_whole, memo = False, {}
+    if not is_whole:
+        _log.warning("%s: is damaged or of another version. All episode files are read again.", path)
+    return memo if is_whole else {}
+
+
+def _digest_memo(memo: Mapping[str, str]) -> str:
+    return hashlib.blake2b(json.dumps(memo).encode(), digest_size=16).hexdigest()
+
+
+def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
+    """Remember ``memo``; where that fails the next run reads the files again, which the log says."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"digest": _digest_memo(memo), "files": memo}).encode())
+    except OSError as error:
+        _log.warning("%s: cannot be written (%s). The next run reads all files again.", path, error.strerror)
 
 
 def _digest(path: Path) -> str:

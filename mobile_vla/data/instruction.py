@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -16,15 +18,44 @@ from mobile_vla.errors import ConfigError, DataError
 
 INSTRUCTION_KEY = "language_instruction"
 
-InstructionSource = Literal["file", "template", "constant"]
+InstructionSource = Literal["file", "attribute", "template", "constant"]
+
+_MAX_TEXT_BYTES = 2**16
+"""Of one text, and of the texts that are read at a time."""
+
+_MAX_TEXTS = 1_000_000
+_MAX_NAMES = 100
+"""Of keys and of attributes, that are looked at for one that may hold an instruction."""
+
+_Attribute: Any = h5py.h5a.AttrID  # h5py has no types for it
+
+_OTHER_NAMES = ("instruction", "instructions", "task", "lang", "language", "text", "prompt", "command", "goal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTexts:
+    """What a file says: the texts of its key and of its attribute, and other names that may hold an instruction."""
+
+    key: str | None = None
+    attribute: str | None = None
+    similar_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenInstruction:
+    """An episode's instruction and where it comes from."""
+
+    text: str
+    source: InstructionSource
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
     """Where an episode's instruction comes from: the first of ``order`` that yields a text.
 
-    ``file`` is the file's own ``language_instruction``; ``template`` is filled with the fields of the file name and is
-    passed over where one of its fields is missing; ``constant`` is the same text for all.
+    ``file`` is the file's own key ``language_instruction``, ``attribute`` the attribute of that name; ``template`` is
+    filled with the fields of the file name and is passed over where one of its fields is missing; ``constant`` is the
+    same text for all.
     """
 
     order: Sequence[InstructionSource]
@@ -33,45 +64,114 @@ class Instruction:
 
     def __post_init__(self) -> None:
         try:
-            names = _fields_of(self.template)
+            fields = [field for field in string.Formatter().parse(self.template) if field[1] is not None]
         except ValueError as error:
             raise ConfigError(f"dataset.instruction.template: {self.template!r}: {error}.") from error
-        if not all(name.isidentifier() for name in names):
+        # Without formats: {side:>999999999} would fill the memory, and no instruction needs one.
+        if not all(name and name.isidentifier() and not form and not mode for _, name, form, mode in fields):
             raise ConfigError(
                 f"dataset.instruction.template: {self.template!r}: expected named groups of dataset.grammars in "
-                "braces, such as {side}."
+                "braces, such as {side}, without a format or conversion."
             )
 
-    def choose(self, *, in_file: str | None, fields: Mapping[str, str]) -> str | None:
+    def choose(self, recorded: RecordedTexts, *, fields: Mapping[str, str]) -> ChosenInstruction | None:
         """Return the instruction, or None when no source has one."""
         for source in self.order:
-            text = {"file": in_file or "", "template": _fill(self.template, fields), "constant": self.constant}[source]
+            text = {
+                "file": recorded.key,
+                "attribute": recorded.attribute,
+                "template": _fill(self.template, fields),
+                "constant": self.constant,
+            }[source]
             if text:
-                return text
+                return ChosenInstruction(text=text, source=source)
         return None
 
 
 def _fill(template: str, fields: Mapping[str, str]) -> str:
-    return template.format_map(fields) if _fields_of(template) <= fields.keys() else ""
+    names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    return template.format_map(fields) if names <= fields.keys() else ""
 
 
-def _fields_of(template: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+def read_instruction(file: h5py.File, path: Path, *, order: Collection[InstructionSource]) -> RecordedTexts:
+    """Return the texts that the file itself holds, of those that ``order`` asks for.
+
+    ``DataError`` where one is no text, too long, or differs between frames.
+    """
+    key = attribute = None
+    if "file" in order and INSTRUCTION_KEY in file:
+        place = f"{path}: key '{INSTRUCTION_KEY}'"
+        with report_damage(f"{place} cannot be read"):
+            node = file[INSTRUCTION_KEY]
+        key = _text_of(node, describe(node), place, source="file")
+    if "attribute" in order and INSTRUCTION_KEY in file.attrs:
+        place = f"{path}: attribute '{INSTRUCTION_KEY}'"
+        with report_damage(f"{place} cannot be read"):
+            node = file.attrs.get_id(INSTRUCTION_KEY)
+        found = f"{'empty' if node.shape is None else list(node.shape)} {node.dtype}"
+        attribute = _text_of(node, found, place, source="attribute")
+    if key or attribute or not {"file", "attribute"} & set(order):
+        return RecordedTexts(key=key, attribute=attribute)
+    with report_damage(f"{path}: its keys and attributes cannot be listed"):
+        return RecordedTexts(similar_names=tuple(_similar_names(file, order)))
 
 
-def read_instruction(file: h5py.File, path: Path) -> str | None:
-    """Return the text that the file itself holds, None where it has none; ``DataError`` where it is no text."""
-    if INSTRUCTION_KEY not in file:
-        return None
-    with report_damage(f"{path}: key '{INSTRUCTION_KEY}' cannot be read"):
-        node = file[INSTRUCTION_KEY]
-        values = np.asarray(node[()]).reshape(-1) if isinstance(node, h5py.Dataset) else np.array([])
-    if len(values) != 1 or not isinstance(values[0], bytes | str):
-        raise DataError(
-            f"{path}: key '{INSTRUCTION_KEY}' is {describe(node)}; expected one text, such as [1] S256. "
-            "Write it so, or leave 'file' out of dataset.instruction.order."
-        )
+def _text_of(node: Any, found: str, place: str, *, source: str) -> str:
+    """Return the one text that ``node``, a data set or an attribute, holds once or once a frame."""
+    remedy = f"Write it so, or leave '{source}' out of dataset.instruction.order."
+    if not isinstance(node, h5py.Dataset | _Attribute) or node.shape is None or node.dtype.kind not in "SOU":
+        raise DataError(f"{place} is {found}; expected one text, such as [1] S256. {remedy}")
+    num_texts = int(np.prod(node.shape, dtype=np.float64))
+    is_long = node.dtype.itemsize > _MAX_TEXT_BYTES or num_texts > _MAX_TEXTS
+    if is_long or (isinstance(node, _Attribute) and node.get_storage_size() > _MAX_TEXT_BYTES):
+        raise DataError(f"{place} is {found}; expected one text of at most {_MAX_TEXT_BYTES} bytes. {remedy}")
+    texts: dict[str, None] = {}
+    with report_damage(f"{place} cannot be read"):
+        for value in _values_of(node, num_texts):
+            texts[_decoded(value, found, place, remedy)] = None
+    if len(texts) == 1:
+        return next(iter(texts))
+    if not texts:
+        raise DataError(f"{place} is {found}; expected one text, such as [1] S256. {remedy}")
+    shown = " and ".join(repr(text[:40]) for text in islice(texts, 2))
+    raise DataError(
+        f"{place} is {found}; expected one text, and it holds {len(texts)} different ones, such as {shown}. {remedy}"
+    )
+
+
+def _values_of(node: Any, num_texts: int) -> Iterator[object]:
+    """Yield the values in blocks of bounded size: a text for every frame can be long altogether."""
+    if isinstance(node, _Attribute):
+        values = np.empty(node.shape, node.dtype)
+        node.read(values)
+        yield from values.reshape(-1).tolist()
+    elif len(node.shape) == 1:
+        step = max(_MAX_TEXT_BYTES // max(node.dtype.itemsize, 1), 1)
+        for first in range(0, num_texts, step):
+            yield from node[first : first + step].tolist()
+    elif num_texts * node.dtype.itemsize <= _MAX_TEXT_BYTES:
+        yield from np.asarray(node[()]).reshape(-1).tolist()
+
+
+def _decoded(value: object, found: str, place: str, remedy: str) -> str:
+    if not isinstance(value, bytes | str):
+        raise DataError(f"{place} is {found}; expected one text, such as [1] S256. {remedy}")
+    if len(value) > _MAX_TEXT_BYTES:
+        raise DataError(f"{place} holds {len(value)} bytes; expected one text of at most {_MAX_TEXT_BYTES}. {remedy}")
     try:
-        return values[0].decode("utf-8").strip() if isinstance(values[0], bytes) else values[0].strip()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: key '{INSTRUCTION_KEY}' is not UTF-8 ({error}). Write the text as UTF-8.") from error
+        # h5py gives what is no UTF-8 in an attribute as halves of characters.
+        content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+        return content.decode("utf-8").strip()
+    except UnicodeError as error:
+        raise DataError(f"{place} is not UTF-8 ({error}). Write the text as UTF-8.") from error
+
+
+def _similar_names(file: h5py.File, order: Collection[InstructionSource]) -> Iterator[str]:
+    """Yield keys and attributes of the file's top level that look as if they held an instruction."""
+    for kind, source, names in (("key", "file", file), ("attribute", "attribute", file.attrs)):
+        for name in islice(names, _MAX_NAMES):
+            text = str(name)
+            is_read = text == INSTRUCTION_KEY and source in order
+            is_close = difflib.get_close_matches(text.lower(), (INSTRUCTION_KEY, *_OTHER_NAMES), n=1, cutoff=0.85)
+            if is_close and not is_read:
+                yield f"{kind} '{text[:40]}'"

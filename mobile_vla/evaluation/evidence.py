@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.data.instruction_sources import instruction_lines
 from mobile_vla.data.scenario import task_of
 from mobile_vla.evaluation.baselines import BASELINES, baseline_metrics
 from mobile_vla.schema import NUM_PHASES, Episode
@@ -28,8 +29,8 @@ class Evidence:
     """Counts of a data set, and ``baselines``: ``baseline/<name>/rmse[/dimension]`` on val.
 
     ``windows_per_episode`` maps a number of windows to how many train episodes have it; shares are of train windows by
-    phase and of train frames by action class; ``identical_share`` is the share of episodes whose actions another
-    episode repeats exactly.
+    phase and of train frames by action class; ``instructions`` are lines to print; ``identical_share`` is the share of
+    episodes whose actions another episode repeats exactly.
     """
 
     num_episodes: Mapping[str, int]
@@ -38,6 +39,7 @@ class Evidence:
     windows_per_episode: Mapping[int, int]
     episodes_by_scenario: Mapping[str, int]
     episodes_by_task: Mapping[str, int]
+    instructions: Sequence[str]
     phase_shares: Sequence[float]
     action_shares: Mapping[str, float]
     identical_share: float
@@ -74,6 +76,7 @@ def gather_evidence(data: OpenDataset) -> Evidence:
         windows_per_episode=dict(sorted(Counter(per_episode.tolist()).items())),
         episodes_by_scenario=dict(Counter(e.scenario for e in data.episodes.values()).most_common()),
         episodes_by_task=dict(Counter(task_of(e.fields) for e in data.episodes.values()).most_common()),
+        instructions=instruction_lines(list(data.episodes.values())),
         phase_shares=(np.bincount(windows.phase, minlength=NUM_PHASES) / len(windows)).tolist(),
         action_shares=action_shares(train, data.action_names),
         identical_share=identical_share(list(data.episodes.values())),
@@ -123,6 +126,7 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     grid.add_row("scenarios", _shares_line(evidence.episodes_by_scenario, "{:.0f}"))
     if len(evidence.episodes_by_task) > 1:
         grid.add_row("tasks", _shares_line(evidence.episodes_by_task, "{:.0f}"))
+    grid.add_row("instructions", Text("\n".join(evidence.instructions)))
     grid.add_row("phase", Text(_bars(evidence.phase_shares) + "  share of train windows by tenth of the episode"))
     grid.add_row("actions", _shares_line(evidence.action_shares, "{:.0%}"))
     grid.add_row("identical actions", f"{evidence.identical_share:.0%} of episodes")

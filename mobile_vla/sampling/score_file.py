@@ -20,6 +20,9 @@ COLUMNS = ("episode", "frame", "score")
 _EPISODE_TYPE = pa.dictionary(pa.int32(), pa.string())
 _NUM_NAMED = 3
 
+_MAX_ROWS, _MAX_BYTES = 10_000_000, 512 * 2**20
+"""Of a file that is read: 10 million windows are 300 hours at 10 frames a second."""
+
 
 def read_window_scores(path: str | Path, windows: WindowTable, *, option: str) -> NDArray[np.float32]:
     """Return the score [N] that the file ``path`` (.csv or .parquet) has for each window, all finite.
@@ -87,6 +90,8 @@ def _read_columns(path: Path) -> tuple[pa.DictionaryArray, NDArray[np.int64], ND
 
 
 def _read_csv(path: Path) -> pa.Table:
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise UserError(f"has {size / 2**20:,.0f} MiB; expected at most {_MAX_BYTES / 2**20:,.0f}")
     with csv.open_csv(path) as reader:
         _check_columns(reader.schema.names)
     types = {"episode": _EPISODE_TYPE, "frame": pa.int64(), "score": pa.float64()}
@@ -94,11 +99,31 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    _check_columns(parquet.read_schema(path).names)
-    table = parquet.read_table(path, columns=list(COLUMNS), read_dictionary=["episode"])
+    # Few bytes of a Parquet file can stand for any number of rows: as many are read as it claims, and no more.
+    with parquet.ParquetFile(path, read_dictionary=["episode"]) as file:
+        _check_columns(file.schema_arrow.names)
+        _check_claims(file.metadata)
+        batches = []
+        for batch in file.iter_batches(columns=list(COLUMNS)):
+            batches.append(batch)
+            if sum(map(len, batches)) > _MAX_ROWS:
+                raise UserError(f"has more than {_MAX_ROWS:,} rows")
+    schema = pa.schema([file.schema_arrow.field(name) for name in COLUMNS])
+    table = pa.Table.from_batches(batches, schema=None if batches else schema)
     if not pa.types.is_dictionary(table.schema.field("episode").type):
         table = table.set_column(0, "episode", table["episode"].cast(pa.string()).dictionary_encode())
     return table
+
+
+def _check_claims(metadata: parquet.FileMetaData) -> None:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    num_bytes = sum(column.total_uncompressed_size for column in columns if column.path_in_schema in COLUMNS)
+    if metadata.num_rows > _MAX_ROWS or num_bytes > _MAX_BYTES:
+        raise UserError(
+            f"claims {metadata.num_rows:,} rows of {num_bytes / 2**20:,.0f} MiB; expected at most {_MAX_ROWS:,} rows "
+            f"of {_MAX_BYTES / 2**20:,.0f} MiB, one for each window"
+        )
 
 
 def _check_columns(found: list[str]) -> None:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from mobile_vla.errors import UserError
 from mobile_vla.sim.scene import SIDES, STEP_S, Box, Room, Scene
 from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, ROBOT_JOINTS
+from mobile_vla.untrusted.mjcf_text import check_mjcf
+from mobile_vla.untrusted.mjcf_trial import try_to_compile
 
 _NEEDED = {
     mujoco.mjtObj.mjOBJ_BODY: (ROBOT_BODY, *(f"bottle_{side}" for side in SIDES)),
@@ -98,10 +100,7 @@ def load_world(path: str | Path) -> OwnWorld:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"mjcf={path}: no such file; expected a MuJoCo XML file")
-    try:
-        model = mujoco.MjModel.from_xml_path(str(path))
-    except ValueError as error:
-        raise UserError(f"mjcf={path}: MuJoCo cannot compile it: {error}") from error
+    model = _compiled(path)
     lacking = [
         f"{_KINDS[kind]} {name!r}"
         for kind, names in _NEEDED.items()
@@ -117,6 +116,20 @@ def load_world(path: str | Path) -> OwnWorld:
     if problems := _problems(model):
         raise UserError(f"mjcf={path}: the world cannot be driven in: {'; '.join(problems)}")
     return OwnWorld(path=path, model=model)
+
+
+def _compiled(path: Path) -> mujoco.MjModel:
+    """Compile a file that was found to be small and to compile elsewhere: a bomb would take this process with it."""
+    try:
+        (library,) = Path(mujoco.__file__).parent.glob("libmujoco.*")
+        problem = try_to_compile(check_mjcf(path), library=library)
+        if problem is None:
+            return mujoco.MjModel.from_xml_path(str(path))
+    except UserError as error:
+        raise UserError(f"mjcf={error}") from error
+    except ValueError as error:
+        problem = str(error)
+    raise UserError(f"mjcf={path}: MuJoCo cannot compile it: {problem}")
 
 
 def _problems(model: mujoco.MjModel) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from pathlib import Path
 from mobile_vla.number_format import duration
 from mobile_vla.study.summary import read_summary
 from mobile_vla.tracking.ownership import Owner, is_own, owner_of
-from mobile_vla.untrusted.files import inside, open_regular, read_json
+from mobile_vla.untrusted.files import inside, open_regular, parse_row, read_json
 
 _TAIL_BYTES = 1 << 16
 
@@ -89,4 +88,4 @@ def _share_done(job: Path) -> float:
             lines = [line for line in file.read().split(b"\n")[:-1] if line.startswith(b"{")]
     except FileNotFoundError:
         return 0.0
-    return json.loads(lines[-1])["step"] / num_steps if lines and num_steps else 0.0
+    return parse_row(lines[-1], place=str(job / "metrics.jsonl"))["step"] / num_steps if lines and num_steps else 0.0

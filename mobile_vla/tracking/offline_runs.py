@@ -8,10 +8,14 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.files import check_links, inside
 
 _FOLDER_PREFIX = "offline-run-"
+_NAMING_ELSEWHERE = ("artifact", "use_artifact", "link_artifact", "request")
+"""Types of records whose files lie anywhere."""
 
 
 class UnreadableRecordingError(UserError):
@@ -57,6 +61,32 @@ class OfflineRun:
         """Whether it continues an earlier recording of the same run."""
         return bool(self._records["run"].get("resume"))
 
+    def check_self_contained(self) -> None:
+        """Raise UnreadableRecordingError where a link in it, or its log, names what lies elsewhere.
+
+        Whoever uploads it would send that along. The logs of wandb's own service lie elsewhere, and are not sent.
+        """
+        try:
+            if self.folder.is_symlink():
+                inside(self.folder.parent, self.folder.name)
+            check_links(self.folder / "files", root=self.folder)
+            inside(self.folder, self.log.name)
+        except UserError as error:
+            raise UnreadableRecordingError(f"{error} It is not uploaded.") from error
+        _ = self._records
+
+    def _check_names(self, record: dict[str, Any]) -> None:
+        if record["type"] in _NAMING_ELSEWHERE:
+            raise UnreadableRecordingError(
+                f"{self.log} holds a record of type {record['type']}, which no run of mobile_vla writes and which "
+                "could name any file. It is not uploaded."
+            )
+        for file in record.get("files", {}).get("files", ()):
+            try:
+                inside(self.folder / "files", file.get("path", ""))
+            except UserError as error:
+                raise UnreadableRecordingError(f"{self.log}: {error} It is not uploaded.") from error
+
     @cached_property
     def _records(self) -> dict[str, dict[str, object]]:
         """The last record of each type, as wandb's own reader gives them; a torn one is left out."""
@@ -66,7 +96,9 @@ class OfflineRun:
         if shown.returncode != 0:
             what = next(iter(shown.stderr.splitlines()[-1:]), f"wandb leet inspect ended with {shown.returncode}")
             raise UnreadableRecordingError(f"{self.log} cannot be read ({what}). {remedy}")
-        lines = map(json.loads, shown.stdout.splitlines())
+        lines = [json.loads(line) for line in shown.stdout.splitlines()]
+        for line in lines:
+            self._check_names(line)
         records = {record["type"]: record[record["type"]] for record in lines}
         if "run" not in records:
             raise UnreadableRecordingError(f"{self.log} says of no run what it is; it breaks off before. {remedy}")

@@ -140,7 +140,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        # Half a character, as JSON and names of files may hold, is written as \udcff.
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
         sync_file(temporary)
         temporary.replace(path)
         sync_folder(path.parent)

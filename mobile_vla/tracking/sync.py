@@ -86,6 +86,7 @@ def _upload_parts(parts: list[OfflineRun]) -> list[Outcome]:
 def _upload_part(part: OfflineRun, later: Sequence[OfflineRun], *, is_held_back: bool) -> Outcome:
     if part.is_uploaded:
         return Outcome(run=part, status="already")
+    part.check_self_contained()
     if any(not other.goes_on for other in later):
         return Outcome(run=part, status="superseded", reason="the run was trained again from step 0")
     if is_held_back:

@@ -56,15 +56,15 @@ class Checkpoints:
         # A run goes on from the newest whole one: what is newer is damaged. One that does not go on has none here.
         self._stale = set(takewhile(lambda name: name != resumed_from, names))
 
-    def save(self, kind: Kind, step: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` fill the new checkpoint of ``step``; nothing is done where this run has it already.
+    def save(self, kind: Kind, step: int, write: Callable[[Path], None], *, num_bytes: int) -> None:
+        """Let ``write`` fill the new checkpoint of ``step``, about ``num_bytes``; not where the run has it already.
 
         ``UserError`` where it cannot be written: those of before then stand as they did.
         """
         target = self._folder / checkpoint_name(kind, step)
         if target.exists() and target.name not in self._stale:
             return
-        place(target, write)
+        place(target, write, num_bytes=num_bytes)
         self._stale.discard(target.name)
         self._remove_superseded()
 
@@ -79,10 +79,11 @@ class Checkpoints:
         self._stale.clear()
 
 
-def place(target: Path, write: Callable[[Path], None]) -> None:
+def place(target: Path, write: Callable[[Path], None], *, num_bytes: int) -> None:
     """Let ``write`` fill a folder, seal it, and rename it to ``target`` once it is on the disk.
 
-    What stands at ``target`` is replaced. ``UserError`` where the disk is full or cannot be written to.
+    What stands at ``target`` is replaced. ``UserError`` where the disk is full or cannot be written to, with the
+    ``num_bytes`` that it takes and what is free.
     """
     partial = target.with_name(f"{target.name}{_PARTIAL}")
     try:
@@ -99,31 +100,31 @@ def place(target: Path, write: Callable[[Path], None]) -> None:
         if replaced is not None:
             _delete(replaced)
     except (OSError, SafetensorError) as error:
-        raise _unwritten(target, partial, error) from error
+        raise _unwritten(target, num_bytes, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _unwritten(target: Path, partial: Path, error: Exception) -> UserError:
-    written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+def _unwritten(target: Path, num_bytes: int, error: Exception) -> UserError:
     free = shutil.disk_usage(next(path for path in target.parents if path.is_dir())).free
     return UserError(
-        f"{target}: the checkpoint cannot be written: {error}. {written:,} bytes of it were, and {free:,} bytes are "
-        "free there now. The checkpoints of before are as they were: mend what it says (make room, permit writing), "
+        f"{target}: the checkpoint cannot be written: {error}. It takes about {num_bytes:,} bytes, and {free:,} bytes "
+        "are free there. The checkpoints of before are as they were: mend what it says (make room, permit writing), "
         "and go on with resume=RUN."
     )
 
 
 def copy_checkpoint(origin: Path, target: Path) -> None:
     """Copy the files that ``origin`` is sealed with, and nothing else, as the new checkpoint ``target``."""
+    names = list(read_digests(origin))
 
     def write(folder: Path) -> None:
-        for name in read_digests(origin):
+        for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with open_regular(inside(origin, name)) as source, (folder / name).open("wb") as copy:
                 shutil.copyfileobj(source, copy)
 
-    place(target, write)
+    place(target, write, num_bytes=sum(inside(origin, name).stat().st_size for name in names))
 
 
 def write_checkpoint(

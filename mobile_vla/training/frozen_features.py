@@ -18,6 +18,7 @@ from mobile_vla.augmentation.pipeline import Augment, Pipeline
 from mobile_vla.data.batches import Reader, Targets, WindowReader
 from mobile_vla.data.build_once import build_once, check_free_space
 from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.data.disk import allocate
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import Pretrained
@@ -170,8 +171,10 @@ def _build(
 ) -> None:
     num_bytes = 4 * sum(map(math.prod, shapes.values()))
     check_free_space(folder, num_bytes, what="the features", remedy="lower model.backbone.tuning.cached_variants")
+    for name, shape in shapes.items():
+        allocate(folder / name, 4 * math.prod(shape))
     features_VFD, actions_VFA = (
-        np.memmap(folder / name, np.float32, mode="w+", shape=shape) for name, shape in shapes.items()
+        np.memmap(folder / name, np.float32, mode="r+", shape=shape) for name, shape in shapes.items()
     )
     was_training = model.training
     model.eval()
@@ -187,6 +190,8 @@ def _build(
         actions_VFA[variant, rows] = batch.actions_BTKA[0, :, 0].cpu().numpy()
         scenarios[variant][name] = batch.scenario[0]
     model.train(was_training)
+    features_VFD.flush()
+    actions_VFA.flush()
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
 
 

@@ -95,7 +95,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
                 kinds.append("step")
                 parts.sync_log()  # a resumed run reads the rows up to its checkpoint
             for kind in kinds:
-                checkpoints.save(kind, progress.step, write)
+                checkpoints.save(kind, progress.step, write, num_bytes=state.num_bytes)
             if is_last or is_stopping:
                 break
             take_step(state, parts, trainer, passes=passes, num_steps=num_steps)

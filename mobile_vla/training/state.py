@@ -15,7 +15,7 @@ from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import WindowTable
 from mobile_vla.training.checkpoint import load_checkpoint, write_checkpoint
-from mobile_vla.training.optimizer import build_optimizer
+from mobile_vla.training.optimizer import build_optimizer, trained_parameters
 from mobile_vla.training.options import Trainer
 from mobile_vla.training.precision import gradient_scaler
 from mobile_vla.training.progress import Progress
@@ -60,6 +60,13 @@ class TrainState:
             values=self.progress.values() | {"scaler": self.scaler.state_dict()},
             description=description,
         )
+
+    @property
+    def num_bytes(self) -> int:
+        """About how many bytes a checkpoint takes: the weights that learn, and what the optimiser keeps of them."""
+        parameters = trained_parameters(self.optimizer)
+        kept = (value for parameter in parameters for value in self.optimizer.state.get(parameter, {}).values())
+        return sum(tensor.nbytes for tensor in (*parameters, *kept) if isinstance(tensor, torch.Tensor))
 
     def load(self, folder: Path) -> None:
         """Take over what ``save`` wrote; ``UserError`` where it is of another model or of another version."""

@@ -16,10 +16,13 @@ from mobile_vla.errors import UserError
 MAX_RECORD_BYTES = 16 * 2**20
 """Of a JSON or YAML record: far more than any of ours, and its objects still fit into a few hundred MB."""
 
-MAX_LINE_BYTES = 2**20
-MAX_LINES = 1_000_000
-MAX_LINES_BYTES = 64 * 2**20
-"""Of a log or a table of a run, all together: a million logged steps, or a million val windows."""
+_MAX_LINE_BYTES = 2**20
+
+_MAX_LOG_LINES, _MAX_LOG_BYTES = 500_000, 64 * 2**20
+"""Of a log: a run that logs every 10th of 5 million steps has as many lines."""
+
+_MAX_TABLE_LINES, _MAX_TABLE_BYTES = 1_000_000, 128 * 2**20
+"""Of a table: a million val windows are 28 hours at 10 frames a second."""
 
 
 def inside(folder: Path, name: str | Path) -> Path:
@@ -38,6 +41,16 @@ def inside(folder: Path, name: str | Path) -> Path:
             "is read from elsewhere because a folder says so: copy the file into it if it belongs there."
         )
     return path
+
+
+def check_links(folder: Path, *, root: Path | None = None) -> None:
+    """Raise ``UserError`` where ``folder`` or a link in it, at any depth, leads out of ``root`` (None: ``folder``)."""
+    if root is not None:
+        inside(root, folder.absolute())
+    for where, folders, files in os.walk(folder):  # links are not followed
+        for path in (Path(where, name).absolute() for name in (*folders, *files)):
+            if path.is_symlink():
+                inside(root or folder, path)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -66,7 +79,9 @@ def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
     return content
 
 
-def lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
+def lines_of(
+    path: Path, *, max_lines: int = _MAX_LOG_LINES, max_bytes: int = _MAX_LOG_BYTES
+) -> Iterator[tuple[str, bytes]]:
     """Yield the place (``file: line N``) and the content, its end included, of each line of a regular file.
 
     Raises ``UserError`` at a line, a number of lines or a size of the file that no log or table of a run has.
@@ -74,14 +89,14 @@ def lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
     num_bytes = 0
     with open_regular(path) as file:
         for number in itertools.count(1):
-            line = file.readline(MAX_LINE_BYTES + 1)
+            line = file.readline(_MAX_LINE_BYTES + 1)
             if not line:
                 return
             place, num_bytes = f"{path}: line {number}", num_bytes + len(line)
-            if len(line) > MAX_LINE_BYTES or num_bytes > MAX_LINES_BYTES or number > MAX_LINES:
+            if len(line) > _MAX_LINE_BYTES or num_bytes > max_bytes or number > max_lines:
                 raise UserError(
-                    f"{place} goes beyond what such a file holds: {MAX_LINE_BYTES / 2**20:.0f} MiB a line, "
-                    f"{MAX_LINES:,} lines, {MAX_LINES_BYTES / 2**20:.0f} MiB; it is not read"
+                    f"{place} goes beyond what such a file holds: {_MAX_LINE_BYTES / 2**20:.0f} MiB a line, "
+                    f"{max_lines:,} lines, {max_bytes / 2**20:.0f} MiB; it is not read"
                 )
             yield place, line
 
@@ -91,7 +106,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     places: list[str] = []
 
     def texts() -> Iterator[str]:
-        for place, line in lines_of(path):
+        for place, line in lines_of(path, max_lines=_MAX_TABLE_LINES, max_bytes=_MAX_TABLE_BYTES):
             places[:] = [place]
             yield line.decode("utf-8")
 

@@ -95,7 +95,7 @@ def _measure(events: Iterator[Any], path: Path, *, has_interpolations: bool) -> 
             count.open.append(_Open(event.anchor))
             if event.anchor is not None:
                 count.sizes.pop(event.anchor, None)
-            if len(count.open) > MAX_DEPTH:
+            if len(count.open) - 1 > MAX_DEPTH:
                 raise UserError(f"{place}: is nested more than {MAX_DEPTH} deep, which no such file is")
         elif isinstance(event, yaml.CollectionEndEvent):
             closed = count.open.pop()

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +95,14 @@ class _Fold:
         """Return the loss of every window of the episodes ``scored``, in the order of the table."""
         run = self._run(cfg)
         folder = Path(run.dataset.cache_dir) / f"irreducible-{self._digest()}"
-        is_cached = folder.is_dir()
-        build_once(
-            folder, partial(_train_and_score, run=run, checkpoint=self.checkpoint, label=self.label, console=console)
-        )
+        is_cached = True
+
+        def build(partial_folder: Path) -> None:
+            nonlocal is_cached
+            is_cached = False
+            _train_and_score(partial_folder, run=run, checkpoint=self.checkpoint, label=self.label, console=console)
+
+        build_once(folder, build)
         windows = run.data.windows["val"]
         losses_N = read_window_scores(folder / _SCORES_FILE, windows, option="dataset.cache_dir")
         step = json.loads((folder / _RECORD_FILE).read_text())["step"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from augmented import BATCH, STREAM, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import law
+from regex import Pattern
 from tiny_runs import compose_config
 
 from mobile_vla.augmentation.mirror import Mirror, mirror_words
@@ -112,7 +111,7 @@ def test_mirroring_words_twice_is_the_identity(parts: list[str], joint: str) -> 
     ],
 )
 def test_a_mirrored_scenario_is_one_of_the_shipped_grammars(scenario: str) -> None:
-    grammars: dict[str, re.Pattern[str]] = compile_grammars(
+    grammars: dict[str, Pattern[str]] = compile_grammars(
         compose_config(["dataset=h5", "dataset.path=x"]).dataset.grammars
     )
     name = f"episode_20251204_101530_{mirror_words(scenario)}"

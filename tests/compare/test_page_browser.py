@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from written_page import SAMPLERS, write_page_study
+from written_page import SAMPLERS, write_full_run, write_page_study
 from written_runs import write_failed
 
 from mobile_vla.compare.comparison import compare_runs
@@ -209,3 +209,19 @@ def test_a_plot_is_saved_by_its_own_button_and_there_is_no_other_way_out(opened:
     with opened.page.expect_download() as download:
         bar.first.click()
     assert download.value.suggested_filename.endswith("differences.svg")
+
+
+def test_labels_of_somebody_else_are_texts_in_the_plots_too(browser: Browser, tmp_path: Path) -> None:
+    evil = '<a href="https://evil.example">x</a><img src=x onerror="window.hacked = 1"><b>%{x}'
+    for sampler, rmse in (("shuffled", 0.3), (evil, 0.2)):
+        for seed in range(2):
+            write_full_run(tmp_path, sampler, seed, rmse + 0.01 * seed)
+    write_page(compare_runs(load_runs(tmp_path)), tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.evaluate(DRAW_ALL)
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("a[href*=evil], a[*|href*=evil], img[src=x]").count() == 0
+    assert page.locator("svg").get_by_text('<a href="https://evil.example">x').count() > 0
+    page.close()

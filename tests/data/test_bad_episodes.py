@@ -105,7 +105,15 @@ BAD_CONTENT: dict[str, tuple[dict, str]] = {
     ),
     "two instructions": (
         {"images": images(), "actions": actions(), "language_instruction": [b"one", b"two"]},
-        "key 'language_instruction' is [2] text; expected one text",
+        "key 'language_instruction' is [2] text; expected one text, and it holds 2 different ones, such as 'one' and",
+    ),
+    "a text too long": (
+        {"images": images(), "actions": actions(), "language_instruction": np.array([b"go" * 40_000])},
+        "key 'language_instruction' is [1] text; expected one text of at most 65536 bytes.",
+    ),
+    "a long text of unknown length": (
+        {"images": images(), "actions": actions(), "language_instruction": "go" * 40_000},
+        "key 'language_instruction' holds 80000 bytes; expected one text of at most 65536.",
     ),
     "instruction a group": (
         {"images": images(), "actions": actions(), "language_instruction": None},

@@ -101,8 +101,10 @@ def test_a_written_episode_reads_back_and_has_the_same_bytes_twice(tmp_path: Pat
         ["go left"],
         np.array(["  go left "], h5py.string_dtype("utf-8")),
         np.array([["go left"]], h5py.string_dtype("ascii")),
+        ["go left"] * 4,
+        np.array([b"go left"] * 5000, "S256"),
     ],
-    ids=["S256", "scalar bytes", "scalar str", "str list", "spaces", "2-d"],
+    ids=["S256", "scalar bytes", "scalar str", "str list", "spaces", "2-d", "every frame", "in blocks"],
 )
 def test_an_instruction_in_the_file_may_be_text_of_any_kind(tmp_path: Path, written: object) -> None:
     path = write_h5(tmp_path / f"{NAME}.h5", images=images(), actions=actions(), language_instruction=written)
@@ -130,7 +132,9 @@ def test_the_first_source_that_has_an_instruction_gives_it(
     assert read(path, instruction=instruction).instruction == expected
 
 
-@pytest.mark.parametrize("template", ["go {side", "go {}", "go {0}", "go {side.name}", "go }"])
+@pytest.mark.parametrize(
+    "template", ["go {side", "go {}", "go {0}", "go {side.name}", "go }", "{side:>999999999}", "{side!r:{side}}"]
+)
 def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"dataset.instruction.template: {template!r}")):
         Instruction(order=["template"], template=template, constant="")

@@ -140,7 +140,7 @@ def test_processes_that_start_together_decode_once(tmp_path: Path) -> None:
     answers = {process.communicate(timeout=60)[0] for process in processes}
     assert answers == {f"{sum(int(images(3 + i, seed=i).sum()) for i in range(3))} 3\n"}
     [cache] = caches(folder)
-    assert sorted(p.name for p in cache.iterdir()) == ["frames.u8", "problems.json"]
+    assert sorted(p.name for p in cache.iterdir()) == ["complete.json", "frames.u8", "problems.json"]
 
 
 def damage_second_frame(path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_full_disk_is_said_before_decoding(tmp_path: Path, monkeypatch: pytest
     folder = write_folder(tmp_path / "episodes")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(2**30, 2**30 - 100, 100))
-    with pytest.raises(ConfigError, match=r"dataset\.cache_dir=.*cache: the decoded frames need .* GiB are free"):
+    with pytest.raises(ConfigError, match=r"dataset\.cache_dir=.*cache: the decoded frames need .* are free"):
         open_folder(folder)
 
 
@@ -193,7 +193,7 @@ def test_digests_follow_content_and_are_remembered(tmp_path: Path) -> None:
     b.write_bytes(b"other")
     second = digest_files([a, b], cache_dir=tmp_path)
     assert second["a"] == first["a"] != second["b"]
-    assert set(json.loads((tmp_path / "file_digests.json").read_text()).values()) == set(second.values())
+    assert set(json.loads((tmp_path / "file_digests.json").read_text())["files"].values()) == set(second.values())
 
 
 recorded = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(lambda s: arrays(np.uint8, (*s, 3)))

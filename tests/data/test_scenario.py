@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import law
+from regex import Pattern
 from tiny_runs import compose_config
 
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
@@ -17,7 +19,7 @@ STAMP = "episode_20251204_101530"
 
 
 @pytest.fixture(scope="module")
-def grammars() -> dict[str, re.Pattern[str]]:
+def grammars() -> dict[str, Pattern[str]]:
     return compile_grammars(compose_config(["dataset=h5", "dataset.path=x"]).dataset.grammars)
 
 
@@ -30,7 +32,7 @@ def grammars() -> dict[str, re.Pattern[str]]:
     distance=st.sampled_from(["close", "medium", "far"]),
     time_of_day=st.sampled_from(["", "dawn", "morning", "evening", "night"]),
 )
-def test_box_names_tell_every_field(grammars: dict[str, re.Pattern[str]], time_of_day: str, **fields: str) -> None:
+def test_box_names_tell_every_field(grammars: dict[str, Pattern[str]], time_of_day: str, **fields: str) -> None:
     name = "_".join([STAMP, *fields.values(), *([time_of_day] if time_of_day else [])])
     scenario, found = parse_name(name, grammars)
     assert scenario == f"{fields['boxes']}_{fields['layout']}_{fields['side']}"
@@ -47,7 +49,7 @@ def test_box_names_tell_every_field(grammars: dict[str, re.Pattern[str]], time_o
         ("core_medium", {}),
     ],
 )
-def test_box_names_may_tell_a_task(grammars: dict[str, re.Pattern[str]], rest: str, expected: dict[str, str]) -> None:
+def test_box_names_may_tell_a_task(grammars: dict[str, Pattern[str]], rest: str, expected: dict[str, str]) -> None:
     scenario, fields = parse_name(f"{STAMP}_1box_hori_left_{rest}", grammars)
     assert scenario == "1box_hori_left"
     places = {"boxes": "1box", "layout": "hori", "side": "left", "placement": "core", "distance": "medium"}
@@ -56,7 +58,7 @@ def test_box_names_may_tell_a_task(grammars: dict[str, re.Pattern[str]], rest: s
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_basket_names_are_scenarios_of_their_own(grammars: dict[str, re.Pattern[str]], side: str) -> None:
+def test_basket_names_are_scenarios_of_their_own(grammars: dict[str, Pattern[str]], side: str) -> None:
     scenario, fields = parse_name(f"{STAMP}_basket_1box_hori_{side}_core_medium", grammars)
     assert scenario == f"basket_1box_hori_{side}"
     assert fields["object"] == "basket"
@@ -66,7 +68,7 @@ def test_basket_names_are_scenarios_of_their_own(grammars: dict[str, re.Pattern[
 
 @law
 @given(side=st.sampled_from(["center", "left", "right"]), path=st.sampled_from(["straight", "left", "right"]))
-def test_v5_names_tell_target_and_path(grammars: dict[str, re.Pattern[str]], side: str, path: str) -> None:
+def test_v5_names_tell_target_and_path(grammars: dict[str, Pattern[str]], side: str, path: str) -> None:
     for prefix in ("", "basket_", "1box_hori_"):
         name = f"{STAMP}_{prefix}target_{side}_{path}_path__core__fixed_center"
         scenario, fields = parse_name(name, grammars)
@@ -79,7 +81,7 @@ def test_v5_names_tell_target_and_path(grammars: dict[str, re.Pattern[str]], sid
     side=st.sampled_from(["weak_left", "strong_left", "center", "weak_right", "strong_right"]),
     path=st.sampled_from(["left_curve", "straight", "right_curve"]),
 )
-def test_v6_names_keep_position_and_path_apart(grammars: dict[str, re.Pattern[str]], side: str, path: str) -> None:
+def test_v6_names_keep_position_and_path_apart(grammars: dict[str, Pattern[str]], side: str, path: str) -> None:
     scenario, fields = parse_name(f"{STAMP}_{side}_{path}", grammars)
     assert scenario == f"{side}_{path}"
     assert fields == {"side": side, "path": path}
@@ -97,7 +99,7 @@ def test_v6_names_keep_position_and_path_apart(grammars: dict[str, re.Pattern[st
         f"{STAMP}_weak_left_left",
     ],
 )
-def test_other_names_are_unknown(grammars: dict[str, re.Pattern[str]], name: str) -> None:
+def test_other_names_are_unknown(grammars: dict[str, Pattern[str]], name: str) -> None:
     assert parse_name(name, grammars) == (UNKNOWN, {})
 
 
@@ -122,3 +124,55 @@ def test_selector_is_a_scenario_or_a_field() -> None:
     assert not matches("2box_hori")
     assert not matches("distance=close")
     assert not matches("place=far")
+
+
+PIECES = (STAMP, "episode_20251204", "basket", "1box", "2box", "vert", "hori", "left", "right", "center", "core", "far")
+PIECES += (
+    "variant",
+    "redblue",
+    "task",
+    "red",
+    "dawn",
+    "target",
+    "path",
+    "straight",
+    "curve",
+    "weak",
+    "x1",
+    "é",
+    "",
+    "\n",
+)
+
+
+@law
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_the_shipped_grammars_read_a_name_as_pythons_own_expressions_do(
+    grammars: dict[str, Pattern[str]], pieces: list[str]
+) -> None:
+    name = "_".join(pieces)
+    for pattern in grammars.values():
+        ours, pythons = pattern.fullmatch(name), re.fullmatch(pattern.pattern, name)
+        assert (ours and ours.groupdict()) == (pythons and pythons.groupdict())
+
+
+@pytest.mark.parametrize("expression", ["(a|aa)+$", "((a{1,1000}){1,1000}){1,1000}"])
+def test_a_grammar_without_end_is_given_up_and_named(expression: str) -> None:
+    compiled = compile_grammars({"first": "x", "mine": expression})
+    started = time.process_time()
+    with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: takes more than 0\.5 s to match the name 'aaa"):
+        parse_name("a" * 100 + "!", compiled)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(.*)*x", "a" * 2000])
+def test_a_grammar_that_ends_is_answered(expression: str) -> None:
+    assert parse_name("a" * 100 + "!", compile_grammars({"mine": expression}))[0] == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "expression", ["(" * 900 + ")" * 900, "a{99999999999999999999}", "a" * 2001, "(", "(?P<a>x)(?P<a>y)"]
+)
+def test_a_grammar_that_cannot_be_compiled_is_named(expression: str) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: not a regular expression"):
+        compile_grammars({"mine": expression})

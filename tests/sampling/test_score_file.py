@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,26 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, suffix: str
     with pytest.raises(UserError, match="the scores of 1 of 8 windows: episode_1 frame 4 are not finite"):
         write_window_scores(path, WINDOWS, np.array([*range(7), np.nan]))
     assert read(path) == [1.0] * 8
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MAX_ROWS", 7), ("_MAX_BYTES", 100)])
+def test_a_parquet_file_that_claims_too_much_is_not_read(
+    limit: str, value: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "scores.parquet", GOOD)
+    assert read(path)
+    monkeypatch.setattr(f"mobile_vla.sampling.score_file.{limit}", value)
+    with pytest.raises(ConfigError, match=r"sampler\.scores=.*claims 8 rows of .* MiB; expected at most"):
+        read(path)
+
+
+def test_csv_files_of_one_line_and_of_any_size_end_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    for size, message in ((2**28, "cannot be read"), (2**40, "has 1,048,576 MiB; expected at most 512")):
+        path.write_text("episode,frame,score\n")
+        with path.open("r+b") as file:
+            file.truncate(size)
+        started = time.process_time()
+        with pytest.raises(ConfigError, match=message):
+            read(path)
+        assert time.process_time() - started < 3

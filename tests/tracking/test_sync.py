@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -11,7 +12,12 @@ from wandb_records import transaction_log
 from wandb_server import WandbServer, wandb_server
 
 from mobile_vla.cli import main
-from mobile_vla.tracking.offline_runs import find_offline_runs, viewing_hint
+from mobile_vla.tracking.offline_runs import (
+    OfflineRun,
+    UnreadableRecordingError,
+    find_offline_runs,
+    viewing_hint,
+)
 from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
 
 LOGGER = WandbLogger(project="mobile_vla", entity=None, mode="offline", init_timeout_s=10, finish_timeout_s=10)
@@ -178,3 +184,41 @@ def test_recordings_are_found_wherever_they_lie_and_a_sweep_s_are_overlaid(sweep
     (alone,) = find_offline_runs(find_offline_runs(sweep)[0].folder)
     assert alone.run_id in expected
     assert viewing_hint(sweep) == f"wandb leet {sweep / 'wandb'}"
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize("way", ["a linked file", "a linked log", "a linked recording"])
+def test_a_recording_that_leads_outside_is_not_uploaded(
+    way: str, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(sweep, 0, 0)
+    (recording,) = find_offline_runs(sweep)
+    secret = tmp_path / "secret"
+    if way == "a linked file":
+        secret.write_text("secret")
+        (recording.folder / "files" / "media").mkdir()
+        (recording.folder / "files" / "media" / "secret.txt").symlink_to(secret)
+    else:
+        linked = recording.log if way == "a linked log" else recording.folder
+        linked.rename(secret)
+        linked.symlink_to(secret)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")  # nobody answers, and nobody is asked
+    assert sync(sweep) == 1
+    shown = capsys.readouterr().out
+    assert "which lies outside of it" in shown
+    assert "It is not uploaded." in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"type": "files", "files": {"files": [{"path": "../../../secret"}]}},
+        {"type": "files", "files": {"files": [{"path": "ok"}, {"path": "/etc/passwd"}]}},
+        {"type": "artifact", "artifact": {"manifest": {"contents": [{"local_path": "/etc/passwd"}]}}},
+    ],
+)
+def test_a_record_that_names_a_file_elsewhere_is_refused(line: dict[str, Any], tmp_path: Path) -> None:
+    run = OfflineRun(folder=tmp_path / "offline-run-20260101_000000-abc")
+    run._check_names({"type": "files", "files": {"files": [{"path": "media/videos/a.gif"}]}})
+    with pytest.raises(UnreadableRecordingError, match="It is not uploaded"):
+        run._check_names(line)

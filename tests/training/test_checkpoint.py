@@ -92,8 +92,8 @@ def test_the_newest_and_the_best_stay(keep: int, written: Callable[[int], Callab
     checkpoints = Checkpoints(run / "checkpoints", keep=keep, resumed_from=None)
     for step in (8, 9, 10, 11, 100_000_000):
         if step in (8, 9):
-            checkpoints.save("best", step, written(step))
-        checkpoints.save("step", step, written(step))
+            checkpoints.save("best", step, written(step), num_bytes=1)
+        checkpoints.save("step", step, written(step), num_bytes=1)
 
     steps = ("step-00000009", "step-00000010", "step-00000011", "step-100000000")
     assert names_in(run) == {"best-00000009", *steps[-keep:]}
@@ -102,18 +102,21 @@ def test_the_newest_and_the_best_stay(keep: int, written: Callable[[int], Callab
 
 def test_a_save_that_fails_leaves_what_was_there(written: Callable[[int], Callable[[Path], None]], run: Path) -> None:
     checkpoints = Checkpoints(run / "checkpoints", keep=2, resumed_from=None)
-    checkpoints.save("step", 1, written(1))
+    checkpoints.save("step", 1, written(1), num_bytes=1)
 
     with pytest.raises(TypeError):
-        checkpoints.save("step", 2, partial(written(2), description={"not JSON": object()}))
+        checkpoints.save("step", 2, partial(written(2), description={"not JSON": object()}), num_bytes=1)
     assert names_in(run) == {"step-00000001"}
 
     def fill_the_disk(folder: Path) -> None:
         written(2)(folder)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"step-00000002: .* cannot be written: .*No space left.* [0-9,]{5,} bytes of"):
-        checkpoints.save("step", 2, fill_the_disk)
+    with pytest.raises(
+        UserError,
+        match=r"No space left.* about 12,345,678 bytes, and [0-9,]{5,} bytes are free",
+    ):
+        checkpoints.save("step", 2, fill_the_disk, num_bytes=12_345_678)
     assert names_in(run) == {"step-00000001"}
     assert find_in_run(run).step == 1
 
@@ -122,7 +125,7 @@ def test_what_a_kill_left_goes_with_the_next_save(written: Callable[[int], Calla
     for name in ("step-00000001.partial", "best-00000001.removed"):
         (run / "checkpoints" / name / "adapter").mkdir(parents=True)
 
-    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 1, written(1))
+    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 1, written(1), num_bytes=1)
 
     assert names_in(run) == {"step-00000001"}
 
@@ -132,10 +135,10 @@ def test_a_new_run_in_the_folder_of_another_keeps_none_of_its_checkpoints(
 ) -> None:
     earlier = Checkpoints(run / "checkpoints", keep=2, resumed_from=None)
     for step in (0, 2):
-        earlier.save("best", step, written(step))
-        earlier.save("step", step, written(step))
+        earlier.save("best", step, written(step), num_bytes=1)
+        earlier.save("step", step, written(step), num_bytes=1)
 
-    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 0, written(0))
+    Checkpoints(run / "checkpoints", keep=2, resumed_from=None).save("step", 0, written(0), num_bytes=1)
 
     assert names_in(run) == {"step-00000000"}
 
@@ -145,16 +148,16 @@ def test_a_run_that_went_on_from_an_earlier_one_replaces_what_was_damaged(
 ) -> None:
     earlier = Checkpoints(run / "checkpoints", keep=3, resumed_from=None)
     for step in (2, 4, 5):
-        earlier.save("step", step, written(step))
+        earlier.save("step", step, written(step), num_bytes=1)
     for step in (4, 5):
         (run / "checkpoints" / f"step-0000000{step}" / "policy.json").write_text("[]")
     before = (run / "checkpoints" / "step-00000002" / "digests.json").stat().st_mtime_ns
 
     later = Checkpoints(run / "checkpoints", keep=3, resumed_from=find_in_run(run).path.name)
-    later.save("step", 2, written(2))  # a stop before the first step
+    later.save("step", 2, written(2), num_bytes=1)  # a stop before the first step
     assert (run / "checkpoints" / "step-00000002" / "digests.json").stat().st_mtime_ns == before
     assert find_in_run(run).step == 2
-    later.save("step", 4, written(4))
+    later.save("step", 4, written(4), num_bytes=1)
 
     assert names_in(run) == {"step-00000002", "step-00000004"}
     assert find_in_run(run) == Found(path=run / "checkpoints" / "step-00000004", step=4, damaged=())

@@ -63,7 +63,7 @@ def save_next(run: Path, found: Found) -> None:
     write = partial(write_checkpoint, **parts, description=description.to_json())
     checkpoints = Checkpoints(run / "checkpoints", keep=2, resumed_from=found.path.name)
     for kind in ("best", "step"):
-        checkpoints.save(kind, step, write)
+        checkpoints.save(kind, step, write, num_bytes=0)
 
 
 def test_a_kill_at_any_call_leaves_a_whole_checkpoint_for_all(whole: Ran, tmp_path: Path) -> None:

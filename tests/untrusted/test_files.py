@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from mobile_vla.errors import UserError
-from mobile_vla.untrusted.files import inside, open_regular, parse_json, read_json, read_limited
+from mobile_vla.untrusted.files import (
+    check_links,
+    csv_rows,
+    inside,
+    lines_of,
+    open_regular,
+    parse_json,
+    read_json,
+    read_limited,
+)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link", "link/deeper", "loop", "a\0b"])
@@ -51,3 +60,38 @@ def test_what_is_no_json_is_named(text: str | bytes, tmp_path: Path) -> None:
     (tmp_path / "file.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=r"file\.json"):
         read_json(tmp_path / "file.json")
+
+
+def test_lines_are_read_within_limits_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"a\nb\xe2\x80\xa8c\nd")  # a character that str.splitlines takes for a line's end
+    assert list(lines_of(path)) == [
+        (f"{path}: line {n}", text) for n, text in ((1, b"a\n"), (2, b"b\xe2\x80\xa8c\n"), (3, b"d"))
+    ]
+    for content, line in ((b"a\n" * 500_001, 500_001), (b"a\n" + b"b" * 2**21, 2), ((b"c" * 2**20 + b"\n") * 1, 1)):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"line {line} goes beyond what such a file holds"):
+            list(lines_of(path))
+
+
+@pytest.mark.parametrize("content", [b'a,b\n"1\n', b"a,b\n" + b"1" * 200_000, b"a,b\n\xff,1", b'a,b\n"1"x,2'])
+def test_what_is_no_csv_is_named_with_its_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.csv: line 2: is no line of a CSV file"):
+        list(csv_rows(tmp_path / "x.csv"))
+
+
+def test_links_are_followed_inside_alone_wherever_they_stand(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints" / "best").mkdir(parents=True)
+    (run / "checkpoints" / "last").symlink_to("best")
+    (run / "checkpoints" / "best" / "weights").symlink_to("../../weights")
+    check_links(run / "checkpoints", root=run)
+    with pytest.raises(UserError, match="which lies outside of it"):
+        check_links(run / "checkpoints" / "best")
+    (run / "checkpoints" / "best" / "other").symlink_to("../../../weights")
+    with pytest.raises(UserError, match="which lies outside of it"):
+        check_links(run / "checkpoints", root=run)
+    (run / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="which lies outside of it"):
+        check_links(run / "elsewhere", root=run)

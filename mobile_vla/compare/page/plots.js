@@ -42,6 +42,9 @@ function grouped(rows, key) {
   return groups;
 }
 
+// plotly takes <a href> and %{...} in what it is given for its own.
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "%&#123;");
+
 const short = (text) => Number(text.toPrecision(4)).toString();
 const seeds = (rows, value) => rows.map((row) => `seed ${row.seed}: ${value(row)}`).join("<br>");
 const isNarrow = () => document.documentElement.clientWidth < 640;
@@ -57,7 +60,7 @@ const sharedLength = (() => {
 function axisLabel(text) {
   const label = styleOf.has(text) ? text.slice(sharedLength) : text;
   const room = isNarrow() ? 16 : 34;
-  return label.length > room ? `${label.slice(0, room - 1)}…` : label;
+  return plain(label.length > room ? `${label.slice(0, room - 1)}…` : label);
 }
 
 function nameAxis(samplers) {
@@ -69,7 +72,7 @@ function nameAxis(samplers) {
 }
 
 function labelOf(state, name) {
-  return page.figures[state.id].labels[name][state[name]];
+  return plain(page.figures[state.id].labels[name][state[name]]);
 }
 
 // An interval of two or three seeds can be many times wider than the seeds lie apart, and would hide them all.
@@ -103,10 +106,10 @@ function intervals(rows, state, options) {
       ...bar(whole.low, whole.high, { color: colour, width: 2 }),
       { x: each.map((row) => row.value * scale), y: each.map(() => index + 0.26), mode: "markers",
         marker: { color: colour, size: 5, opacity: 0.55, symbol }, customdata: each.map((row) => row.seed),
-        hovertemplate: `${sampler}, seed %{customdata}: %{x:.4g} ${unit}<extra></extra>` },
+        hovertemplate: `${plain(sampler)}, seed %{customdata}: %{x:.4g} ${unit}<extra></extra>` },
       { x: [whole.value * scale], y: [index], mode: "markers",
         marker: { color: whole.sure === 0 ? ink("paper") : colour, size: 10, symbol: "diamond", line: { color: colour, width: 2 } },
-        hovertemplate: `<b>${sampler}</b> ${short(whole.value * scale)}${range} ${unit}${episodes}<br>${
+        hovertemplate: `<b>${plain(sampler)}</b> ${short(whole.value * scale)}${range} ${unit}${episodes}<br>${
           seeds(each, (row) => short(row.value * scale))}<extra></extra>` },
     ];
   });
@@ -151,12 +154,12 @@ function curves(rows, state, options) {
       x: line.map((row) => row && row[axis]), y: line.map((row) => row && row[metric] * scale), mode: "lines",
       line: { color: faded(colour, bySeed.size > 1 ? 0.35 * faint : 0), width: 1, dash, shape },
       customdata: line.map((row) => row && row.seed),
-      hovertemplate: `${sampler}, seed %{customdata}<br>%{x:.6~g}: %{y:.4g} ${unit}<extra></extra>`,
+      hovertemplate: `${plain(sampler)}, seed %{customdata}<br>%{x:.6~g}: %{y:.4g} ${unit}<extra></extra>`,
     });
     means.push({
       x, y, mode: common.length > 15 ? "lines" : "lines+markers", line: { color: colour, width, dash, shape },
       marker: { size: 5, color: colour }, text: common.map((group) => seeds(group, (row) => short(row[metric] * scale))),
-      hovertemplate: `<b>${sampler}</b> %{y:.4g} ${unit}<br>%{text}<extra></extra>`,
+      hovertemplate: `<b>${plain(sampler)}</b> %{y:.4g} ${unit}<br>%{text}<extra></extra>`,
     });
   }
   const last = Math.max(...known.map((row) => row[options.group]));
@@ -210,7 +213,7 @@ function heat(rows, state, options) {
     traces: [{
       type: "heatmap", z: cells.map((line) => line.map((cell) => cell && cell.value)),
       x: slices.map((_, index) => index), y: samplers.map((_, index) => index), xgap: 1, ygap: 1,
-      customdata: cells.map((line, row) => line.map((cell, at) => [samplers[row], slices[at], cell ? cell.text : ""])),
+      customdata: cells.map((line, row) => line.map((cell, at) => [plain(samplers[row]), plain(slices[at]), cell ? cell.text : ""])),
       hovertemplate: `<b>%{customdata[0]}</b>, ${options.slice} %{customdata[1]}: %{z:.4g} ${options.unit}<br>%{customdata[2]}<extra></extra>`,
       colorbar: { thickness: 8, outlinewidth: 0, title: { text: options.unit, side: "right" } },
       showscale: !isNarrow(), zmin, zmax, colorscale: stops.map((name, at) => [at / (stops.length - 1), colour(name)]),
@@ -221,7 +224,7 @@ function heat(rows, state, options) {
     layout: {
       height: 120 + 30 * samplers.length + (isNarrow() ? 50 : 0),
       yaxis: nameAxis(samplers),
-      xaxis: { tickmode: "array", tickvals: slices.map((_, index) => index), ticktext: slices.map(String),
+      xaxis: { tickmode: "array", tickvals: slices.map((_, index) => index), ticktext: slices.map(plain),
         tickangle: typeof slices[0] === "number" ? 0 : isNarrow() ? -90 : -20, showgrid: false, zeroline: false, automargin: true,
         range: [-0.5, slices.length - 0.5], title: { text: options.slice } },
     },
@@ -241,9 +244,9 @@ function shares(rows) {
         marker: { symbol: "circle-open", size: 11, color: colour, line: { width: 1.2 } } },
       { x: parts.map((part) => at(part, "drawn")), y: parts.map(y), mode: "markers",
         marker: { symbol, size: 6, color: colour },
-        text: parts.map((part) => `${part[0].scenario}<br>target ${part[0].target === null ? "unknown"
+        text: parts.map((part) => `${plain(part[0].scenario)}<br>target ${part[0].target === null ? "unknown"
           : `${short(at(part, "target"))} %`}<br>${seeds(part, (row) => `${short(100 * row.drawn)} %`)}`),
-        hovertemplate: `<b>${sampler}</b> %{x:.4g} %, %{text}<extra></extra>` },
+        hovertemplate: `<b>${plain(sampler)}</b> %{x:.4g} %, %{text}<extra></extra>` },
     ];
   });
   const natural = new Map(rows.filter((row) => row.natural !== null).map((row) => [row.scenario, 100 * row.natural]));

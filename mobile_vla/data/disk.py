@@ -1,0 +1,162 @@
+"""Write files that are whole or absent, and name the cause where a disk fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mobile_vla.errors import DataError, UserError
+from mobile_vla.number_format import sizes
+
+_GONE = ("the network disk does not answer, or its folder is stale", "Mount it again, then repeat this.")
+
+_CAUSES: dict[int, tuple[str, str]] = {
+    errno.EACCES: ("there is no permission", "Have it given (`ls -l` and `chmod`, on every folder of the path)."),
+    errno.EPERM: ("it is not permitted", "Look whether it is locked (`lsattr`) or belongs to another account."),
+    errno.EIO: ("the disk reports an input/output error", "It may be failing: look at the system log, then save it."),
+    errno.ENXIO: ("its device is gone", "Connect the disk again, then repeat this."),
+    errno.ENODEV: ("its device is gone", "Connect the disk again, then repeat this."),
+    **dict.fromkeys((errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN), _GONE),
+    errno.EMFILE: ("this process has too many files open", "Raise the limit (`ulimit -n 4096`), then repeat this."),
+    errno.ENFILE: ("all programs together have too many files open", "End some of them, then repeat this."),
+    errno.ENOMEM: ("memory is used up", "End other programs, then repeat this."),
+    errno.ENOENT: ("it is not there", "Look whether its disk is mounted and nothing moved or removed it."),
+    errno.ENOTDIR: ("a part of its path is a file and no folder", "Give another path."),
+    errno.EEXIST: ("a file of that name is there already", "Give another path, or remove the file first."),
+    errno.ELOOP: ("its links lead in a circle", "Remove the link."),
+    errno.ENAMETOOLONG: ("its name is too long", "Give a shorter one."),
+}
+"""What an error number means, and what helps, whether the file was read or written."""
+
+_ROOM = "Make room, or give a place on another disk."
+
+_NUMBER_IN_TEXT = re.compile(r"(?:os error |Errno |errno = )(\d+)")
+"""HDF5 and safetensors keep the error number in their text alone."""
+
+
+@contextmanager
+def storage_errors(
+    place: Path, *, what: str, num_bytes: int | Callable[[], int] | None = None, partial: Path | None = None
+) -> Iterator[None]:
+    """Turn what a full, read-only or failing disk raises inside the block into a ``UserError``.
+
+    The message names ``place``, ``what`` was to be written ("the episodes"), the need and what is free, the cause, and
+    what to do. ``num_bytes`` is the need, or estimates it after a failure. ``partial`` is the file or folder that the
+    caller removes after a failure: its bytes count as free. Errors that are not of the disk pass through.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        sentence = _write_sentence(error, place, what, num_bytes, partial)
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
+
+
+@contextmanager
+def unwritable_errors(place: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk and of missing permission inside the block into a ``UserError``.
+
+    For the top of a program, where it is not known what was written; the message names the error's file, or ``place``.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = _error_number(error)
+        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+        at = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
+        if number == errno.EACCES:
+            finding, remedy = _CAUSES[number]
+            raise UserError(f"{at}: cannot be opened: {finding}. {remedy}") from error
+        raise UserError(str(_write_sentence(error, at, "this file", None, None))) from error
+
+
+def allocate(path: Path, num_bytes: int) -> None:
+    """Make the file ``path`` of ``num_bytes`` zeros with its place on the disk, to be mapped; ``OSError`` where full.
+
+    A file that is only made long is sparse: writing to its map ends the process with SIGBUS once the disk is full.
+    """
+    with path.open("wb") as file:
+        if num_bytes and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        file.truncate(num_bytes)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write ``content`` to the disk at ``path``: whole, or ``OSError`` and what was there before.
+
+    It is synced before the rename: on many file systems a full disk or quota is only noticed then.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error for a file or folder that could not be read: the cause in words, and what helps."""
+    finding, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Look at its disk."))
+    return DataError(f"{path}: cannot be read: {finding}. {remedy}")
+
+
+def bytes_in(place: Path) -> int:
+    """Return how many bytes the file, or the files below the folder, take; 0 where there is none."""
+    paths = place.rglob("*") if place.is_dir() else [place]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _write_sentence(
+    error: Exception, place: Path, what: str, num_bytes: int | Callable[[], int] | None, partial: Path | None
+) -> str | None:
+    number = _error_number(error)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        need = num_bytes() if callable(num_bytes) else num_bytes
+        return _full_sentence(number, place, what, need, 0 if partial is None else bytes_in(partial))
+    if number == errno.EROFS:
+        return f"{place}: {what} cannot be written: the file system is read-only. Give a place that can be written."
+    if number not in _CAUSES:
+        return None
+    finding, remedy = _CAUSES[number]
+    at = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+    return f"{place}: {what} cannot be written: {finding}{at}. {remedy}"
+
+
+def _full_sentence(number: int, place: Path, what: str, need: int | None, num_partial: int) -> str:
+    """Return need and have in words; the folder of ``place`` may not exist yet."""
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free + num_partial
+    if number == errno.EFBIG:
+        size = "" if need is None else f" of {sizes(need)[0]}"
+        return f"{place}: {what}{size} cannot be written: larger than a file may be there (`ulimit -f`). {_ROOM}"
+    files = os.statvfs(there)
+    if number == errno.ENOSPC and files.f_files > 0 and files.f_favail == 0:
+        return f"{place}: {what} cannot be written: the disk has no room for one more file. Remove some."
+    full = "your quota on this disk is used up" if number == errno.EDQUOT else "the disk is full"
+    if need is None or (need <= free and number == errno.ENOSPC):
+        return f"{place}: {what} cannot be written: {full} ({sizes(free)[0]} are free now). {_ROOM}"
+    need_text, free_text = sizes(need, free)
+    return f"{place}: {what} cannot be written: {full}: {need_text} are needed and {free_text} are free. {_ROOM}"
+
+
+def _error_number(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER_IN_TEXT.search(str(error))
+    return int(found[1]) if found else None

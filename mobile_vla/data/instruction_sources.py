@@ -1,0 +1,74 @@
+"""Show which instructions the episodes have and where each comes from, and what is odd about them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from mobile_vla.number_format import shortened
+from mobile_vla.schema import Episode
+
+_SOURCES = {
+    "file": "key language_instruction",
+    "attribute": "attribute language_instruction",
+    "template": "dataset.instruction.template",
+    "constant": "dataset.instruction.constant",
+}
+
+_MAX_LINES = 4
+_MAX_LENGTH = 44
+"""Of lines and of characters of one text: a line fits a terminal of 80 columns."""
+
+_BYTES_AS_TEXT = re.compile(r"""(?<!\w)b(['"]).*\1""", re.DOTALL)
+"""What Python's ``str()`` makes of bytes."""
+
+
+def instruction_lines(episodes: Sequence[Episode]) -> list[str]:
+    """Return the most frequent instructions, one a line, with how many episodes have each and where from."""
+    counts = Counter((e.instruction, e.instruction_source) for e in episodes).most_common()
+    shown = counts if len(counts) <= _MAX_LINES else counts[: _MAX_LINES - 1]
+    lines = [f"{count} x {_cut(text)} ({source})" for (text, source), count in shown]
+    rest = counts[len(shown) :]
+    if rest:
+        by_source: Counter[str] = Counter()
+        for (_, source), _count in rest:
+            by_source[source] += 1
+        lines.append(f"... and {', '.join(f'{number} more ({source})' for source, number in by_source.items())}")
+    return lines
+
+
+def odd_instructions(episodes: Sequence[Episode]) -> list[str]:
+    """Return one warning each for mixed sources, names that may hold the instruction, and bytes written as text."""
+    found = []
+    sources = Counter(e.instruction_source for e in episodes)
+    if len(sources) > 1:
+        listed = ", ".join(f"{number} from {_SOURCES[source]}" for source, number in sources.most_common())
+        found.append(f"mixed sources of the instructions: {listed}. Write them all into the files, or change the order")
+    for name, holders in _holders_of_similar_names(episodes).items():
+        source = holders[0].instruction_source
+        found.append(
+            f"{len(holders)} file(s), such as {holders[0].path}, have the {name}, which is not read: their instruction "
+            f"is made from dataset.instruction.{source}. Rename it to language_instruction if it holds the instruction"
+        )
+    as_text = [e for e in episodes if _BYTES_AS_TEXT.search(e.instruction)]
+    if as_text:
+        found.append(
+            f"{len(as_text)} instruction(s) hold bytes written as text, such as {_cut(as_text[0].instruction)} in "
+            f"{shortened([str(e.path) for e in as_text], limit=2)}: the b and the quotes are learnt too. Write "
+            "text.decode() in place of str(text) where the files are made"
+        )
+    return found
+
+
+def _holders_of_similar_names(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
+    holders: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        for name in episode.similar_names:
+            holders.setdefault(name, []).append(episode)
+    return dict(sorted(holders.items(), key=lambda item: -len(item[1]))[:3])
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= _MAX_LENGTH else f'"{line[: _MAX_LENGTH - 3]}..."'

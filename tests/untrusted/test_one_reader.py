@@ -1,0 +1,56 @@
+"""What other people wrote is read in few places: a new reader elsewhere is found here before it is found outside."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT
+
+PACKAGE = ROOT / "mobile_vla"
+
+PLACES: dict[tuple[str, ...], set[str]] = {
+    ("OmegaConf.load",): set(),
+    ("OmegaConf.create",): {"untrusted/stored_config.py", "study/finished.py"},  # the second reads what it wrote
+    ("yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.safe_load_all"): {
+        "untrusted/yaml_file.py"
+    },
+    ("instantiate", "hydra.utils.instantiate"): {"build.py"},  # of a config that was composed or checked
+    ("get_object", "get_class", "get_method"): {"config.py", "tracking/provenance.py"},  # of the same
+    ("importlib.import_module", "import_module", "__import__"): {
+        "untrusted/targets.py",
+        "policy/backbones/families/family.py",  # of this package, by the names of its files
+        "training/optimizer.py",  # a constant
+    },
+    ("json.load", "json.loads"): {
+        "untrusted/files.py",
+        "data/frames.py",  # caches of this machine
+        "training/frozen_features.py",
+        "window_losses/irreducible.py",
+        "policy/backbones/pretrained.py",  # weights that the user names
+        "training/checkpoint.py",
+        "tracking/offline_runs.py",  # what wandb's own reader prints
+        "data/importers/tub.py",
+    },
+    ("pickle.load", "pickle.loads", "torch.load", "joblib.load", "eval", "exec", "marshal.loads"): set(),
+    ("regex.compile",): {"data/scenario.py"},
+    ("csv.reader", "csv.DictReader"): {"untrusted/files.py"},
+    ("Console", "rich.print"): {"terminal.py"},
+}
+
+
+def calls_of(file: Path) -> set[str]:
+    """Return what ``file`` calls, by the dotted names that stand there."""
+    return {ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)}
+
+
+@pytest.fixture(scope="module")
+def calls() -> dict[str, set[str]]:
+    return {file.relative_to(PACKAGE).as_posix(): calls_of(file) for file in PACKAGE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("names", PLACES, ids=lambda names: names[0])
+def test_it_is_called_in_its_places_alone(names: tuple[str, ...], calls: dict[str, set[str]]) -> None:
+    found = {file for file, called in calls.items() if called & set(names)}
+    assert found <= PLACES[names], "go through mobile_vla/untrusted, or mobile_vla/terminal.py"
