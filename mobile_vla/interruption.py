@@ -39,6 +39,7 @@ class _State:
         self.at_once: list[Callable[[], object]] = []
         self.command: Callable[[], str] | None = None
         self.is_next_a_retry = False
+        self.is_silent = False
 
 
 _STATE = _State()
@@ -115,9 +116,13 @@ def answered(answer: Answer, *, at_once: Callable[[], object] | None = None) -> 
             _STATE.at_once.pop()
 
 
-def answer_to_the_end(answer: Answer) -> None:
-    """Call ``answer`` as ``answered`` does until this process ends; to be used before anything else is answered."""
+def answer_to_the_end(answer: Answer, *, is_silent: bool = False) -> None:
+    """Call ``answer`` as ``answered`` does until this process ends; to be used before anything else is answered.
+
+    With ``is_silent`` it ends without the line: another process says it.
+    """
     _install()
+    _STATE.is_silent = is_silent
     _STATE.answers.append(answer)
     _STATE.at_once.append(_nothing)
 
@@ -161,8 +166,9 @@ def end_at_once() -> NoReturn:
     for record in reversed(_STATE.at_once):
         with contextlib.suppress(OSError):  # a full disk is no reason to stay
             record()
-    # Past Python's own buffer, in the middle of which the signal may have come.
-    os.write(2, f"{_last_line(number)}\n".encode())
+    if not _STATE.is_silent:
+        # Past Python's own buffer, in the middle of which the signal may have come.
+        os.write(2, f"{_last_line(number)}\n".encode())
     os._exit(128 + number)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, cast
 
 from joblib import Parallel, delayed
 
 from mobile_vla.progress import track
+from mobile_vla.quiet_workers import end_with, use_quiet_workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -20,6 +22,12 @@ def run_parallel(
 
     In a job of a parallel sweep, itself a worker process, joblib works with threads instead.
     """
-    pool = Parallel(n_jobs=max(num_workers, 1), return_as="generator")
-    results = cast(Iterator[Result], pool(delayed(work)(job) for job in jobs))
+    use_quiet_workers()
+    pool, parent = Parallel(n_jobs=max(num_workers, 1), return_as="generator"), os.getpid()
+    results = cast(Iterator[Result], pool(delayed(_followed)(parent, work, job) for job in jobs))
     return list(track(results, description=description, total=len(jobs)))
+
+
+def _followed(parent: int, work: Callable[[Job], Result], job: Job) -> Result:
+    end_with(parent)
+    return work(job)

@@ -116,7 +116,8 @@ def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
 def _stopped_with_its_workers(folders: list[Path]) -> Iterator[None]:
     """Stop the jobs that worker processes train in ``folders`` where a signal stops this process."""
     from mobile_vla.interruption import answered
-    from mobile_vla.study.workers import stop_workers, tell_workers, use_quiet_workers
+    from mobile_vla.quiet_workers import use_quiet_workers
+    from mobile_vla.study.workers import stop_workers, tell_workers
 
     use_quiet_workers()
     with answered(lambda number, frame: stop_workers(folders, number), at_once=tell_workers):

@@ -6,58 +6,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
-from joblib import register_parallel_backend
-from joblib._parallel_backends import LokyBackend
 
 from mobile_vla.interruption import Interrupted, answer_to_the_end
 from mobile_vla.tracking.ownership import is_own, owner_of
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 _WORKER: list[int] = []
 """The process that this one is a worker of, where it is one."""
-
-
-class QuietLokyBackend(LokyBackend):
-    """Start workers to which a signal from the terminal does not come: the process that started them decides.
-
-    They inherit the blocked signals. A handler of their own would come seconds later, after their imports, and until
-    then Ctrl-C would print a traceback in each of them.
-    """
-
-    def configure(self, *args: Any, **kwargs: Any) -> int:
-        """Build the pool as joblib does."""
-        with _blocked():
-            return super().configure(*args, **kwargs)
-
-    def submit(self, func: Any, callback: Any = None) -> Any:
-        """Hand on a task, for which workers may be started."""
-        with _blocked():
-            return super().submit(func, callback)
-
-
-def use_quiet_workers() -> None:
-    """Let joblib start the workers of this process by ``QuietLokyBackend``."""
-    register_parallel_backend("loky", QuietLokyBackend)
-    # Ended at once, a process leaves semaphores to joblib's tracker, which frees them and should not speak of it.
-    ignored = "ignore:resource_tracker:UserWarning"
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignored]))
-
-
-@contextmanager
-def _blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stop_workers(jobs: Sequence[Path], number: int) -> None:
@@ -88,7 +49,7 @@ def follow(parent: int) -> None:
     if is_worker():
         return
     _WORKER.append(parent)
-    answer_to_the_end(lambda number, frame: rest())
+    answer_to_the_end(lambda number, frame: rest(), is_silent=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_watch_parent, daemon=True).start()
 
