@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.build_once import build_once, check_free_space
-from mobile_vla.data.disk import write_whole
+from mobile_vla.data.disk import allocate, write_whole
 from mobile_vla.data.hdf5_recording import read_blocks
 from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
@@ -194,8 +194,7 @@ def _build(
     shape = (first_rows[-1], *options.size, 3)
     check_free_space(folder, math.prod(shape), what="the decoded frames", remedy="choose a smaller dataset.image_size")
     frames = folder / "frames.u8"
-    with frames.open("wb") as file:
-        file.truncate(max(math.prod(shape), 1))  # an empty file cannot be mapped; frames that do not decode stay black
+    allocate(frames, max(math.prod(shape), 1))  # an empty file cannot be mapped; frames that do not decode stay black
     requests = [
         Request(work=decode_into, path=episode.path, arguments=(episode.num_frames, frames, row, options))
         for episode, row in zip(episodes, first_rows, strict=False)
