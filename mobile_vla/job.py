@@ -199,6 +199,9 @@ def _train_and_measure(
                 raise
         folder.write_summary(result.status)
         mirror.finish(folder.known)
+    if mirror.unconfirmed_rows is not None:
+        folder.learn({"wandb/unconfirmed_rows": mirror.unconfirmed_rows})
+        folder.write_summary(result.status)
     return result
 
 

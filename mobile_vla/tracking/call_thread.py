@@ -59,6 +59,7 @@ def end_service(*, timeout_s: float) -> None:
     A service process that is gone, or hangs, cannot be told goodbye, in whatever way wandb notices.
     """
     import wandb
+    from wandb.sdk.lib import module
 
     calls = CallThread("wandb teardown")
     goodbye = calls.submit(wandb.teardown)
@@ -69,6 +70,7 @@ def end_service(*, timeout_s: float) -> None:
         kill_service()
         with contextlib.suppress(Exception):
             goodbye.result(timeout=_KILLED_S)
+    module.unset_globals()  # as long as it has a run, it lets nobody log in, and one that is lost it never lets go
 
 
 def kill_service() -> None:

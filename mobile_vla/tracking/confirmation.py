@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ _PAUSE_S = 0.5
 _SHORTEST_S = 0.1
 """Less is no time to answer in."""
 
-# The shape is that of the question with which wandb itself resumes a run; both counts are lines of the run's history file.
+# The question with which wandb itself resumes a run; a line of the run's history is one row.
 _QUERY = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) {
     bucket(name: $name, missingOk: true) { name historyLineCount historyTail }
@@ -49,9 +49,9 @@ class Stored:
     def rows_of(self, recordings: Sequence[Recording]) -> int:
         """Return how many of the rows of the run's last attempt the server has.
 
-        ``recordings`` are all of the run, oldest first. Rows arrive in order, so that a number says which. Where the run
-        was trained again from step 0 under its id, the server may still count the rows of the attempt before; then its
-        last row decides.
+        ``recordings`` are all of the run, oldest first. Rows arrive in order, so that a number says which. Where the
+        run was trained again from step 0 under its id, the server may still count the rows of the attempt before; then
+        its last row decides.
         """
         attempt = last_attempt(recordings)
         timestamps = [timestamp for recording in attempt for timestamp in recording.log.timestamps]
@@ -105,6 +105,26 @@ def wait_until(address: Address, is_enough: Callable[[Stored], bool], limit: Tim
         if problem is not None and limit.left_s < _PAUSE_S:
             raise problem
         time.sleep(_PAUSE_S)
+
+
+def unconfirmed_runs(recordings: Iterable[Recording], limit: TimeLimit) -> set[str]:
+    """Return the ids of the runs of which W&B has not said, before ``limit`` is over, that it has all recorded rows.
+
+    Raises UnreadableRecordingError.
+    """
+    runs: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        runs.setdefault(recording.run_id, []).append(recording)
+    missing = set()
+    for run_id, parts in runs.items():
+        attempt = last_attempt(parts)
+        try:
+            num_there = ask(address_of(attempt[0]), limit).rows_of(parts)
+        except NoAnswerError:
+            num_there = 0
+        if num_there < sum(recording.num_rows for recording in attempt):
+            missing.add(run_id)
+    return missing
 
 
 def _stored(bucket: dict[str, Any]) -> Stored:

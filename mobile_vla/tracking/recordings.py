@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.tracking.transaction_log import TransactionLog, read_log
-from mobile_vla.untrusted.files import read_json
 
 _OFFLINE, _ONLINE = "offline-run-", "run-"
 
@@ -64,11 +63,8 @@ class Recording:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come: an end was recorded, or the run's own summary says that it has ended.
-
-        Without either it is still training, or was killed.
-        """
-        return self.log.has_ended or _status_of(self) not in (None, "running")
+        """Whether an end was recorded; without one it is still training, or was killed."""
+        return self.log.has_ended
 
     @property
     def goes_on(self) -> bool:
@@ -93,7 +89,7 @@ def recordings_of(run_id: str, folder: Path) -> list[Recording]:
 
 
 def last_attempt(recordings: Sequence[Recording]) -> list[Recording]:
-    """Return what of one run's ``recordings``, oldest first, belongs together: from the last that began at step 0 on."""
+    """Return those of one run's ``recordings``, oldest first, that belong together: since it last began at step 0."""
     starts = [position for position, recording in enumerate(recordings) if not recording.goes_on]
     return list(recordings[starts[-1] if starts else 0 :])
 
@@ -102,18 +98,3 @@ def viewing_hint(folder: Path) -> str | None:
     """Return the command that overlays the recordings of one sweep in the terminal; None without at least two."""
     recordings = folder / "wandb"
     return f"wandb leet {recordings}" if len(list(recordings.glob(f"{_OFFLINE}*"))) > 1 else None
-
-
-def _status_of(recording: Recording) -> str | None:
-    """Return the status in the summary of the run that made ``recording``; None where its folder is not found."""
-    beside = recording.folder.parents[1]
-    for manifest in _manifests(beside):
-        if read_json(manifest).get("run_id") == recording.run_id:
-            summary = manifest.with_name("summary.json")
-            return read_json(summary).get("status") if summary.exists() else None
-    return None
-
-
-def _manifests(folder: Path) -> Iterable[Path]:
-    """Return where the manifest of a run that records into ``folder/wandb`` can be: alone, or a job of a sweep."""
-    return [path for path in (folder / "manifest.json", *folder.glob("*/manifest.json")) if path.is_file()]

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.confirmation import NoAnswerError, address_of, ask, wait_until
+from mobile_vla.tracking.confirmation import NoAnswerError, Stored, address_of, ask, wait_until
 from mobile_vla.tracking.recordings import Recording, find_recordings, last_attempt
 from mobile_vla.tracking.time_limit import TimeLimit
 from mobile_vla.tracking.transaction_log import UnreadableRecordingError
@@ -40,19 +41,19 @@ class Outcome:
 def sync_folder(folder: Path, console: Console, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> int:
     """Upload what W&B has not confirmed of every recording at or below ``folder``, a line each; return how many failed.
 
-    Runs that were online count as those that were offline. The server is asked what it has of each run, only the rest is
-    sent, and it is asked again: no row is sent twice. Of a run that was trained again from step 0, the recordings before
-    are left out. One that has recorded no end is not sent, since it may still grow, unless a later one goes on from it or
-    the run itself has ended. Each run may take ``timeout_s`` seconds. Raises UserError without a key or where there is
-    nothing recorded.
+    Runs that were online count as those that were offline. The server is asked what it has of each run, only the rest
+    is sent, and it is asked again: no row is sent twice. Of a run that was trained again from step 0, the recordings
+    before are left out. One that has recorded no end is not sent, since it may still grow, unless a later one goes on
+    from it. Each run may take ``timeout_s`` seconds. Raises UserError without a key or
+    where there is nothing recorded.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the folder of a run or of a sweep.")
     recordings = find_recordings(folder)
     if not recordings:
         raise UserError(
-            f"{folder}: found no recording of W&B's (run-* or offline-run-*) here or below; expected the folder of a run "
-            "or of a sweep with logger=wandb."
+            f"{folder}: found no recording of W&B's (run-* or offline-run-*) here or below; expected the folder of a "
+            "run or of a sweep with logger=wandb."
         )
     if not all(recording.is_confirmed for recording in recordings):
         require_login(purpose=f"upload the runs in {folder}")
@@ -103,31 +104,35 @@ def _sync_parts(recordings: Sequence[Recording], limit: TimeLimit) -> Iterator[O
     attempt = last_attempt(recordings)
     for recording in recordings[: len(recordings) - len(attempt)]:
         yield Outcome(recording=recording, status="superseded", reason="the run was trained again from step 0")
-    address = address_of(attempt[0])
-    try:
-        num_there = ask(address, limit).rows_of(recordings)
-    except NoAnswerError as error:
-        if not all(recording.is_confirmed for recording in attempt):
-            raise
-        for recording in attempt:
-            yield Outcome(recording=recording, status="already", reason=f"{recording.num_rows} rows, as it said; {error}")
-        return
-    total = 0
+    address, total, num_there = address_of(attempt[0]), 0, None
     for recording in attempt:
         before, total = total, total + recording.num_rows
-        if num_there >= total and recording.is_confirmed:
-            yield Outcome(recording=recording, status="already", reason=_rows(recording.num_rows))
-            continue
         if recording is attempt[-1] and not recording.has_ended:
             raise UploadError("recorded no end: still training, or killed; sync again when it has ended, or resume it")
-        missing = min(total - num_there, recording.num_rows) if num_there < total else 0
+        try:
+            num_there = ask(address, limit).rows_of(recordings) if num_there is None else num_there
+        except NoAnswerError as error:
+            if not recording.is_confirmed:
+                raise
+            yield Outcome(recording=recording, status="already", reason=f"confirmed before; now {error}")
+            continue
+        if num_there >= total and (recording.is_confirmed or recording is not attempt[-1]):
+            yield Outcome(recording=recording, status="already", reason=_rows(recording.num_rows))
+            continue
+        missing = min(max(total - num_there, 0), recording.num_rows)
         where = upload(recording, num_there=recording.num_rows - missing, limit=limit)
-        stored = wait_until(address, lambda it, total=total: it.rows_of(recordings) >= total, limit.at_most(_COUNTING_S))
+        is_all = partial(_has_rows, recordings=recordings, num_rows=total)
+        stored = wait_until(address, is_all, limit.at_most(_COUNTING_S))
         num_there = stored.rows_of(recordings)
         if num_there < total:
-            raise UploadError(f"W&B took it, but has {max(num_there - before, 0)} of its {_rows(recording.num_rows)}")
+            has = max(num_there - before, 0)
+            raise UploadError(f"W&B took all that was sent, but has {has} of {_rows(recording.num_rows)}")
         recording.mark_confirmed(recording.num_rows)
         yield Outcome(recording=recording, status="uploaded", reason=f"{where}  {_rows(missing)}".strip())
+
+
+def _has_rows(stored: Stored, *, recordings: Sequence[Recording], num_rows: int) -> bool:
+    return stored.rows_of(recordings) >= num_rows
 
 
 def _rows(number: int) -> str:

@@ -1,8 +1,8 @@
 """Read and write the ``.wandb`` file in which W&B's client records a run: what ``wandb sync`` uploads comes from it.
 
-The format is LevelDB's log after a header of seven bytes: blocks of 32 KiB, chunks of a checksum, a length, a type and the
-bytes; a record is one whole chunk, or a first one, middle ones and a last one. Each record is a protobuf message of wandb's.
-wandb's own readers count no rows, and none of its writers leaves out rows that the server has.
+The format is LevelDB's log after a header of seven bytes: blocks of 32 KiB with chunks of a checksum, a length, a type
+and the bytes; a record is one whole chunk, or a first one, middle ones and a last one, and a protobuf message. wandb
+itself has no command that leaves out the rows that the server has.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
 from mobile_vla.errors import UserError
 from mobile_vla.untrusted.files import open_regular
 
-if TYPE_CHECKING:
-    from wandb.proto.wandb_internal_pb2 import Record
+Record: TypeAlias = Any
+"""A ``wandb.proto.wandb_internal_pb2.Record``, whose type wandb chooses by the version of protobuf."""
 
 _HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _BLOCK = 32 * 1024
@@ -63,7 +63,7 @@ def read_log(path: Path) -> TransactionLog:
     Raises UnreadableRecordingError where it is no such file, or breaks off before it says what the run is.
     """
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2
 
     remedy = f"If its run has ended, move {path.parent} away and sync again."
     try:
@@ -71,7 +71,7 @@ def read_log(path: Path) -> TransactionLog:
             content = file.read()
         if content and not _HEADER.startswith(content[: len(_HEADER)]):
             raise UnreadableRecordingError(f"{path} cannot be read (bad header). {remedy}")
-        records = tuple(Record.FromString(part) for part in _records(content))
+        records = tuple(wandb_internal_pb2.Record.FromString(part) for part in _records(content))
     except (OSError, DecodeError) as error:
         raise UnreadableRecordingError(f"{path} cannot be read ({error}). {remedy}") from error
     if not any(record.WhichOneof("record_type") == "run" for record in records):
@@ -79,8 +79,24 @@ def read_log(path: Path) -> TransactionLog:
     return TransactionLog(records=records)
 
 
+def end_log(path: Path, *, exit_code: int) -> None:
+    """Add the end of the run to the whole records of ``path``, where the service that wrote it recorded none.
+
+    Raises OSError, and UnreadableRecordingError as `read_log` does.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    log = read_log(path)
+    if not log.has_ended:
+        end = wandb_internal_pb2.Record()
+        end.exit.exit_code = exit_code
+        whole = path.with_name(f"{path.name}.tmp")
+        write_log(whole, [*log.records, end])
+        whole.replace(path)
+
+
 def write_log(path: Path, records: Iterable[Record]) -> None:
-    """Write ``records`` as a new file."""
+    """Write ``records`` as a new file. Raises OSError."""
     content = bytearray(_HEADER)
     for record in records:
         _append(content, record.SerializeToString())

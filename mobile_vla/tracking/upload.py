@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -10,14 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobile_vla.tracking.recordings import Recording
 from mobile_vla.tracking.time_limit import TimeLimit
-from mobile_vla.tracking.transaction_log import is_row, write_log
-
-if TYPE_CHECKING:
-    from wandb.proto.wandb_internal_pb2 import Record
+from mobile_vla.tracking.transaction_log import Record, is_row, write_log
 
 _POLL_S = 0.05
 _ERROR = "wandb: ERROR "
@@ -30,8 +27,8 @@ class UploadError(Exception):
 def upload(recording: Recording, *, num_there: int, limit: TimeLimit) -> str:
     """Send ``recording`` without its first ``num_there`` rows; return the run's address, empty where none is said.
 
-    Whether it has arrived, only the server can say: wandb's command ends well whatever happens. Raises UploadError, when
-    ``limit`` is over at the latest, with nothing left running.
+    Whether it has arrived, only the server can say: wandb's command ends well whatever happens. Raises UploadError,
+    when ``limit`` is over at the latest, with nothing left running.
     """
     # wandb adds all rows of a log after those that the server has, again and again.
     with tempfile.TemporaryDirectory(prefix="mobile_vla-sync-") as scratch:
@@ -46,7 +43,7 @@ def upload(recording: Recording, *, num_there: int, limit: TimeLimit) -> str:
         lines = _wandb_sync(copy, limit)
         if (copy / state.name).exists():
             shutil.copy(copy / state.name, state)
-    errors = [line.removeprefix(_ERROR).removeprefix(f"[{recording.run_id}] ") for line in lines if line.startswith(_ERROR)]
+    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
     if errors:
         raise UploadError("; ".join(errors))
     return next((line.rpartition(" at ")[2] for line in lines if "View run" in line), "")
@@ -64,9 +61,11 @@ def _without_rows(records: Sequence[Record], num_rows: int) -> Iterator[Record]:
 def _wandb_sync(folder: Path, limit: TimeLimit) -> list[str]:
     """Return what wandb's command says of uploading ``folder``."""
     command = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    # With this process's service it would go on there, whatever became of the command.
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
         )
         try:
             while process.poll() is None:

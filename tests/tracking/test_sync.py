@@ -11,7 +11,7 @@ from wandb_records import transaction_log
 from wandb_server import WandbServer, wandb_server
 
 from mobile_vla.cli import main
-from mobile_vla.tracking.offline_runs import find_offline_runs, viewing_hint
+from mobile_vla.tracking.recordings import find_recordings, viewing_hint
 from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
 
 LOGGER = WandbLogger(project="mobile_vla", entity=None, mode="offline", init_timeout_s=10, finish_timeout_s=10)
@@ -152,7 +152,7 @@ def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
     content: bytes, why: str, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(sweep, 0, 0, 10)
-    (first,) = find_offline_runs(sweep)
+    (first,) = find_recordings(sweep)
     later = first.folder.with_name(f"offline-run-29991231_235959-{first.run_id}")
     later.mkdir()
     (later / first.log.name).write_bytes(content)
@@ -174,7 +174,7 @@ def test_recordings_are_found_wherever_they_lie_and_a_sweep_s_are_overlaid(sweep
     record(sweep, 1, 0)
     expected = [identity(0).run_id, identity(1).run_id]
     for folder in (sweep.parent, sweep, sweep / "wandb"):
-        assert sorted(run.run_id for run in find_offline_runs(folder)) == expected
-    (alone,) = find_offline_runs(find_offline_runs(sweep)[0].folder)
+        assert sorted(run.run_id for run in find_recordings(folder)) == expected
+    (alone,) = find_recordings(find_recordings(sweep)[0].folder)
     assert alone.run_id in expected
     assert viewing_hint(sweep) == f"wandb leet {sweep / 'wandb'}"
