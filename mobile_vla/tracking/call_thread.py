@@ -64,11 +64,12 @@ def end_service(*, timeout_s: float) -> None:
     calls = CallThread("wandb teardown")
     goodbye = calls.submit(wandb.teardown)
     calls.end()
-    with contextlib.suppress(Exception):
+    # Of a service that was killed, wandb makes the end of this process, with its exit code.
+    with contextlib.suppress(Exception, SystemExit):
         goodbye.result(timeout=max(timeout_s, 0))
     if not goodbye.done():
         kill_service()
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             goodbye.result(timeout=_KILLED_S)
     module.unset_globals()  # as long as it has a run, it lets nobody log in, and one that is lost it never lets go
 

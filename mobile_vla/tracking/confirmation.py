@@ -86,8 +86,8 @@ def ask(address: Address, limit: TimeLimit) -> Stored:
     except NoAnswerError:
         raise
     except Exception as error:  # wandb raises its service's private errors too; and a server may answer anything
-        why = limit.reason if limit.is_over else first_line(error)
-        raise NoAnswerError(f"W&B could not be asked ({why})") from error
+        why = limit.reason if limit.left_s < _SHORTEST_S else first_line(error)
+        raise NoAnswerError(f"W&B could not be asked: {why}") from error
 
 
 def wait_until(address: Address, is_enough: Callable[[Stored], bool], limit: TimeLimit) -> Stored:

@@ -44,7 +44,7 @@ class TransactionLog:
     @property
     def has_ended(self) -> bool:
         """Whether the run's end was recorded."""
-        return any(record.WhichOneof("record_type") == "exit" for record in self.records)
+        return any(map(is_end, self.records))
 
     @property
     def timestamps(self) -> tuple[float, ...]:
@@ -57,13 +57,17 @@ def is_row(record: Record) -> bool:
     return record.WhichOneof("record_type") == "history"
 
 
+def is_end(record: Record) -> bool:
+    """Return whether the record says that the run has ended, and how."""
+    return record.WhichOneof("record_type") == "exit"
+
+
 def read_log(path: Path) -> TransactionLog:
     """Return the whole records of ``path``.
 
     Raises UnreadableRecordingError where it is no such file, or breaks off before it says what the run is.
     """
     from google.protobuf.message import DecodeError
-    from wandb.proto import wandb_internal_pb2
 
     remedy = f"If its run has ended, move {path.parent} away and sync again."
     try:
@@ -71,7 +75,7 @@ def read_log(path: Path) -> TransactionLog:
             content = file.read()
         if content and not _HEADER.startswith(content[: len(_HEADER)]):
             raise UnreadableRecordingError(f"{path} cannot be read (bad header). {remedy}")
-        records = tuple(wandb_internal_pb2.Record.FromString(part) for part in _records(content))
+        records = tuple(map(_message_type().FromString, _records(content)))
     except (OSError, DecodeError) as error:
         raise UnreadableRecordingError(f"{path} cannot be read ({error}). {remedy}") from error
     if not any(record.WhichOneof("record_type") == "run" for record in records):
@@ -84,11 +88,9 @@ def end_log(path: Path, *, exit_code: int) -> None:
 
     Raises OSError, and UnreadableRecordingError as `read_log` does.
     """
-    from wandb.proto import wandb_internal_pb2
-
     log = read_log(path)
     if not log.has_ended:
-        end = wandb_internal_pb2.Record()
+        end = _message_type()()
         end.exit.exit_code = exit_code
         whole = path.with_name(f"{path.name}.tmp")
         write_log(whole, [*log.records, end])
@@ -134,6 +136,12 @@ def _append(content: bytearray, record: bytes) -> None:
         if not record:
             return
         is_first = False
+
+
+def _message_type() -> Any:
+    from wandb.proto import wandb_internal_pb2
+
+    return getattr(wandb_internal_pb2, "Record")  # noqa: B009 - made when it is imported, as protobuf has it
 
 
 def _timestamp(record: Record) -> float:

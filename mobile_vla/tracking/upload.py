@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mobile_vla.tracking.recordings import Recording
 from mobile_vla.tracking.time_limit import TimeLimit
-from mobile_vla.tracking.transaction_log import Record, is_row, write_log
+from mobile_vla.tracking.transaction_log import Record, is_end, is_row, write_log
 
 _POLL_S = 0.05
 _ERROR = "wandb: ERROR "
@@ -50,12 +50,17 @@ def upload(recording: Recording, *, num_there: int, limit: TimeLimit) -> str:
 
 
 def _without_rows(records: Sequence[Record], num_rows: int) -> Iterator[Record]:
-    """Return ``records`` without the first ``num_rows`` rows; each row says its own step."""
-    seen = 0
+    """Return ``records`` without the first ``num_rows`` rows, and with one end at most.
+
+    Each row says its own step. wandb may record a second end while its service is ended, and then refuses to send it.
+    """
+    seen, has_ended = 0, False
     for record in records:
         seen += is_row(record)
-        if not is_row(record) or seen > num_rows:
-            yield record
+        if (is_row(record) and seen <= num_rows) or (is_end(record) and has_ended):
+            continue
+        has_ended = has_ended or is_end(record)
+        yield record
 
 
 def _wandb_sync(folder: Path, limit: TimeLimit) -> list[str]:

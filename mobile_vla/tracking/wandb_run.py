@@ -33,8 +33,8 @@ _MAX_WAITING = 10_000
 _SERVICE_START_S = 10.0
 """What wandb's service process may take to start on a busy machine; it is some 0.3 s on an idle one."""
 
-_GRACE_S = 1.0
-"""What wandb may take beyond its own limits to say that they are over."""
+_GRACE_S = 2.0
+"""What wandb may take beyond its own limits to end; then its service process hangs, and is killed."""
 
 
 class WandbMirror:
@@ -65,18 +65,21 @@ class WandbMirror:
         New rows would take the places of those that are missing, and no later call could put them right.
         """
         try:
-            earlier = last_attempt(recordings_of(self._run_id, self._folder))
-            expected = sum(recording.num_rows for recording in earlier)
-            self._num_before = self._calls.call(lambda: ask(address, limit), timeout_s=limit.left_s + _GRACE_S).num_rows
-            if self._num_before < expected:
-                sync_run(recordings_of(self._run_id, self._folder), limit)
-                self._num_before = ask(address, limit).num_rows
+            recordings = recordings_of(self._run_id, self._folder)
+            expected = sum(recording.num_rows for recording in last_attempt(recordings))
+            question = partial(ask, address, limit)
+            stored = self._calls.call(question, timeout_s=limit.left_s + _GRACE_S)
+            failed = []
+            if stored.rows_of(recordings) < expected:
+                failed = [outcome for outcome in sync_run(recordings, limit) if outcome.status == "failed"]
+                stored = stored if failed else self._calls.call(question, timeout_s=limit.left_s + _GRACE_S)
+            self._num_before = stored.num_rows
+            if not failed:
+                return True
+            has = f"it has {stored.rows_of(recordings)} of {expected} earlier rows"
+            problem = f"{has}; sending the others: {failed[0].reason}"
         except (NoAnswerError, TimeoutError, UnreadableRecordingError, OSError) as error:
             problem = str(error) or limit.reason
-        else:
-            problem = f"it has {self._num_before} of {expected} earlier rows"
-            if self._num_before >= expected:
-                return True
         self._num_before = 0
         _LOG.warning("W&B cannot go on with this run (%s): recording offline", problem)
         return False
@@ -139,7 +142,7 @@ class WandbMirror:
             end_service(timeout_s=0)
             raise
         if self._is_online:
-            self._confirm(limit)
+            self._confirm(TimeLimit(max(limit.left_s, (1 - UPLOAD_SHARE) * self._finish_timeout_s)))
         self._calls.end()
 
     def _pass_on(self, call: Callable[[wandb.Run], object]) -> None:
@@ -170,7 +173,7 @@ class WandbMirror:
             return
         ending = self._calls.submit(lambda: run.finish(exit_code=exit_code))
         try:
-            ending.result(timeout=UPLOAD_SHARE * limit.seconds + min(_GRACE_S, limit.seconds / 10))
+            ending.result(timeout=UPLOAD_SHARE * limit.seconds + _GRACE_S)
             self._is_complete = not self._is_lost
         except Exception as error:  # as in start
             # wandb raises a TimeoutError of its own where uploading took too long: then all is recorded on disk.
@@ -190,6 +193,7 @@ class WandbMirror:
         if self.unconfirmed_rows == 0 and self._is_complete and recording is not None:
             recording.mark_confirmed(self._num_logged)
         else:
+            end_service(timeout_s=max(limit.left_s, _GRACE_S))  # which writes its log to the end
             _LOG.warning("%s", self._verdict(confirmed, problem, recording))
 
     def _ask(self, limit: TimeLimit) -> tuple[int, str]:
@@ -202,7 +206,7 @@ class WandbMirror:
             question = partial(wait_until, address, lambda it: self._num_confirmed(it) >= self._num_logged, limit)
             return self._num_confirmed(calls.call(question, timeout_s=limit.left_s + _GRACE_S)), ""
         except (NoAnswerError, TimeoutError) as error:
-            return 0, str(error) or f"W&B could not be asked ({limit.reason})"
+            return 0, str(error) or f"W&B could not be asked: {limit.reason}"
         finally:
             calls.end()
 

@@ -76,6 +76,7 @@ def test_every_run_is_uploaded_once_and_named(
             assert f"uploaded    {identity(seed).run_id}  {server.url}/us/mobile_vla/runs/" in shown
             assert steps_of(server, seed) == [0, 10]
             assert server.uploads.exit_code[identity(seed).run_id] == 0
+        assert "/runs/shuffled-s1-1a2b3c4d  2 rows" in shown
         assert shown.splitlines()[-1] == "2 uploaded, 0 there already, 0 failed"
 
         server.uploads.operations.clear()
@@ -96,7 +97,7 @@ def test_a_refusal_is_told_ends_with_1_and_is_made_good_by_a_second_call(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert sync(sweep) == 1
         shown = capsys.readouterr().out
-        assert f"failed      {identity(0).run_id}  refused by the test" in shown
+        assert f"failed      {identity(0).run_id}  W&B could not be asked: refused by the test" in shown
         assert "0 uploaded, 0 there already, 1 failed" in shown
         server.refuse_with = None
         assert sync(sweep) == 0
@@ -109,7 +110,7 @@ def test_without_a_key_or_without_runs_the_error_says_what_to_do(sweep: Path) ->
     assert message.startswith("error: cannot upload the runs")
     assert "`wandb login` or in WANDB_API_KEY" in message
     (sweep / "empty").mkdir()
-    assert "no offline run" in str(sync(sweep / "empty"))
+    assert "found no recording" in str(sync(sweep / "empty"))
     assert "no such folder" in str(sync(sweep / "absent"))
 
 
@@ -155,14 +156,14 @@ def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
     (first,) = find_recordings(sweep)
     later = first.folder.with_name(f"offline-run-29991231_235959-{first.run_id}")
     later.mkdir()
-    (later / first.log.name).write_bytes(content)
+    (later / first.path.name).write_bytes(content)
     record(sweep, 1, 0)
     with wandb_server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert sync(sweep) == 1
         shown = capsys.readouterr().out
         assert why in shown
-        assert str(later / first.log.name) in shown
+        assert str(later / first.path.name) in shown
         assert "superseded" not in shown
         assert shown.splitlines()[-1] == "1 uploaded, 0 there already, 2 failed"
         assert steps_of(server, 1) == [0]

@@ -45,7 +45,7 @@ class WandbServer(ThreadingHTTPServer):
     """Accept runs, or answer every request with ``refuse_with`` (an HTTP status).
 
     ``stream`` and ``all_requests`` say what is done with requests for rows and with all requests, ``stream_faults`` how
-    often ``stream`` is; None is always. ``down_after`` is how many requests are answered before all are dropped.
+    often ``stream`` is; None is always. After ``down_after`` requests all are dropped.
     """
 
     daemon_threads = True
@@ -61,6 +61,15 @@ class WandbServer(ThreadingHTTPServer):
         self.ending = threading.Event()
         self._num_requests, self._lock = 0, threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def go_down_after(self, num_requests: int) -> None:
+        """Answer so many more requests, and drop all after them."""
+        self.down_after = self._num_requests + num_requests
+
+    def heal(self) -> None:
+        """Accept everything from now on."""
+        self.stream = self.all_requests = "accept"
+        self.down_after = self.refuse_with = None
 
     def behaviour(self, path: str) -> Behaviour:
         """Return what is done with the next request to ``path``."""

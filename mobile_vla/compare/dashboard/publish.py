@@ -10,7 +10,7 @@ from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.dashboard.contents import Contents, contents_of
 from mobile_vla.compare.plan import load_study
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.call_thread import CallThread, kill_service
+from mobile_vla.tracking.call_thread import CallThread, end_service
 from mobile_vla.tracking.confirmation import unconfirmed_runs
 from mobile_vla.tracking.recordings import find_recordings
 from mobile_vla.tracking.run_folder import write_atomically
@@ -80,7 +80,7 @@ def _save_in_time(contents: Contents, memory: Path) -> dict[str, str]:
     except TimeoutError as error:
         if saving.done():  # one of wandb's own
             raise
-        kill_service()  # or it would hold up the end of the process as well
+        end_service(timeout_s=0)  # or it would hold up the end of the process as well
         raise UserError(
             f"W&B did not take the dashboard: no answer within {_TIMEOUT_S:g} s. Try again later."
         ) from error
