@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mobile_vla.errors import UserError
+from mobile_vla.tracking.call_thread import end_service
 from mobile_vla.tracking.confirmation import NoAnswerError, Stored, address_of, ask, wait_until
 from mobile_vla.tracking.recordings import Recording, find_recordings, last_attempt
 from mobile_vla.tracking.time_limit import TimeLimit
@@ -95,8 +96,10 @@ def _sync_all(recordings: Iterable[Recording], *, timeout_s: float) -> Iterator[
         try:
             for outcomes in pool.map(lambda parts: sync_run(parts, TimeLimit(timeout_s, stop=stop)), runs):
                 yield from outcomes
-        finally:  # an interrupt ends what is under way
+        except BaseException:  # an interrupt ends what is under way, a question to a server that hangs as well
             stop.set()
+            end_service(timeout_s=0)
+            raise
 
 
 def _sync_parts(recordings: Sequence[Recording], limit: TimeLimit) -> Iterator[Outcome]:

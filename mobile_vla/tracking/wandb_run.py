@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ _SERVICE_START_S = 10.0
 
 _GRACE_S = 2.0
 """What wandb may take beyond its own limits to end; then its service process hangs, and is killed."""
+
+_POLL_S = 0.05
 
 
 class WandbMirror:
@@ -143,6 +146,8 @@ class WandbMirror:
             raise
         if self._is_online:
             self._confirm(TimeLimit(max(limit.left_s, (1 - UPLOAD_SHARE) * self._finish_timeout_s)))
+        elif self._is_complete:
+            self._check_recorded(limit.at_most(_GRACE_S))
         self._calls.end()
 
     def _pass_on(self, call: Callable[[wandb.Run], object]) -> None:
@@ -191,10 +196,31 @@ class WandbMirror:
         self.unconfirmed_rows = self._num_logged - confirmed
         recording = self._recording()
         if self.unconfirmed_rows == 0 and self._is_complete and recording is not None:
-            recording.mark_confirmed(self._num_logged)
+            with contextlib.suppress(OSError):  # a full disk: without the mark, sync asks again
+                recording.mark_confirmed(self._num_logged)
         else:
-            end_service(timeout_s=max(limit.left_s, _GRACE_S))  # which writes its log to the end
-            _LOG.warning("%s", self._verdict(confirmed, problem, recording))
+            _LOG.warning("%s", self._verdict(confirmed, problem))
+
+    def _check_recorded(self, limit: TimeLimit) -> None:
+        """Say how many rows an offline recording lacks: on a full disk wandb goes on without a word."""
+        recorded = self._num_recorded(limit)
+        if recorded < self._num_logged:
+            _LOG.warning("%s; its disk may be full", _recorded_in_part(recorded, self._num_logged))
+
+    def _num_recorded(self, limit: TimeLimit) -> int:
+        """Return how many rows lie on disk once all do, or when ``limit`` is over.
+
+        wandb's service writes its log a little after the run has finished.
+        """
+        while True:
+            recording = self._recording()
+            try:
+                number = 0 if recording is None else recording.num_rows
+            except UnreadableRecordingError:  # a service that was killed, or a full disk
+                number = 0
+            if number >= self._num_logged or limit.is_over or self._is_lost:
+                return number
+            time.sleep(_POLL_S)
 
     def _ask(self, limit: TimeLimit) -> tuple[int, str]:
         """Return how many of the logged rows W&B says it has, and why it says nothing where it does not."""
@@ -221,18 +247,19 @@ class WandbMirror:
     def _recording(self) -> Recording | None:
         return None if self._run is None else Recording(folder=Path(self._run.dir).parent)
 
-    def _verdict(self, confirmed: int, problem: str, recording: Recording | None) -> str:
+    def _verdict(self, confirmed: int, problem: str) -> str:
         """Return what W&B has, where the rest is, and what sends it."""
         total, missing = self._num_before + self._num_logged, self._num_logged - confirmed
         said = f"W&B has confirmed {total - missing} of {total} rows" + (f" ({problem})" if problem else "")
         command = f"python -m mobile_vla sync {self._folder} sends"
         if missing == 0:
             return f"{said}, but did not take all files in time: {command} them"
-        try:
-            recorded = 0 if recording is None else recording.num_rows
-        except UnreadableRecordingError:  # a service that was killed, or a full disk
-            recorded = 0
+        recorded = self._num_recorded(TimeLimit(_GRACE_S))
         if recorded == self._num_logged:
             return f"{said}; the other {missing} are in {self._folder}: {command} them"
-        known = f"W&B's client recorded {recorded} of the {self._num_logged} of this run, metrics.jsonl has them all"
-        return f"{said}; {known}" + (f": {command} what was recorded" if recorded > confirmed else "")
+        rest = f": {command} what was recorded" if recorded > confirmed else ""
+        return f"{said}; {_recorded_in_part(recorded, self._num_logged)}{rest}"
+
+
+def _recorded_in_part(recorded: int, num_logged: int) -> str:
+    return f"W&B's client recorded {recorded} of the {num_logged} rows of this run, metrics.jsonl has them all"

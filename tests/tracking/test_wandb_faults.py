@@ -79,7 +79,7 @@ def test_a_fault_costs_no_row_is_said_and_is_made_good_once(
         assert trial.syncs[2].startswith(f"already     {IDENTITY.run_id}  13 rows")
     else:
         assert trial.there_at_last == trial.there
-        assert "recorded 6 of the 13 of this run, metrics.jsonl has them all" in trial.warnings[-1]
+        assert "recorded 6 of the 13 rows of this run, metrics.jsonl has them all" in trial.warnings[-1]
     children = psutil.Process().children(recursive=True)
     assert [child for child in children if child.status() != "zombie" and "sync" in child.cmdline()] == []
 
@@ -131,7 +131,7 @@ def test_a_run_trained_again_is_not_confirmed_by_the_rows_of_the_attempt_before(
 
 
 def test_a_run_says_it_in_words_and_in_its_summary_and_ends_well(
-    server: WandbServer, tiny: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: WandbServer, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     server.stream = "hang"
     folder = tmp_path / "run"
@@ -141,7 +141,10 @@ def test_a_run_says_it_in_words_and_in_its_summary_and_ends_well(
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["status"], summary["wandb/unconfirmed_rows"]) == ("done", rows)
     sends = f"python -m mobile_vla sync {folder} sends them"
-    assert f"W&B has confirmed 0 of {rows} rows; the other {rows} are in {folder}: {sends}" in caplog.messages
+    assert (
+        f"W&B has confirmed 0 of {rows} rows; the other {rows} are in {folder}: {sends}"
+        in (folder / "run.log").read_text()
+    )
     (row,) = compare_runs(load_runs(folder)).rows
     assert "wandb/unconfirmed_rows" not in row.metrics
 
