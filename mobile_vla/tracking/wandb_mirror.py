@@ -131,8 +131,8 @@ class WandbLogger:
     ``mode`` ``auto`` follows WANDB_MODE and, where that is unset, goes online exactly when a key is configured. Nothing
     ever prompts: ``online`` without a key is offline with a warning, and so is a server that cannot be reached within
     ``init_timeout_s`` or turns us away. At the end of a run uploading, and asking W&B what it has, may take
-    ``finish_timeout_s``, and 2 s more where wandb's service process hangs; what is not confirmed then is said, and stays
-    in ``folder/wandb`` for ``mobile_vla sync``.
+    ``finish_timeout_s``, and 2 s more where wandb's service process hangs; what is not confirmed then is said, and
+    stays in ``folder/wandb`` for ``mobile_vla sync``.
     """
 
     project: str
