@@ -312,6 +312,9 @@ def _train_and_measure(
                 raise
             folder.write_summary("done")
         mirror.finish(folder.known)
+    if mirror.unconfirmed_rows is not None:
+        folder.learn({"wandb/unconfirmed_rows": mirror.unconfirmed_rows})
+        folder.write_summary(result.status)
     return result
 
 

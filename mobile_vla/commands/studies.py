@@ -54,12 +54,15 @@ def _dashboard(args: argparse.Namespace) -> int:
 
 
 def _add_sync(add_parser: AddParser) -> None:
-    parser = add_parser("sync", help="upload to W&B the runs that were recorded offline")
+    parser = add_parser("sync", help="send to W&B what it has not confirmed of the recorded runs")
     parser.add_argument("folder", type=Path, help="everything below it is looked through")
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="that one run may take (default: %(default)g)"
+    )
     parser.set_defaults(run=_sync)
 
 
 def _sync(args: argparse.Namespace) -> int:
     from mobile_vla.tracking.sync import sync_folder
 
-    return 1 if sync_folder(args.folder, new_console()) else 0
+    return 1 if sync_folder(args.folder, new_console(), timeout_s=args.timeout) else 0

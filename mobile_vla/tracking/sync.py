@@ -1,59 +1,67 @@
-"""Upload to W&B what was recorded offline, and say of every run what became of it."""
+"""Send to W&B what it has not confirmed of the runs recorded on disk, and say of every run what became of it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.offline_runs import OfflineRun, UnreadableRecordingError, find_offline_runs
+from mobile_vla.tracking.call_thread import end_service
+from mobile_vla.tracking.confirmation import NoAnswerError, Stored, address_of, ask, wait_until
+from mobile_vla.tracking.recordings import Recording, find_recordings, last_attempt
+from mobile_vla.tracking.time_limit import TimeLimit
+from mobile_vla.tracking.transaction_log import UnreadableRecordingError
+from mobile_vla.tracking.upload import UploadError, upload
 from mobile_vla.tracking.wandb_login import require_login
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+DEFAULT_TIMEOUT_S = 300.0
+
 _PARALLEL = 4
-_ERROR = "wandb: ERROR "
-_TORN = "the file ends with an incomplete record"
-"""What ``wandb sync`` says of the log of a killed run; all before that record has arrived by then."""
+_COUNTING_S = 20.0
+"""How long W&B may take to count the rows that it has taken: 2 to 4 s are reported of its own server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one recording, and why if it is not on the server."""
+    """What became of one recording: what was sent, what is there already, or why it is not on the server."""
 
-    run: OfflineRun
+    recording: Recording
     status: Literal["uploaded", "already", "failed", "superseded"]
-    reason: str = ""
+    reason: str
 
 
-def sync_folder(folder: Path, console: Console) -> int:
-    """Upload every offline run at or below ``folder``, a line each, and return how many failed.
+def sync_folder(folder: Path, console: Console, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> int:
+    """Upload what W&B has not confirmed of every recording at or below ``folder``, a line each; return how many failed.
 
-    What the server has is not sent again. Of a run that was trained again from step 0, the recordings before are left
-    out. A run that has recorded no end is not sent, since it may still grow, unless a later recording goes on from it.
-    Raises UserError without a key or where there is no offline run.
+    Runs that were online count as those that were offline. The server is asked what it has of each run, only the rest
+    is sent, and it is asked again: no row is sent twice. Of a run that was trained again from step 0, the recordings
+    before are left out. One that has recorded no end is not sent, since it may still grow, unless a later one goes on
+    from it. Each run may take ``timeout_s`` seconds. Raises UserError without a key or
+    where there is nothing recorded.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the folder of a run or of a sweep.")
-    runs = find_offline_runs(folder)
-    if not runs:
+    recordings = find_recordings(folder)
+    if not recordings:
         raise UserError(
-            f"{folder}: found no offline run (offline-run-*) here or below; expected the folder of a run or of a sweep "
-            "that recorded offline. Runs that were online are on W&B already."
+            f"{folder}: found no recording of W&B's (run-* or offline-run-*) here or below; expected the folder of a "
+            "run or of a sweep with logger=wandb."
         )
-    if not all(run.is_uploaded for run in runs):
+    if not all(recording.is_confirmed for recording in recordings):
         require_login(purpose=f"upload the runs in {folder}")
     outcomes = []
-    for outcome in _upload_all(runs):
+    for outcome in _sync_all(recordings, timeout_s=timeout_s):
         outcomes.append(outcome)
-        line = f"{outcome.status:10}  {outcome.run.run_id}  {outcome.reason}".rstrip()
+        line = f"{outcome.status:10}  {outcome.recording.run_id}  {outcome.reason}".rstrip()
         style = {"failed": "red", "uploaded": "green"}.get(outcome.status, "dim")
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("uploaded", "already", "failed")}
@@ -61,55 +69,77 @@ def sync_folder(folder: Path, console: Console) -> int:
     return counts["failed"]
 
 
-def _upload_all(runs: Iterable[OfflineRun]) -> Iterator[Outcome]:
-    """Upload run by run; the recordings of one run go in their order, different runs side by side."""
-    by_run = groupby(sorted(runs, key=lambda run: (run.run_id, run.folder.name)), key=lambda run: run.run_id)
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        for outcomes in pool.map(_upload_parts, [list(parts) for _, parts in by_run]):
-            yield from outcomes
+def sync_run(recordings: Sequence[Recording], limit: TimeLimit) -> list[Outcome]:
+    """Upload what W&B has not confirmed of one run, whose ``recordings`` are all it has, oldest first.
 
-
-def _upload_parts(parts: list[OfflineRun]) -> list[Outcome]:
-    """Upload the recordings of one run, oldest first; one that fails holds back those that go on from it."""
+    One that fails holds back those that go on from it.
+    """
     outcomes: list[Outcome] = []
-    for position, part in enumerate(parts):
+    try:
+        for outcome in _sync_parts(recordings, limit):
+            outcomes.append(outcome)
+    except (NoAnswerError, UnreadableRecordingError, UploadError, UserError, OSError) as error:
+        recording = recordings[len(outcomes)]
+        outcomes.append(Outcome(recording=recording, status="failed", reason=f"{error} ({recording.folder})"))
+    return outcomes + [
+        Outcome(recording=recording, status="failed", reason="goes on from the recording above")
+        for recording in recordings[len(outcomes) :]
+    ]
+
+
+def _sync_all(recordings: Iterable[Recording], *, timeout_s: float) -> Iterator[Outcome]:
+    """Sync run by run; the recordings of one run go in their order, different runs side by side."""
+    by_run = groupby(sorted(recordings, key=lambda it: (it.run_id, it.started)), key=lambda it: it.run_id)
+    runs = [list(parts) for _, parts in by_run]
+    stop = threading.Event()
+    with ThreadPoolExecutor(_PARALLEL) as pool:
         try:
-            outcome = _upload_part(
-                part, parts[position + 1 :], is_held_back=bool(outcomes) and outcomes[-1].status == "failed"
-            )
-        except UnreadableRecordingError as error:
-            outcome = Outcome(run=part, status="failed", reason=str(error))
-        outcomes.append(outcome)
-    return outcomes
+            for outcomes in pool.map(lambda parts: sync_run(parts, TimeLimit(timeout_s, stop=stop)), runs):
+                yield from outcomes
+        except BaseException:  # an interrupt ends what is under way, a question to a server that hangs as well
+            stop.set()
+            end_service(timeout_s=0)
+            raise
 
 
-def _upload_part(part: OfflineRun, later: Sequence[OfflineRun], *, is_held_back: bool) -> Outcome:
-    if part.is_uploaded:
-        return Outcome(run=part, status="already")
-    part.check_self_contained()
-    if any(not other.goes_on for other in later):
-        return Outcome(run=part, status="superseded", reason="the run was trained again from step 0")
-    if is_held_back:
-        return Outcome(run=part, status="failed", reason="goes on from the recording above")
-    if not part.has_ended and not later:
-        why = "recorded no end: still training, or killed; sync again when it has ended, or resume it"
-        return Outcome(run=part, status="failed", reason=f"{why} ({part.folder})")
-    return _upload(part)
+def _sync_parts(recordings: Sequence[Recording], limit: TimeLimit) -> Iterator[Outcome]:
+    """Sync one run's recordings one by one; raises at the first that fails."""
+    for recording in recordings:
+        if not recording.is_confirmed:
+            recording.check_self_contained()
+    attempt = last_attempt(recordings)
+    for recording in recordings[: len(recordings) - len(attempt)]:
+        yield Outcome(recording=recording, status="superseded", reason="the run was trained again from step 0")
+    address, total, num_there = address_of(attempt[0]), 0, None
+    for recording in attempt:
+        before, total = total, total + recording.num_rows
+        if recording is attempt[-1] and not recording.has_ended:
+            raise UploadError("recorded no end: still training, or killed; sync again when it has ended, or resume it")
+        try:
+            num_there = ask(address, limit).rows_of(recordings) if num_there is None else num_there
+        except NoAnswerError as error:
+            if not recording.is_confirmed:
+                raise
+            yield Outcome(recording=recording, status="already", reason=f"confirmed before; now {error}")
+            continue
+        if num_there >= total and (recording.is_confirmed or recording is not attempt[-1]):
+            yield Outcome(recording=recording, status="already", reason=_rows(recording.num_rows))
+            continue
+        missing = min(max(total - num_there, 0), recording.num_rows)
+        where = upload(recording, num_there=recording.num_rows - missing, limit=limit)
+        is_all = partial(_has_rows, recordings=recordings, num_rows=total)
+        stored = wait_until(address, is_all, limit.at_most(_COUNTING_S))
+        num_there = stored.rows_of(recordings)
+        if num_there < total:
+            has = max(num_there - before, 0)
+            raise UploadError(f"W&B took all that was sent, but has {has} of {_rows(recording.num_rows)}")
+        recording.mark_confirmed(recording.num_rows)
+        yield Outcome(recording=recording, status="uploaded", reason=f"{where}  {_rows(missing)}".strip())
 
 
-def _upload(run: OfflineRun) -> Outcome:
-    """Upload one recording with wandb's own command, whose exit code is 0 whatever happens: its mark is what counts."""
-    command = [sys.executable, "-m", "wandb", "sync", str(run.folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    lines = done.stderr.splitlines()
-    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
-    if any(_TORN in error for error in errors) and len(errors) == 1:
-        run.uploaded_mark.touch()  # a later recording goes on from here, so nothing more will come
-    if run.is_uploaded:
-        return Outcome(run=run, status="uploaded", reason=_address(lines))
-    last = lines[-1] if lines else f"wandb sync ended with {done.returncode}"
-    return Outcome(run=run, status="failed", reason=f"{'; '.join(errors) or last} ({run.folder})")
+def _has_rows(stored: Stored, *, recordings: Sequence[Recording], num_rows: int) -> bool:
+    return stored.rows_of(recordings) >= num_rows
 
 
-def _address(lines: Iterable[str]) -> str:
-    return next((line.rpartition(" at ")[2] for line in lines if "View run" in line), "")
+def _rows(number: int) -> str:
+    return f"{number} row{'' if number == 1 else 's'}"

@@ -6,17 +6,21 @@ service process may fail, and then the run goes on with a warning.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.tracking.wandb_login import first_line, has_key, quiet_settings
+from mobile_vla.tracking.confirmation import Address
+from mobile_vla.tracking.recordings import recordings_of
+from mobile_vla.tracking.time_limit import TimeLimit
+from mobile_vla.tracking.wandb_login import has_key, quiet_settings
+from mobile_vla.tracking.wandb_run import UPLOAD_SHARE, WandbMirror
 
 if TYPE_CHECKING:
     import wandb
@@ -60,6 +64,11 @@ class Mirror(Protocol):
         """Address of the run's page; None when there is none (offline, or no W&B at all)."""
         ...
 
+    @property
+    def unconfirmed_rows(self) -> int | None:
+        """How many rows W&B was to have and has not confirmed; None before the end, and where it was to have none."""
+        ...
+
     def log(self, row: Mapping[str, float | int]) -> None:
         """Send one line of ``metrics.jsonl``: ``step`` and the metrics of that step."""
         ...
@@ -91,6 +100,7 @@ class LocalMirror:
     """Send nothing anywhere."""
 
     url: str | None = None
+    unconfirmed_rows: int | None = None
 
     def log(self, row: Mapping[str, float | int]) -> None:
         """Do nothing: the local files already hold the row."""
@@ -120,8 +130,9 @@ class WandbLogger:
 
     ``mode`` ``auto`` follows WANDB_MODE and, where that is unset, goes online exactly when a key is configured. Nothing
     ever prompts: ``online`` without a key is offline with a warning, and so is a server that cannot be reached within
-    ``init_timeout_s`` or turns us away. At the end of a run uploading may take ``finish_timeout_s``; what is left then
-    stays in ``folder/wandb`` for ``wandb sync --include-online``.
+    ``init_timeout_s`` or turns us away. At the end of a run uploading, and asking W&B what it has, may take
+    ``finish_timeout_s``, and 2 s more where wandb's service process hangs; what is not confirmed then is said, and
+    stays in ``folder/wandb`` for ``mobile_vla sync``.
     """
 
     project: str
@@ -145,11 +156,22 @@ class WandbLogger:
         # Its error reports go out when the process ends, and a server that does not answer would hold that up for 20 s.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         mode = self._choose_mode()
-        run = None if mode == "disabled" else self._start(mode, identity, config=config, folder=folder, resume=resume)
-        if run is None:
+        if mode == "disabled":
             yield LocalMirror()
             return
-        mirror = _WandbMirror(run)
+        where = _recordings_folder(folder, identity.run_id) if resume else folder
+        mirror = WandbMirror(
+            identity.run_id,
+            where,
+            finish_timeout_s=self.finish_timeout_s,
+            is_online=mode == "online",
+            goes_on=resume,
+        )
+        if mode == "online" and resume:
+            address = Address(project=self.project, entity=self.entity, run_id=identity.run_id)
+            mode = "online" if mirror.catch_up(address, TimeLimit(self.init_timeout_s)) else "offline"
+        attempts = self._attempts(mode, identity, config=config, folder=where, resume=resume)
+        mirror.start(attempts, timeout_s=self.init_timeout_s)
         exit_code = 1
         try:
             yield mirror
@@ -173,111 +195,41 @@ class WandbLogger:
             return "offline"
         return mode
 
-    def _start(
-        self,
-        mode: Mode,
-        identity: RunIdentity,
-        *,
-        config: Mapping[str, object],
-        folder: Path,
-        resume: bool,
-    ) -> wandb.Run | None:
-        """Start the wandb run in ``mode``, else offline under the same id, else not at all."""
+    def _attempts(
+        self, mode: Mode, identity: RunIdentity, *, config: Mapping[str, object], folder: Path, resume: bool
+    ) -> Iterator[tuple[Mode, Callable[[], wandb.Run]]]:
+        """Return what starts the wandb run: in ``mode``, else offline under the same id."""
         import wandb
-        from wandb.errors import UsageError
 
         settings = quiet_settings()
         settings.init_timeout = self.init_timeout_s
-        settings.finish_timeout = self.finish_timeout_s
-        attempts: tuple[tuple[Mode, str], ...] = (
-            (mode, "trying offline"),
-            ("offline", "W&B gets nothing of this run"),
-        )
-        for attempt, consequence in attempts:
-            try:
-                run = wandb.init(
-                    project=self.project,
-                    entity=self.entity,
-                    group=identity.study,
-                    job_type=identity.sampler,
-                    name=identity.name,
-                    id=identity.run_id,
-                    config=dict(config),
-                    dir=_recordings(folder, identity.run_id) if resume else folder,
-                    mode=attempt,
-                    resume="allow" if resume else None,
-                    reinit="finish_previous",
-                    settings=settings,
-                )
-            except UsageError as error:
-                raise ConfigError(f"logger: W&B does not accept this run: {error}") from error
-            except Exception as error:  # wandb's own, its service's private ones, the network's: none may stop the run
-                _LOG.warning("W&B could not start %s (%s): %s", attempt, first_line(error), consequence)
-                _disconnect()
-            else:
-                # Every metric over our own step, which a resumed run goes on counting and wandb's row number does not.
-                run.define_metric("*", step_metric="step")
-                return run
-        return None
+        settings.finish_timeout = self.finish_timeout_s * UPLOAD_SHARE
+        settings.finish_timeout_raises = True
+        settings.x_transaction_log_flush_interval = 0.2  # s: rows that a killed service takes with it
 
-
-class _WandbMirror:
-    """Pass rows on to one wandb run until wandb's service process is lost."""
-
-    def __init__(self, run: wandb.Run) -> None:
-        self._run = run
-        self._is_lost = False
-        self.url = None if run.offline else run.url
-
-    def log(self, row: Mapping[str, float | int]) -> None:
-        self._attempt(lambda: self._run.log(dict(row)))
-
-    def log_videos(self, videos: Mapping[str, Path]) -> None:
-        import wandb
-
-        if videos:
-            self._attempt(
-                lambda: self._run.log(
-                    {f"videos/{name}": wandb.Video(str(path), caption=path.stem) for name, path in videos.items()}
-                )
+        def start(attempt: Mode) -> wandb.Run:
+            run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                group=identity.study,
+                job_type=identity.sampler,
+                name=identity.name,
+                id=identity.run_id,
+                config=dict(config),
+                dir=folder,
+                mode=attempt,
+                resume="allow" if resume else None,
+                reinit="finish_previous",
+                settings=settings,
             )
+            # Every metric over our own step, which a resumed run goes on counting and wandb's row number does not.
+            run.define_metric("*", step_metric="step")
+            return run
 
-    def finish(self, summary: Mapping[str, object]) -> None:
-        self._attempt(lambda: self._run.summary.update(dict(summary)))
-
-    def close(self, *, exit_code: int) -> None:
-        # Not `with run:`, which prints the traceback a second time. A lost run is ended too: as long as wandb has it,
-        # it lets no other one of this process log in.
-        try:
-            self._run.finish(exit_code=exit_code)
-        except Exception as error:  # as in _start
-            self._lose(error)
-        if self._is_lost:
-            _disconnect()
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        if self._is_lost:
-            return
-        try:
-            action()
-        except Exception as error:  # as in _start
-            self._lose(error)
-
-    def _lose(self, error: Exception) -> None:
-        if not self._is_lost:
-            self._is_lost = True
-            _LOG.warning("W&B has stopped recording this run (%s); the local files go on", first_line(error))
+        for attempt in (mode, "offline"):
+            yield attempt, partial(start, attempt)
 
 
-def _recordings(folder: Path, run_id: str) -> Path:
+def _recordings_folder(folder: Path, run_id: str) -> Path:
     """Return where to record a run that goes on: beside what it recorded as a job of a sweep, else in its folder."""
-    return folder.parent if any(folder.parent.glob(f"wandb/*run-*-{run_id}")) else folder
-
-
-def _disconnect() -> None:
-    """End this process's use of wandb, so that the next start is a fresh one."""
-    import wandb
-
-    # A service process that is gone cannot be told goodbye, in whatever way wandb notices.
-    with contextlib.suppress(Exception):
-        wandb.teardown()
+    return folder.parent if recordings_of(run_id, folder.parent) else folder

@@ -20,7 +20,7 @@ from mobile_vla.compare.dashboard.contents import contents_of
 from mobile_vla.compare.dashboard.publish import FOLDER, publish_dashboard
 from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.offline_runs import find_offline_runs
+from mobile_vla.tracking.recordings import find_recordings
 from mobile_vla.tracking.sync import sync_folder
 
 KEY = "0" * 40
@@ -79,17 +79,17 @@ def test_every_metric_it_names_is_in_w_and_b_s_own_log_of_each_run(recorded: Pat
     assert contents.curves == ("train/loss", "val/loss", "val/rmse")
     assert {"samples_seen", "wall_s"} <= set(contents.budgets)
     assert contents.drawn
-    runs = find_offline_runs(recorded)
+    runs = find_recordings(recorded)
     assert {run.folder.parent for run in runs} == {recorded / "wandb"}, "one folder, for wandb leet to overlay"
     assert sorted(run.run_id for run in runs) == sorted(contents.run_ids)
     for run in (runs[0], runs[-1]):  # one of each sampler
-        written = records(run.log)
+        written = records(run.path)
         logged = rows(written)
         for axis in ("step", *contents.budgets):
             shared = [row for row in logged if axis in row and contents.primary in row]
             assert len(shared) > 1, f"no curve of {contents.primary} by {axis}"
         assert all(any(key in row for row in logged) for key in contents.curves)
-        summary = state(run.log)["summary"]
+        summary = state(run.path)["summary"]
         assert all(isinstance(summary[key], float | int) for key in (contents.primary, *contents.drawn))
         assert written["run"][0]["job_type"] in ("sequential", "shuffled")
 
@@ -112,7 +112,7 @@ def test_without_a_key_both_are_written_as_save_would_send_them(sweep: Path) -> 
         axes = [column["accessor"] for column in parallel["columns"]]
         assert axes[0] == "run:jobType"
         assert axes[-2:] == ["summary:val/rmse", f"summary:{SUCCESS}"]
-    ids = {run.run_id for run in find_offline_runs(sweep)}
+    ids = {run.run_id for run in find_recordings(sweep)}
     (runset,) = workspace["spec"]["section"]["runSets"]
     assert set(runset["filters"]["filters"][0]["value"]) == ids
     assert runset["grouping"] == [{"section": "run", "name": "jobType"}]
@@ -156,11 +156,10 @@ def test_it_is_saved_where_the_runs_are_and_a_second_call_updates_it(sweep: Path
     with pytest.raises(UserError, match=f"(?s)not found.*python -m mobile_vla sync {sweep}"):
         publish(sweep)
     assert server_url.uploads.views == {}
-    runs = find_offline_runs(sweep)
+    runs = find_recordings(sweep)
     assert sync_folder(runs[0].folder, Console(quiet=True)) == 0
     assert "3 of its 4 runs are not on W&B yet" in publish(sweep)
-    for run in runs:
-        run.uploaded_mark.touch()
+    assert sync_folder(sweep, Console(quiet=True)) == 0
 
     shown = publish(sweep)
     assert "not on W&B" not in shown

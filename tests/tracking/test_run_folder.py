@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -114,11 +115,16 @@ def test_an_error_before_the_run_began_or_after_its_end_is_not_the_runs(tmp_path
     assert strict_json((tmp_path / "summary.json").read_text()) == {**MANIFEST, **BEGINNING, "status": "done"}
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
     write_atomically(path, "old")
 
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "\udcff")
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
 
     assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]

@@ -12,12 +12,8 @@ from wandb_records import transaction_log
 from wandb_server import WandbServer, wandb_server
 
 from mobile_vla.cli import main
-from mobile_vla.tracking.offline_runs import (
-    OfflineRun,
-    UnreadableRecordingError,
-    find_offline_runs,
-    viewing_hint,
-)
+from mobile_vla.tracking.recordings import find_recordings, viewing_hint
+from mobile_vla.tracking.transaction_log import UnreadableRecordingError, write_log
 from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
 
 LOGGER = WandbLogger(project="mobile_vla", entity=None, mode="offline", init_timeout_s=10, finish_timeout_s=10)
@@ -82,6 +78,7 @@ def test_every_run_is_uploaded_once_and_named(
             assert f"uploaded    {identity(seed).run_id}  {server.url}/us/mobile_vla/runs/" in shown
             assert steps_of(server, seed) == [0, 10]
             assert server.uploads.exit_code[identity(seed).run_id] == 0
+        assert "/runs/shuffled-s1-1a2b3c4d  2 rows" in shown
         assert shown.splitlines()[-1] == "2 uploaded, 0 there already, 0 failed"
 
         server.uploads.operations.clear()
@@ -102,7 +99,7 @@ def test_a_refusal_is_told_ends_with_1_and_is_made_good_by_a_second_call(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert sync(sweep) == 1
         shown = capsys.readouterr().out
-        assert f"failed      {identity(0).run_id}  refused by the test" in shown
+        assert f"failed      {identity(0).run_id}  W&B could not be asked: refused by the test" in shown
         assert "0 uploaded, 0 there already, 1 failed" in shown
         server.refuse_with = None
         assert sync(sweep) == 0
@@ -115,7 +112,7 @@ def test_without_a_key_or_without_runs_the_error_says_what_to_do(sweep: Path) ->
     assert message.startswith("error: cannot upload the runs")
     assert "`wandb login` or in WANDB_API_KEY" in message
     (sweep / "empty").mkdir()
-    assert "no offline run" in str(sync(sweep / "empty"))
+    assert "found no recording" in str(sync(sweep / "empty"))
     assert "no such folder" in str(sync(sweep / "absent"))
 
 
@@ -158,17 +155,17 @@ def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
     content: bytes, why: str, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(sweep, 0, 0, 10)
-    (first,) = find_offline_runs(sweep)
+    (first,) = find_recordings(sweep)
     later = first.folder.with_name(f"offline-run-29991231_235959-{first.run_id}")
     later.mkdir()
-    (later / first.log.name).write_bytes(content)
+    (later / first.path.name).write_bytes(content)
     record(sweep, 1, 0)
     with wandb_server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         assert sync(sweep) == 1
         shown = capsys.readouterr().out
         assert why in shown
-        assert str(later / first.log.name) in shown
+        assert str(later / first.path.name) in shown
         assert "superseded" not in shown
         assert shown.splitlines()[-1] == "1 uploaded, 0 there already, 2 failed"
         assert steps_of(server, 1) == [0]
@@ -180,8 +177,8 @@ def test_recordings_are_found_wherever_they_lie_and_a_sweep_s_are_overlaid(sweep
     record(sweep, 1, 0)
     expected = [identity(0).run_id, identity(1).run_id]
     for folder in (sweep.parent, sweep, sweep / "wandb"):
-        assert sorted(run.run_id for run in find_offline_runs(folder)) == expected
-    (alone,) = find_offline_runs(find_offline_runs(sweep)[0].folder)
+        assert sorted(run.run_id for run in find_recordings(folder)) == expected
+    (alone,) = find_recordings(find_recordings(sweep)[0].folder)
     assert alone.run_id in expected
     assert viewing_hint(sweep) == f"wandb leet {sweep / 'wandb'}"
 
@@ -192,14 +189,14 @@ def test_a_recording_that_leads_outside_is_not_uploaded(
     way: str, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(sweep, 0, 0)
-    (recording,) = find_offline_runs(sweep)
+    (recording,) = find_recordings(sweep)
     secret = tmp_path / "secret"
     if way == "a linked file":
         secret.write_text("secret")
         (recording.folder / "files" / "media").mkdir()
         (recording.folder / "files" / "media" / "secret.txt").symlink_to(secret)
     else:
-        linked = recording.log if way == "a linked log" else recording.folder
+        linked = recording.path if way == "a linked log" else recording.folder
         linked.rename(secret)
         linked.symlink_to(secret)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")  # nobody answers, and nobody is asked
@@ -210,15 +207,21 @@ def test_a_recording_that_leads_outside_is_not_uploaded(
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("change", "named"),
     [
-        {"type": "files", "files": {"files": [{"path": "../../../secret"}]}},
-        {"type": "files", "files": {"files": [{"path": "ok"}, {"path": "/etc/passwd"}]}},
-        {"type": "artifact", "artifact": {"manifest": {"contents": [{"local_path": "/etc/passwd"}]}}},
+        (lambda record: record.files.files.add(path="../../../secret"), "which lies outside of it"),
+        (lambda record: record.files.files.add(path="/etc/passwd"), "which lies outside of it"),
+        (lambda record: record.artifact.manifest.contents.add(local_path="/etc/passwd"), "a record of type artifact"),
     ],
 )
-def test_a_record_that_names_a_file_elsewhere_is_refused(line: dict[str, Any], tmp_path: Path) -> None:
-    run = OfflineRun(folder=tmp_path / "offline-run-20260101_000000-abc")
-    run._check_names({"type": "files", "files": {"files": [{"path": "media/videos/a.gif"}]}})
-    with pytest.raises(UnreadableRecordingError, match="It is not uploaded"):
-        run._check_names(line)
+def test_a_record_that_names_a_file_elsewhere_is_refused(change: Any, named: str, sweep: Path) -> None:
+    record(sweep, 0, 0)
+    (recording,) = find_recordings(sweep)
+    recording.check_self_contained()
+    forged = type(recording.log.run)()
+    change(forged)
+    write_log(recording.path, [*recording.log.records, forged])
+
+    (recording,) = find_recordings(sweep)
+    with pytest.raises(UnreadableRecordingError, match=f"{named}.*It is not uploaded"):
+        recording.check_self_contained()

@@ -186,8 +186,10 @@ def test_a_server_that_is_no_use_means_offline_under_the_same_id(
         assert time.monotonic() - started < 5
     assert mirror.url is None
     assert history(transaction_log(folder, IDENTITY.run_id)) == ROWS
-    (warning,) = warnings_of(caplog)
+    warning, verdict = warnings_of(caplog)
     assert re.fullmatch(r"W&B could not start online \(.+\): trying offline", warning)
+    assert verdict.startswith(f"W&B has confirmed 0 of 4 rows; the other 4 are in {folder}: python -m mobile_vla sync ")
+    assert mirror.unconfirmed_rows == 4
 
 
 def test_whatever_wandb_raises_the_run_goes_on(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,11 +231,11 @@ def test_an_online_run_arrives_while_it_runs_and_resumes(folder: Path, monkeypat
         summary = json.loads(uploads.files[IDENTITY.run_id]["wandb-summary.json"])
         assert summary["val/rmse"] == SUMMARY["val/rmse"]
         assert summary["best/val/rmse"] == SUMMARY["best/val/rmse"]
-        assert "RunResumeStatus" not in uploads.operations
+        assert uploads.operations.index("RunResumeStatus") == len(uploads.operations) - 1, "asked once, at the end"
+        assert mirror.unconfirmed_rows == 0
 
         with pytest.raises(KeyboardInterrupt):
             crash(KeyboardInterrupt(), {"step": 40, "val/rmse": 0.1}, folder, resume=True)
-        assert "RunResumeStatus" in uploads.operations
         assert uploads.rows(IDENTITY.run_id) == [*ROWS, {"step": 40, "val/rmse": 0.1}]
         assert uploads.exit_code[IDENTITY.run_id] == 1
 

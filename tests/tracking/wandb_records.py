@@ -14,7 +14,7 @@ def transaction_log(folder: Path, run_id: str, *, kind: str = "offline-run") -> 
     return file
 
 
-def _inspect(file: Path, *options: str) -> str:
+def inspect(file: Path, *options: str) -> str:
     from wandb.util import get_core_path
 
     # As `wandb leet inspect` calls it, without importing wandb once more.
@@ -25,7 +25,7 @@ def _inspect(file: Path, *options: str) -> str:
 
 def records(file: Path) -> dict[str, list[dict[str, Any]]]:
     by_type = defaultdict(list)
-    for line in _inspect(file).splitlines():
+    for line in inspect(file).splitlines():
         entry = json.loads(line)
         by_type[entry["type"]].append(entry[entry["type"]])
     return by_type
@@ -40,4 +40,4 @@ def history(file: Path) -> list[dict[str, Any]]:
 
 
 def state(file: Path) -> dict[str, Any]:
-    return json.loads(_inspect(file, "--summary"))
+    return json.loads(inspect(file, "--summary"))

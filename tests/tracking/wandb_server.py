@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass
@@ -37,8 +37,16 @@ class Uploads:
         return {key: entry["value"] for key, entry in json.loads(self.run[run_id]["config"]).items() if key != "_wandb"}
 
 
+Behaviour = int | Literal["accept", "hang", "drop", "lose"]
+"""What is done with a request: refused with an HTTP status, no answer ever, a closed connection, or a 200 that lies."""
+
+
 class WandbServer(ThreadingHTTPServer):
-    """Accept runs, or answer every request with ``refuse_with`` (an HTTP status)."""
+    """Accept runs, or answer every request with ``refuse_with`` (an HTTP status).
+
+    ``stream`` and ``all_requests`` say what is done with requests for rows and with all requests, ``stream_faults`` how
+    often ``stream`` is; None is always. After ``down_after`` requests all are dropped.
+    """
 
     daemon_threads = True
 
@@ -46,7 +54,34 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.uploads = Uploads()
         self.refuse_with = refuse_with
+        self.stream: Behaviour = "accept"
+        self.all_requests: Behaviour = "accept"
+        self.stream_faults: int | None = None
+        self.down_after: int | None = None
+        self.ending = threading.Event()
+        self._num_requests, self._lock = 0, threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def go_down_after(self, num_requests: int) -> None:
+        """Answer so many more requests, and drop all after them."""
+        self.down_after = self._num_requests + num_requests
+
+    def heal(self) -> None:
+        """Accept everything from now on."""
+        self.stream = self.all_requests = "accept"
+        self.down_after = self.refuse_with = None
+
+    def behaviour(self, path: str) -> Behaviour:
+        """Return what is done with the next request to ``path``."""
+        with self._lock:
+            self._num_requests += 1
+            if self.down_after is not None and self._num_requests > self.down_after:
+                return "drop"
+            if self.all_requests != "accept" or not path.endswith("/file_stream") or self.stream_faults == 0:
+                return self.all_requests
+            if self.stream_faults is not None:
+                self.stream_faults -= 1
+            return self.stream
 
     def answer_graphql(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one GraphQL request with what wandb needs to go on."""
@@ -130,6 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._body()
         answer: dict[str, Any] = {}
+        behaviour = self.server.behaviour(self.path)
+        if behaviour == "hang":
+            self.server.ending.wait()
+        if behaviour in ("hang", "drop"):
+            self.close_connection = True
+            return None
+        if behaviour == "lose":
+            return self._reply(200, {})
+        if isinstance(behaviour, int):
+            return self._reply(behaviour, {"error": "refused by the test"})
         if self.server.refuse_with is not None:
             return self._reply(self.server.refuse_with, {"errors": [{"message": "refused by the test"}]})
         if self.path == "/graphql":
@@ -166,5 +211,6 @@ def wandb_server(*, refuse_with: int | None = None) -> Iterator[WandbServer]:
         try:
             yield server
         finally:
+            server.ending.set()
             server.shutdown()
             thread.join()

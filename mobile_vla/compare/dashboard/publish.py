@@ -10,8 +10,11 @@ from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.dashboard.contents import Contents, contents_of
 from mobile_vla.compare.plan import load_study
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.offline_runs import find_offline_runs
+from mobile_vla.tracking.call_thread import CallThread, end_service
+from mobile_vla.tracking.confirmation import unconfirmed_runs
+from mobile_vla.tracking.recordings import find_recordings
 from mobile_vla.tracking.run_folder import write_atomically
+from mobile_vla.tracking.time_limit import TimeLimit
 from mobile_vla.tracking.wandb_login import first_line, has_key
 from mobile_vla.untrusted.files import inside, read_json
 
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 FOLDER = "wandb_dashboard"
 """Where it is written, in the folder of the runs."""
+
+_TIMEOUT_S = 60.0
+"""How long W&B may take to save it; wandb itself tries again for minutes."""
 
 
 def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -> None:
@@ -42,7 +48,7 @@ def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -
         )
         return
     try:
-        urls = _save(contents, target / "saved.json")
+        urls = _save_in_time(contents, target / "saved.json")
     except UserError:
         raise
     except ValueError as error:  # the package's word for a project that is not there
@@ -57,12 +63,28 @@ def publish_dashboard(folder: Path, *, baseline: str | None, console: Console) -
         ) from error
     for name, url in urls.items():
         console.print(f"saved {name:9}  {url}", markup=False, highlight=False, soft_wrap=True)
-    missing = {run.run_id for run in find_offline_runs(folder) if not run.is_uploaded} & set(contents.run_ids)
+    published = [recording for recording in find_recordings(folder) if recording.run_id in contents.run_ids]
+    missing = unconfirmed_runs(published, TimeLimit(_TIMEOUT_S))
     if missing:
         message = (
             f"{len(missing)} of its {len(contents.run_ids)} runs are not on W&B yet: python -m mobile_vla sync {folder}"
         )
         console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _save_in_time(contents: Contents, memory: Path) -> dict[str, str]:
+    calls = CallThread("wandb dashboard")
+    saving = calls.submit(lambda: _save(contents, memory))
+    calls.end()
+    try:
+        return saving.result(timeout=_TIMEOUT_S)
+    except TimeoutError as error:
+        if saving.done():  # one of wandb's own
+            raise
+        end_service(timeout_s=0)  # or it would hold up the end of the process as well
+        raise UserError(
+            f"W&B did not take the dashboard: no answer within {_TIMEOUT_S:g} s. Try again later."
+        ) from error
 
 
 def _write(contents: Contents, target: Path) -> None:

@@ -1,0 +1,129 @@
+"""Find what W&B's client recorded on disk, online or offline: the runs, their rows, and what W&B has confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mobile_vla.errors import UserError
+from mobile_vla.tracking.run_folder import write_atomically
+from mobile_vla.tracking.transaction_log import TransactionLog, UnreadableRecordingError, read_log
+from mobile_vla.untrusted.files import check_links, inside
+
+_OFFLINE, _ONLINE = "offline-run-", "run-"
+
+_NAMING_ELSEWHERE = ("artifact", "use_artifact", "link_artifact", "request")
+"""Types of records whose files lie anywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One recording, ``[offline-]run-DATE_TIME-RUN_ID``; a run that was stopped and resumed has several."""
+
+    folder: Path
+
+    @property
+    def started(self) -> str:
+        """When it began, to the second, as its name has it."""
+        return self.folder.name.removeprefix("offline-").removeprefix(_ONLINE).split("-", 1)[0]
+
+    @property
+    def run_id(self) -> str:
+        """The id the run has on W&B."""
+        return self.folder.name.removeprefix("offline-").removeprefix(_ONLINE).split("-", 1)[1]
+
+    @property
+    def path(self) -> Path:
+        """The transaction log; all that is uploaded comes from it."""
+        return self.folder / f"run-{self.run_id}.wandb"
+
+    @property
+    def confirmed_mark(self) -> Path:
+        """The file beside the log that ``wandb sync`` writes once it believes that all is sent.
+
+        Ours is not empty: it is written once the server has confirmed the rows.
+        """
+        return self.path.with_suffix(".wandb.synced")
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether W&B confirmed all of it, files and end included; wandb's own empty mark says nothing."""
+        return self.confirmed_mark.exists() and self.confirmed_mark.stat().st_size > 0
+
+    def mark_confirmed(self, num_rows: int) -> None:
+        """Note that W&B confirmed all of it."""
+        write_atomically(self.confirmed_mark, f"W&B confirmed {num_rows} rows\n")
+
+    @cached_property
+    def log(self) -> TransactionLog:
+        """What was recorded. Raises UnreadableRecordingError."""
+        return read_log(self.path)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows of history it holds. Raises UnreadableRecordingError, as the next two do."""
+        return len(self.log.timestamps)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether an end was recorded; without one it is still training, or was killed."""
+        return self.log.has_ended
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it continues an earlier recording of the same run."""
+        return self.log.run.run.resume
+
+    def check_self_contained(self) -> None:
+        """Raise UnreadableRecordingError where a link in it, or its log, names what lies elsewhere.
+
+        Whoever uploads it would send that along. The logs of wandb's own service lie elsewhere, and are not sent.
+        """
+        try:
+            if self.folder.is_symlink():
+                inside(self.folder.parent, self.folder.name)
+            check_links(self.folder / "files", root=self.folder)
+            inside(self.folder, self.path.name)
+            for record in self.log.records:
+                for file in record.files.files if record.WhichOneof("record_type") == "files" else ():
+                    inside(self.folder / "files", file.path)
+        except UnreadableRecordingError:
+            raise
+        except UserError as error:
+            raise UnreadableRecordingError(f"{error} It is not uploaded.") from error
+        kinds = {record.WhichOneof("record_type") for record in self.log.records}
+        if named := sorted(kinds.intersection(_NAMING_ELSEWHERE)):
+            raise UnreadableRecordingError(
+                f"{self.path} holds a record of type {named[0]}, which no run of mobile_vla writes and could name "
+                "any file. It is not uploaded."
+            )
+
+
+def find_recordings(folder: Path) -> list[Recording]:
+    """Return the recordings that ``folder`` is or holds at any depth, oldest first."""
+    candidates = [folder, *folder.rglob(f"{_OFFLINE}*"), *folder.rglob(f"{_ONLINE}*")]
+    # wandb keeps a link latest-run beside them, which is none by its name.
+    found = {path for path in candidates if path.name.startswith((_OFFLINE, _ONLINE)) and path.is_dir()}
+    recordings = [Recording(folder=path) for path in found if path.name.count("-") > path.name.startswith(_OFFLINE) + 1]
+    return sorted(
+        (recording for recording in recordings if recording.path.exists()), key=lambda it: (it.started, it.folder.name)
+    )
+
+
+def recordings_of(run_id: str, folder: Path) -> list[Recording]:
+    """Return the recordings of one run directly in ``folder/wandb``, oldest first."""
+    return [recording for recording in find_recordings(folder / "wandb") if recording.run_id == run_id]
+
+
+def last_attempt(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return those of one run's ``recordings``, oldest first, that belong together: since it last began at step 0."""
+    starts = [position for position, recording in enumerate(recordings) if not recording.goes_on]
+    return list(recordings[starts[-1] if starts else 0 :])
+
+
+def viewing_hint(folder: Path) -> str | None:
+    """Return the command that overlays the recordings of one sweep in the terminal; None without at least two."""
+    recordings = folder / "wandb"
+    return f"wandb leet {recordings}" if len(list(recordings.glob(f"{_OFFLINE}*"))) > 1 else None
