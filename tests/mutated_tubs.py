@@ -94,8 +94,8 @@ def _image(tub: Path, i: int) -> Path:
 
 
 def _regular(path: Path) -> Path:
-    """Return ``path``; OSError where an earlier mutation made something else of it, such as a pipe that blocks."""
-    if path.is_symlink() or not path.is_file():
+    """Return ``path``; OSError where an earlier mutation made a pipe of it, which blocks, or a file of a TiB."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > 2**26:
         raise OSError(f"{path} is no file any more")
     return path
 
