@@ -225,8 +225,10 @@ def test_bounded_memory_whatever_the_length_of_an_episode(tub: Path):
 
 
 def test_bounded_whatever_is_wrong(tmp_path: Path):
-    command = [sys.executable, str(Path(__file__).parents[1] / "judged_tubs.py"), str(tmp_path), "0", "40"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    tests = Path(__file__).parents[1]
+    command = [sys.executable, str(tests / "judged_tubs.py"), str(tmp_path), "0", "40"]
+    environment = os.environ | {"PYTHONPATH": str(tests.parent)}  # this package, whichever one is installed
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
     judged = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(judged) == 40
     assert [result for result in judged if result["verdict"] in FAULTS] == []
