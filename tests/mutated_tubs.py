@@ -94,8 +94,8 @@ def _image(tub: Path, i: int) -> Path:
 
 
 def _regular(path: Path) -> Path:
-    """Return ``path``; OSError where an earlier mutation made something else of it, such as a pipe that blocks."""
-    if path.is_symlink() or not path.is_file():
+    """Return ``path``; OSError where an earlier mutation made a pipe of it, which blocks, or a file of a TiB."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > 2**26:
         raise OSError(f"{path} is no file any more")
     return path
 
@@ -236,9 +236,9 @@ def _png(*chunks: tuple[bytes, bytes]) -> bytes:
 
 def _png_bomb(rng: random.Random) -> bytes:
     """Return a PNG that claims much, or whose text or colour profile unpacks to much."""
-    side = rng.choice([3000, 30_000, 2_000_000])
+    side = rng.choice([2000, 3000, 30_000, 2_000_000])
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    packed = zlib.compress(bytes(50_000_000), 9)
+    packed = zlib.compress(b"\1" * 50_000_000, 9)  # as pixels: each row a ramp
     text = rng.choice([(b"zTXt", b"a\0\0" + packed), (b"iCCP", b"a\0\0" + packed), (b"IDAT", packed)])
     return _png((b"IHDR", header), text, (b"IDAT", packed), (b"IEND", b""))
 

@@ -253,6 +253,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"angle_scale": math.nan}, "angle_scale is nan"),
     ({"throttle_scale": 0.0}, "throttle_scale is 0.0"),
     ({"instruction": " "}, "instruction is empty"),
+    ({"instruction": "go \udcff"}, "expected a sentence in UTF-8"),
 ]
 
 

@@ -29,7 +29,9 @@ class TubOptions:
         1.0, "begin a new episode where neighbours are further apart, or the clock goes back, in seconds; none: never"
     )
     min_frames: int = option(20, "drop (and count) episodes of fewer frames")
-    max_frames: int | None = option(200, "cut longer runs into consecutive episodes of so many frames; none: never")
+    max_frames: int | None = option(
+        200, "cut longer runs into consecutive episodes of so many frames; none: never, up to 2 GiB of images each"
+    )
     throttle_scale: float = option(1.0, "linear_x at full throttle, in m/s")
     angle_scale: float = option(1.0, "size of angular_z at full angle, in rad/s")
     frame_rate_hz: float | None = option(
@@ -53,6 +55,8 @@ class TubOptions:
             )
         if not self.instruction.strip():
             raise ConfigError("instruction is empty, expected a sentence.")
+        if any("\ud800" <= character <= "\udfff" or character == "\0" for character in self.instruction):
+            raise ConfigError(f"instruction is {self.instruction!r}, expected a sentence in UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)
