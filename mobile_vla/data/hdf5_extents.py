@@ -19,6 +19,8 @@ MAX_FRAMES = 1_000_000
 MAX_FRAME_PIXELS = 2**25
 """8K video has as many."""
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 _MAX_CHUNKS = 2**24
 
 _MAX_CHUNK_BYTES = 320 * 2**20
@@ -49,6 +51,31 @@ _PLUGINS = {
 """Filters of the package hdf5plugin, by their registered number."""
 
 _DAMAGED = "it is damaged or hostile. Copy the file again or remove it."
+
+
+def check_length(path: Path) -> None:
+    """Raise ``DataError`` where a file that HDF5 can open is longer than its superblock says.
+
+    All that HDF5 closed are as long. A writer that was killed after a flush leaves more, the frames since then, and
+    bytes that another program put in leave every address behind them wrong. HDF5 itself only refuses files too short.
+    """
+    with path.open("rb") as file:
+        start = 0  # HDF5 looks for its superblock at 0, 512, 1024, 2048, ...
+        while file.seek(start) == start and file.read(8) != SIGNATURE:
+            start = 2 * start or 512
+            if start > path.stat().st_size:
+                return
+        superblock = file.read(100)
+        size = file.seek(0, 2)
+    version = superblock[0]
+    first, width = (16, superblock[5]) if version == 0 else (20, superblock[5]) if version == 1 else (4, superblock[1])
+    saved = int.from_bytes(superblock[first + 2 * width : first + 3 * width], "little")
+    if saved < size:
+        raise DataError(
+            f"{path}: is {size} bytes long but was saved with {saved}: the program that wrote it was killed, and its "
+            "last frames are lost, or another program changed it. Record it again, remove it, or keep what was saved "
+            "with h5repack."
+        )
 
 
 def check_filters(dataset: h5py.Dataset, place: str) -> None:

@@ -26,6 +26,7 @@ from mobile_vla.data.hdf5_extents import (
     MAX_FRAMES,
     check_apart,
     check_filters,
+    check_length,
     check_stored,
     is_allocated_early,
     is_writing_recorded,
@@ -62,6 +63,7 @@ def open_recording(path: Path) -> Iterator[h5py.File]:
                     f"{path}: is a Git LFS pointer, not the episode. Run `git lfs pull` where it came from."
                 )
         with h5py.File(path, "r") as file:
+            check_length(path)
             yield file
 
 

@@ -56,6 +56,7 @@ class Format:
 
     suffix: str
     write: Write
+    write_still: Write  # all actions zero
     points_outside: Mapping[str, tuple[Callable[[Path, Path], object], str]]  # (path, episode outside)
     not_written: Mapping[str, tuple[Write, str]]
     claims_too_much: Mapping[str, tuple[Write, str]]
@@ -110,6 +111,21 @@ def early(key: str, shape: tuple[int, ...], dtype: str, chunks: tuple[int, ...] 
     return hdf5_with(key, create)
 
 
+def killed_after_flush(path: Path) -> None:
+    """Write an episode as a recorder does that is killed: two frames saved, and more since."""
+    write_hdf5(path, without="images")
+    writer = os.fork()
+    if writer == 0:
+        file = h5py.File(path, "a")
+        dataset = file.create_dataset("images", (4, 64, 64, 3), "u1", chunks=(1, 64, 64, 3), maxshape=(None, 64, 64, 3))
+        dataset[:] = np.ones((4, 64, 64, 3), np.uint8)
+        file.flush()
+        dataset.resize(1200, axis=0)  # more than the cache of chunks keeps
+        dataset[4:] = np.ones((1196, 64, 64, 3), np.uint8)
+        os._exit(0)
+    os.waitpid(writer, 0)
+
+
 _POINTS_OUTSIDE = {
     "external link": "is an external link",
     "soft link outside": "is an external link",
@@ -122,6 +138,7 @@ _ROWS = "were never written and would read as zeros"
 HDF5 = Format(
     suffix=".h5",
     write=write_hdf5,
+    write_still=hdf5_with("actions", lambda file: file.create_dataset("actions", data=np.zeros((4, 3), np.float32))),
     points_outside={
         f"{kind}, {key}": (lambda path, outside, make=HOSTILE[kind], key=key: make(path, key, outside), text)
         for kind, text in _POINTS_OUTSIDE.items()
@@ -152,6 +169,7 @@ HDF5 = Format(
             hdf5_of("actions", (4, 3), "f4", 1, chunks=(1, 3), maxshape=(None, 3)),
             rf"'actions' has only 1 of 4 chunks.* Rows 1\.\.3 {_ROWS}",
         ),
+        "frames after the last flush": (killed_after_flush, r"is \d+ bytes long but was saved with \d+: .* killed"),
         "instruction": (hdf5_of("language_instruction", (1,), "S256"), "'language_instruction' has no bytes"),
         "short chunk": (
             lambda path: HOSTILE["short chunk"](path, "images", path),
@@ -261,6 +279,16 @@ def test_a_claim_beyond_the_file_or_a_limit_costs_nothing(
     assert re.search(message, str(only_problem(tmp_path / "episodes", kind, write)))
 
 
+@every_format
+def test_actions_that_are_zero_throughout_are_said(tmp_path: Path, kind: Format) -> None:
+    (tmp_path / "episodes").mkdir()
+    path = tmp_path / "episodes" / f"{NAME}{kind.suffix}"
+    kind.write_still(path)
+    episodes, problems, warnings = scan(tmp_path / "episodes")
+    assert ([e.name for e in episodes], problems) == ([NAME], [])
+    assert warnings == [f"the actions of 1 episode(s) are all zero: the robot stood, or they were lost: {NAME}"]
+
+
 @pytest.mark.parametrize("chunks", [None, (1, 480, 640, 3), (25, 480, 640, 3)])
 def test_the_memory_does_not_grow_with_the_length_of_an_episode(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
     path = tmp_path / f"{NAME}.h5"
@@ -278,7 +306,7 @@ def test_the_memory_does_not_grow_with_the_length_of_an_episode(tmp_path: Path, 
 
 @every_format
 def test_mutated_recordings_crash_hang_and_make_up_nothing(tmp_path: Path, kind: Format) -> None:
-    figures = torture_episodes(tmp_path, count=4 * len(HOSTILE), seed=5)
+    figures = torture_episodes(tmp_path, count=4 * len(HOSTILE), seed=6)
     assert figures.faults() == []
     assert figures.trials == 4 * len(HOSTILE)
     assert figures.refused > len(HOSTILE)
