@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import h5py.h5o
 import numpy as np
 from numpy.typing import NDArray
 
@@ -205,17 +206,21 @@ def _claims_too_much(place: str, shape: Sequence[int], claimed: int, found: str)
     return f"{place} claims {list(shape)}, {claimed} bytes, but {found}: {_DAMAGED}"
 
 
-def check_apart(extents: Mapping[str, NDArray[np.int64]], path: Path) -> None:
-    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap.
+def check_apart(extents: Mapping[str, NDArray[np.int64]], objects: Sequence[h5py.HLObject], path: Path) -> None:
+    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap, or lie on the file's structure.
 
-    HDF5 never writes so: an address is damaged, and what is read there is not what was recorded.
+    HDF5 never writes so: an address is damaged, and what is read there is not what was recorded. Of the structure only
+    the superblock and the first bytes of the headers of ``objects`` are known.
     """
-    keys = np.repeat(np.array(list(extents)), [len(found) for found in extents.values()])
-    stored = np.concatenate([np.zeros((0, 2), np.int64), *extents.values()])
+    start = objects[0].file.userblock_size  # addresses of objects count from there, those of data from the file's start
+    headers = [[start, 48], *([start + h5py.h5o.get_info(node.id).addr, 8] for node in objects)]
+    named = {f"key '{key}'": found for key, found in extents.items()}
+    named["the structure of the file"] = np.array(headers, np.int64)
+    names = np.repeat(np.array(list(named)), [len(found) for found in named.values()])
+    stored = np.concatenate(list(named.values()))
     order = np.argsort(stored[:, 0], kind="stable")
     first, end = stored[order, 0], stored[order].sum(axis=1)
     overlaps = np.flatnonzero(first[1:] < end[:-1])
     if len(overlaps):
-        one, other = keys[order][overlaps[0]], keys[order][overlaps[0] + 1]
-        shared = f"keys '{one}' and '{other}' share" if one != other else f"key '{one}' uses twice"
-        raise DataError(f"{path}: {shared} bytes of the file: {_DAMAGED}")
+        one, other = names[order][overlaps[0]], names[order][overlaps[0] + 1]
+        raise DataError(f"{path}: {one} and {other} lie on the same bytes of the file: {_DAMAGED}")

@@ -194,7 +194,8 @@ def _check_claims(found: dict[str, h5py.Dataset], path: Path) -> None:
         with report_damage(f"{path}: key '{key}' cannot be read"):
             check_filters(dataset, f"{path}: key '{key}'")
             extents[key] = check_stored(dataset, f"{path}: key '{key}'", file_size=file_size)
-    check_apart(extents, path)
+    with report_damage(f"{path}: is damaged"):
+        check_apart(extents, [next(iter(found.values())).file["/"], *found.values()], path)
 
 
 def _check_not_blank(images: h5py.Dataset, place: str) -> None:
