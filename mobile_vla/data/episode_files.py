@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mobile_vla.data.hdf5_extents import SIGNATURE
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.untrusted.files import open_regular
 
 _SUFFIXES = (".h5", ".hdf5")
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _add_entry(entry: os.DirEntry[str], walk: _Walk, waiting: list[Path]) -> Non
 def _is_hdf5(path: Path) -> bool:
     try:
         with open_regular(path) as file:
-            return file.read(len(_SIGNATURE)) == _SIGNATURE
+            return file.read(len(SIGNATURE)) == SIGNATURE
     except (OSError, ValueError):  # not named as an episode and not readable: nothing that was meant to be one
         return False
 

@@ -45,7 +45,8 @@ def scan_episodes(
 ) -> tuple[list[Episode], list[DataError], list[str]]:
     """Read all episodes of a folder without their pixels.
 
-    Return those that can be used, one error for each file that cannot, and what was left out of the folder.
+    Return those that can be used, one error for each file that cannot, and warnings: what was left out of the folder,
+    and actions that are zero throughout.
     """
     found = find_episode_files(folder)
     episodes, problems = [], list(found.problems)
@@ -56,7 +57,16 @@ def scan_episodes(
             episodes.append(episode)
         except DataError as problem:
             problems.append(problem)
-    return episodes, problems, list(found.warnings)
+    return episodes, problems, [*found.warnings, *_all_zero(episodes)]
+
+
+def _all_zero(episodes: Sequence[Episode]) -> list[str]:
+    """Say which episodes have no action but zero: HDF5 cannot tell a robot that stands from rows that were lost."""
+    names = [episode.name for episode in episodes if not episode.actions.any()]
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"the actions of {len(names)} episode(s) are all zero: the robot stood, or they were lost: {listed}"]
 
 
 def _check_action_names(episode: Episode, action_names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import h5py.h5o
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,8 @@ from mobile_vla.errors import DataError, UnreadableNowError
 MAX_FRAMES = 1_000_000
 MAX_FRAME_PIXELS = 2**25
 """8K video has as many."""
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _MAX_CHUNKS = 2**24
 
@@ -49,6 +52,31 @@ _PLUGINS = {
 """Filters of the package hdf5plugin, by their registered number."""
 
 _DAMAGED = "it is damaged or hostile. Copy the file again or remove it."
+
+
+def check_length(path: Path) -> None:
+    """Raise ``DataError`` where a file that HDF5 can open is longer than its superblock says.
+
+    All that HDF5 closed are as long. A writer that was killed after a flush leaves more, the frames since then, and
+    bytes that another program put in leave every address behind them wrong. HDF5 itself only refuses files too short.
+    """
+    with path.open("rb") as file:
+        start = 0  # HDF5 looks for its superblock at 0, 512, 1024, 2048, ...
+        while file.seek(start) == start and file.read(8) != SIGNATURE:
+            start = 2 * start or 512
+            if start > path.stat().st_size:
+                return
+        superblock = file.read(100)
+        size = file.seek(0, 2)
+    version = superblock[0]
+    first, width = (16, superblock[5]) if version == 0 else (20, superblock[5]) if version == 1 else (4, superblock[1])
+    saved = int.from_bytes(superblock[first + 2 * width : first + 3 * width], "little")
+    if saved < size:
+        raise DataError(
+            f"{path}: is {size} bytes long but was saved with {saved}: the program that wrote it was killed, and its "
+            "last frames are lost, or another program changed it. Record it again, remove it, or keep what was saved "
+            "with h5repack."
+        )
 
 
 def check_filters(dataset: h5py.Dataset, place: str) -> None:
@@ -178,17 +206,21 @@ def _claims_too_much(place: str, shape: Sequence[int], claimed: int, found: str)
     return f"{place} claims {list(shape)}, {claimed} bytes, but {found}: {_DAMAGED}"
 
 
-def check_apart(extents: Mapping[str, NDArray[np.int64]], path: Path) -> None:
-    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap.
+def check_apart(extents: Mapping[str, NDArray[np.int64]], objects: Sequence[h5py.HLObject], path: Path) -> None:
+    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap, or lie on the file's structure.
 
-    HDF5 never writes so: an address is damaged, and what is read there is not what was recorded.
+    HDF5 never writes so: an address is damaged, and what is read there is not what was recorded. Of the structure only
+    the superblock and the first bytes of the headers of ``objects`` are known.
     """
-    keys = np.repeat(np.array(list(extents)), [len(found) for found in extents.values()])
-    stored = np.concatenate([np.zeros((0, 2), np.int64), *extents.values()])
+    start = objects[0].file.userblock_size  # addresses of objects count from there, those of data from the file's start
+    headers = [[start, 48], *([start + h5py.h5o.get_info(node.id).addr, 8] for node in objects)]
+    named = {f"key '{key}'": found for key, found in extents.items()}
+    named["the structure of the file"] = np.array(headers, np.int64)
+    names = np.repeat(np.array(list(named)), [len(found) for found in named.values()])
+    stored = np.concatenate(list(named.values()))
     order = np.argsort(stored[:, 0], kind="stable")
     first, end = stored[order, 0], stored[order].sum(axis=1)
     overlaps = np.flatnonzero(first[1:] < end[:-1])
     if len(overlaps):
-        one, other = keys[order][overlaps[0]], keys[order][overlaps[0] + 1]
-        shared = f"keys '{one}' and '{other}' share" if one != other else f"key '{one}' uses twice"
-        raise DataError(f"{path}: {shared} bytes of the file: {_DAMAGED}")
+        one, other = names[order][overlaps[0]], names[order][overlaps[0] + 1]
+        raise DataError(f"{path}: {one} and {other} lie on the same bytes of the file: {_DAMAGED}")

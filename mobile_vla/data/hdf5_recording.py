@@ -26,6 +26,7 @@ from mobile_vla.data.hdf5_extents import (
     MAX_FRAMES,
     check_apart,
     check_filters,
+    check_length,
     check_stored,
     is_allocated_early,
     is_writing_recorded,
@@ -62,6 +63,7 @@ def open_recording(path: Path) -> Iterator[h5py.File]:
                     f"{path}: is a Git LFS pointer, not the episode. Run `git lfs pull` where it came from."
                 )
         with h5py.File(path, "r") as file:
+            check_length(path)
             yield file
 
 
@@ -195,7 +197,8 @@ def _check_claims(found: dict[str, h5py.Dataset], path: Path) -> None:
         with report_damage(f"{path}: key '{key}' cannot be read"):
             check_filters(dataset, f"{path}: key '{key}'")
             extents[key] = check_stored(dataset, f"{path}: key '{key}'", file_size=file_size)
-    check_apart(extents, path)
+    with report_damage(f"{path}: is damaged"):
+        check_apart(extents, [next(iter(found.values())).file["/"], *found.values()], path)
 
 
 def _check_not_blank(images: h5py.Dataset, place: str) -> None:

@@ -178,7 +178,8 @@ os.register_at_fork(after_in_child=_forget_readers)
 
 
 @atexit.register
-def _close_readers() -> None:
+def close_readers() -> None:
+    """End the reading processes; the next request starts new ones."""
     while _idle:
         _idle.pop().close()
 
