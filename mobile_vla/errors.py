@@ -11,3 +11,7 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """An episode file, folder or tub cannot be used."""
+
+
+class UnreadableNowError(DataError):
+    """An episode file or folder cannot be read now for a cause outside of it (a lock, a permission, the disk)."""

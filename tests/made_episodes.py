@@ -16,6 +16,7 @@ from mobile_vla import build
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.frames import FrameStore
+from mobile_vla.data.hdf5_recording import read_blocks
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.schema import Episode
 
@@ -93,6 +94,11 @@ def actions(num_frames: int = 4, *, num_columns: int = 3, seed: int = 0) -> NDAr
     """Return random keyboard actions [F, A]."""
     rng = np.random.default_rng(seed)
     return rng.choice(np.array([-1.15, 0, 1.15], np.float32), (num_frames, num_columns))
+
+
+def read_images(path: Path) -> NDArray[np.uint8]:
+    """Return all frames of an episode file [F, Y, X, 3], as the file stores them."""
+    return np.concatenate(list(read_blocks(path)))
 
 
 def h5_dataset(folder: Path, *overrides: str) -> Dataset:

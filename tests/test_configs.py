@@ -133,7 +133,7 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         (
             "dataset.instruction.order",
             ["tape"],
-            "dataset.instruction.order: ['tape']; Input should be 'file', 'template'",
+            "dataset.instruction.order: ['tape']; Input should be 'file', 'attribute'",
         ),
         ("dataset.on_bad_episode", "ignore", "dataset.on_bad_episode: 'ignore'; Input should be 'error' or 'skip'"),
         ("logger.mode", "loud", "logger.mode: 'loud'; Input should be 'auto', 'online' or 'offline'"),

@@ -202,18 +202,17 @@ def test_a_user_error_is_one_plain_message(
 
 
 def test_an_error_of_ours_shows_its_traceback_and_leaves_a_failed_run(
-    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "cache"
-    cache.write_text("a file where a folder must be")
+    monkeypatch.setattr("mobile_vla.job.gather_evidence", lambda data: 1 / 0)
 
-    ran = run_in(tmp_path / "run", *tiny, f"dataset.cache_dir={cache}")
+    ran = run_in(tmp_path / "run", *tiny)
 
     assert ran.exit_code == 1
-    assert "FileExistsError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in capsys.readouterr().err
     assert ran.summary["status"] == "failed"
-    assert ran.summary["error"].startswith("FileExistsError: ")
-    assert "FileExistsError" in (ran.folder / "traceback.txt").read_text()
+    assert ran.summary["error"].startswith("ZeroDivisionError: ")
+    assert "ZeroDivisionError" in (ran.folder / "traceback.txt").read_text()
 
 
 def test_bad_episodes_stop_a_run_or_are_counted(episodes: Path, tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import Padding, build_windows
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
 
 
@@ -35,12 +35,16 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """All files of a folder, read: usable episodes, what is wrong with the others, frames, content digests by name."""
+    """All files of a folder, read: usable episodes, what is wrong with the others, frames, content digests by name.
+
+    ``warnings`` are what was left out of the folder.
+    """
 
     episodes: Sequence[Episode]
     problems: Sequence[DataError]
     frames: FrameStore
     digests: Mapping[str, str]
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +127,7 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Read every file, pixels included."""
-        episodes, problems = scan_episodes(
+        episodes, problems, warnings = scan_episodes(
             self.folder(),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
@@ -136,7 +140,7 @@ class Dataset:
         )
         usable = [e for e in episodes if e.name not in undecodable]
         problems += undecodable.values()
-        return Scan(episodes=usable, problems=problems, frames=frames, digests=digests)
+        return Scan(episodes=usable, problems=problems, frames=frames, digests=digests, warnings=warnings)
 
     def open(self, scan: Scan | None = None) -> OpenDataset:
         """Return the data set ready for training, from ``scan`` where one was made before.
@@ -215,18 +219,29 @@ class Dataset:
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
     """Return all problems as one message, one a line."""
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    return (
-        f"{len(problems)} episode file(s) cannot be used:\n{lines}\n"
-        "Mend or remove them, or set dataset.on_bad_episode=skip to go on without them."
-    )
+    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
+    bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
+    blocks = [
+        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {problem}" for problem in listed) + f"\n{remedy}"
+        for listed, what, remedy in (
+            (bad, "cannot be used", "Mend or remove them"),
+            (passing, "cannot be read now, and may be good", "Mend the causes"),
+        )
+        if listed
+    ]
+    return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
 
 
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
-    found, episodes = [], scan.episodes
-    if scan.problems:
-        listed = "; ".join(str(problem).split(":", 1)[0] for problem in scan.problems)
-        found.append(f"{len(scan.problems)} bad episode file(s) skipped: {listed}")
+    found, episodes = list(scan.warnings), scan.episodes
+    passing = [problem for problem in scan.problems if isinstance(problem, UnreadableNowError)]
+    bad = [problem for problem in scan.problems if not isinstance(problem, UnreadableNowError)]
+    if bad:
+        listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
+        found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
+    if passing:  # not refused: `skip` asks to go on, and runs that then differ in data_hash are not ranked together
+        listed = "; ".join(str(problem) for problem in passing)
+        found.append(f"{len(passing)} episode file(s) left out that may be good, for causes outside of them: {listed}")
     copies = Counter(scan.digests[e.name] for e in episodes)
     num_copies = sum(count - 1 for count in copies.values())
     if num_copies:

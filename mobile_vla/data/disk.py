@@ -19,8 +19,8 @@ _CAUSES: dict[int, tuple[str, str]] = {
     errno.EACCES: ("there is no permission", "Have it given (`ls -l` and `chmod`, on every folder of the path)."),
     errno.EPERM: ("it is not permitted", "Look whether it is locked (`lsattr`) or belongs to another account."),
     errno.EIO: ("the disk reports an input/output error", "It may be failing: look at the system log, then save it."),
-    errno.ENXIO: ("its device is gone", "Connect the disk again, then repeat this."),
-    errno.ENODEV: ("its device is gone", "Connect the disk again, then repeat this."),
+    errno.ENXIO: ("it is a socket and no file, or its disk is gone", "Remove it, or connect the disk again."),
+    errno.ENODEV: ("its disk is gone", "Connect the disk again, then repeat this."),
     **dict.fromkeys((errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EHOSTDOWN), _GONE),
     errno.EMFILE: ("this process has too many files open", "Raise the limit (`ulimit -n 4096`), then repeat this."),
     errno.ENFILE: ("all programs together have too many files open", "End some of them, then repeat this."),
@@ -127,8 +127,10 @@ def _write_sentence(
 ) -> str | None:
     number = _error_number(error)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        need = num_bytes() if callable(num_bytes) else num_bytes
-        return _full_sentence(number, place, what, need, 0 if partial is None else bytes_in(partial))
+        about, need = ("about ", num_bytes()) if callable(num_bytes) else ("", num_bytes)
+        num_partial = 0 if partial is None else bytes_in(partial)
+        sentence = _full_sentence(number, place, need, about=about, num_partial=num_partial)
+        return f"{place}: {what} cannot be written: {sentence}"
     if number == errno.EROFS:
         return f"{place}: {what} cannot be written: the file system is read-only. Give a place that can be written."
     if number not in _CAUSES:
@@ -138,21 +140,21 @@ def _write_sentence(
     return f"{place}: {what} cannot be written: {finding}{at}. {remedy}"
 
 
-def _full_sentence(number: int, place: Path, what: str, need: int | None, num_partial: int) -> str:
+def _full_sentence(number: int, place: Path, need: int | None, *, about: str, num_partial: int) -> str:
     """Return need and have in words; the folder of ``place`` may not exist yet."""
     there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free + num_partial
     if number == errno.EFBIG:
-        size = "" if need is None else f" of {sizes(need)[0]}"
-        return f"{place}: {what}{size} cannot be written: larger than a file may be there (`ulimit -f`). {_ROOM}"
+        size = "it" if need is None else f"{about}{sizes(need)[0]}"
+        return f"{size} is more than a file may hold there (`ulimit -f`). {_ROOM}"
     files = os.statvfs(there)
     if number == errno.ENOSPC and files.f_files > 0 and files.f_favail == 0:
-        return f"{place}: {what} cannot be written: the disk has no room for one more file. Remove some."
+        return "the disk has no room for one more file. Remove some."
     full = "your quota on this disk is used up" if number == errno.EDQUOT else "the disk is full"
     if need is None or (need <= free and number == errno.ENOSPC):
-        return f"{place}: {what} cannot be written: {full} ({sizes(free)[0]} are free now). {_ROOM}"
+        return f"{full} ({sizes(free)[0]} are free now). {_ROOM}"
     need_text, free_text = sizes(need, free)
-    return f"{place}: {what} cannot be written: {full}: {need_text} are needed and {free_text} are free. {_ROOM}"
+    return f"{full}: {about}{need_text} are needed and {free_text} are free. {_ROOM}"
 
 
 def _error_number(error: Exception) -> int | None:

@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.disk import write_whole
+
 
 def write_episode(
     path: Path,
     *,
-    images_FYXC: NDArray[np.uint8],
+    images_FYXC: Iterable[NDArray[np.uint8]],
     actions_FA: NDArray[np.float32],
     instruction: str | None = None,
     attributes: Mapping[str, str | int | float] | None = None,
 ) -> None:
     """Write one episode of F frames: RGB ``images_FYXC``, ``actions_FA`` in m/s, m/s, rad/s, and its event types.
 
+    The images are an array or yield one frame after another, so that only their compressed bytes lie in memory (twice).
     One frame is one chunk, so that reading a frame decompresses that frame alone. The same arguments give the same
     bytes: no time stamps are stored, and gzip is reproducible where lzf is not (the same frames gave other bytes).
+    The file is whole or what was there before: ``OSError`` where the disk does not take it.
     """
-    num_frames = len(images_FYXC)
-    moving = np.any(actions_FA != 0, axis=1)
-    events = ["start_action" if is_moving else "stop_action" for is_moving in moving]
-    events[0] = "episode_start"
-    with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "images",
-            data=images_FYXC,
-            chunks=(1, *images_FYXC.shape[1:]),
-            compression="gzip",
-            compression_opts=1,
-            track_times=False,
-        )
+    # HDF5 does not survive a disk that fills up under an open file (SIGSEGV as the process ends): the file is composed
+    # in memory and written at once. The core driver gives the bytes that a file on the disk has; that over BytesIO,
+    # which allocates without blocks for metadata, gives others.
+    with h5py.File(path, "w", driver="core", backing_store=False, block_size=2**20) as file:
+        _write_images(file, images_FYXC, num_frames=len(actions_FA))
         file.create_dataset("actions", data=actions_FA.astype(np.float32), track_times=False)
+        events = _event_types(actions_FA)
         file.create_dataset("action_event_types", data=events, dtype=h5py.string_dtype("utf-8"), track_times=False)
         if instruction is not None:
             text = instruction.encode("utf-8")
             dtype = f"S{max(256, len(text))}"
             file.create_dataset("language_instruction", data=np.array([text], dtype=dtype), track_times=False)
         file.attrs["episode_name"] = path.stem
-        file.attrs["num_frames"] = num_frames
+        file.attrs["num_frames"] = len(actions_FA)
         for key, value in (attributes or {}).items():
             file.attrs[key] = value
+        file.flush()
+        content = file.id.get_file_image()
+    write_whole(path, content)
+
+
+def _write_images(file: h5py.File, images_FYXC: Iterable[NDArray[np.uint8]], *, num_frames: int) -> None:
+    frames = iter(images_FYXC)
+    first = next(frames)
+    images = file.create_dataset(
+        "images",
+        shape=(num_frames, *first.shape),
+        dtype=np.uint8,
+        chunks=(1, *first.shape),
+        compression="gzip",
+        compression_opts=1,
+        track_times=False,
+    )
+    for i, frame in zip(range(num_frames), chain([first], frames), strict=True):
+        images[i] = frame
+
+
+def _event_types(actions_FA: NDArray[np.float32]) -> list[str]:
+    moving = np.any(actions_FA != 0, axis=1)
+    return ["episode_start", *("start_action" if is_moving else "stop_action" for is_moving in moving[1:])]

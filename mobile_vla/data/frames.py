@@ -6,21 +6,21 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.build_once import build_once, check_free_space
-from mobile_vla.data.disk import write_whole
-from mobile_vla.data.episodes import read_images
-from mobile_vla.errors import DataError
-from mobile_vla.parallel import run_parallel
+from mobile_vla.data.disk import allocate, write_whole
+from mobile_vla.data.hdf5_recording import read_blocks
+from mobile_vla.data.reading.process import Request, ask_each
+from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
 
@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
 """Part of every cache key: raise it when the same settings give other pixels."""
+
+
+_WRITTEN_MEANWHILE = "was written while it was read. Start again when the program that writes it has closed it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +145,23 @@ def open_frames(
     folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
     first_rows = np.cumsum([0, *(e.num_frames for e in episodes)]).tolist()
     shape = (first_rows[-1], *options.size, 3)
-    build_once(
-        folder, partial(_build, episodes=episodes, first_rows=first_rows, options=options, num_workers=num_workers)
+    build = partial(
+        _build,
+        episodes=episodes,
+        first_rows=first_rows,
+        options=options,
+        digests=digests,
+        cache_dir=cache_dir,
+        num_workers=num_workers,
     )
+    try:
+        build_once(folder, build)
+    except _UnreadableFilesError as found:  # the next run may read them: they must not stand in a cache as bad
+        rest = [e for e in episodes if e.name not in found.problems]
+        store, problems = open_frames(
+            rest, options=options, digests=digests, cache_dir=cache_dir, num_workers=num_workers
+        )
+        return store, problems | found.problems
     findings = json.loads((folder / "problems.json").read_text())
     problems = {e.name: DataError(f"{e.path}: {findings[e.name]}") for e in episodes if e.name in findings}
     images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=shape)
@@ -156,29 +173,77 @@ def open_frames(
     return store, problems
 
 
+class _UnreadableFilesError(Exception):
+    """Some episodes, by name, could not be read for a cause outside of their files."""
+
+    def __init__(self, problems: Mapping[str, DataError]) -> None:
+        super().__init__(problems)
+        self.problems = dict(problems)
+
+
 def _build(
-    folder: Path, *, episodes: Sequence[Episode], first_rows: Sequence[int], options: ImageOptions, num_workers: int
+    folder: Path,
+    *,
+    episodes: Sequence[Episode],
+    first_rows: Sequence[int],
+    options: ImageOptions,
+    digests: Mapping[str, str],
+    cache_dir: Path,
+    num_workers: int,
 ) -> None:
     shape = (first_rows[-1], *options.size, 3)
     check_free_space(folder, math.prod(shape), what="the decoded frames", remedy="choose a smaller dataset.image_size")
-    np.memmap(folder / "frames.u8", np.uint8, mode="w+", shape=shape).flush()
-    decode = partial(_decode_into, folder / "frames.u8", shape, options)
-    jobs = [(episode.path, row) for episode, row in zip(episodes, first_rows, strict=False)]
-    results = run_parallel(decode, jobs, num_workers=num_workers, description="decoding episodes")
-    # Without the path: the same content may lie elsewhere next time.
-    findings = {e.name: text.removeprefix(f"{e.path}: ") for e, text in zip(episodes, results, strict=True) if text}
+    frames = folder / "frames.u8"
+    allocate(frames, max(math.prod(shape), 1))  # an empty file cannot be mapped; frames that do not decode stay black
+    requests = [
+        Request(work=decode_into, path=episode.path, arguments=(episode.num_frames, frames, row, options))
+        for episode, row in zip(episodes, first_rows, strict=False)
+    ]
+    answers = ask_each(requests, num_processes=num_workers)
+    problems = {
+        episodes[index].name: problem
+        for index, problem in track(answers, description="decoding episodes", total=len(episodes))
+        if problem is not None
+    }
+    unreadable = {name: problem for name, problem in problems.items() if isinstance(problem, UnreadableNowError)}
+    after = digest_files([e.path for e in episodes if e.name not in unreadable], cache_dir=cache_dir)
+    for episode in episodes:
+        if episode.name in after and after[episode.name] != digests[episode.name]:
+            unreadable[episode.name] = UnreadableNowError(f"{episode.path}: {_WRITTEN_MEANWHILE}")
+    if unreadable:
+        raise _UnreadableFilesError(unreadable)
+    # Without the path: the same content may lie elsewhere next time. In the order of the episodes, not of the answers.
+    findings = {e.name: str(problems[e.name]).removeprefix(f"{e.path}: ") for e in episodes if e.name in problems}
     (folder / "problems.json").write_text(json.dumps(findings))
 
 
-def _decode_into(frames: Path, shape: tuple[int, ...], options: ImageOptions, job: tuple[Path, int]) -> str:
-    """Decode one episode into its rows; return what is wrong with it, or nothing."""
-    path, first_row = job
+def decode_into(
+    path: Path, num_frames: int, frames: Path, first_row: int, options: ImageOptions
+) -> Generator[None, None, None]:
+    """Decode one episode into the file ``frames`` from ``first_row`` on, in blocks; called in a reading process.
+
+    Written, not mapped: a map of all frames is larger than the memory that a reading process may have.
+    """
+    num_done = 0
+    with frames.open("r+b") as file:
+        file.seek(first_row * math.prod(options.size) * 3)
+        for block in read_blocks(path):
+            num_done += len(block)
+            if num_done > num_frames:
+                break  # the rows behind are another episode's
+            _write(file, (prepare_image(image, options) for image in block), frames)
+            yield
+    if num_done != num_frames:
+        raise UnreadableNowError(f"{path}: {_WRITTEN_MEANWHILE}")
+
+
+def _write(file: BinaryIO, images: Iterable[NDArray[np.uint8]], frames: Path) -> None:
     try:
-        images = read_images(path)
-    except DataError as problem:
-        return str(problem)
-    target = np.memmap(frames, np.uint8, mode="r+", shape=shape)
-    for offset, image in enumerate(images):
-        target[first_row + offset] = prepare_image(image, options)
-    target.flush()
-    return ""
+        for image in images:
+            file.write(image.data)
+        file.flush()
+    except OSError as error:
+        raise ConfigError(
+            f"dataset.cache_dir={frames.parents[1]}: the decoded frames cannot be written ({error.strerror}). Make "
+            "room, move the cache, or choose a smaller dataset.image_size."
+        ) from error

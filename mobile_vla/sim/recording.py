@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.disk import storage_errors
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.parallel import run_parallel
 from mobile_vla.sim.expert import positions
@@ -44,9 +45,19 @@ def episode_names(scenario_names: Sequence[str], *, stream: Stream) -> list[str]
 
 
 def write_recordings(recordings: Sequence[Recording], folder: Path, *, image_size: int, num_workers: int) -> None:
-    """Render every recording and write it as ``folder/<name>.h5``; the bytes do not depend on ``num_workers``."""
+    """Render every recording and write it as ``folder/<name>.h5``; the bytes do not depend on ``num_workers``.
+
+    Raises UserError where the disk does not take them; the caller then removes ``folder``.
+    """
+
+    def need() -> int:
+        sizes = [path.stat().st_size for path in folder.glob("*.h5")]
+        largest = 3 * image_size**2 * sum(len(recording.actions) for recording in recordings)
+        return sum(sizes) * len(recordings) // len(sizes) if sizes else largest
+
     jobs = [_WriteJob(recording=recording, folder=folder, image_size=image_size) for recording in recordings]
-    run_parallel(_write, jobs, num_workers=num_workers, description="rendering episodes")
+    with storage_errors(folder.parent, what="the episodes", num_bytes=need, partial=folder):
+        run_parallel(_write, jobs, num_workers=num_workers, description="rendering episodes")
 
 
 def _write(job: _WriteJob) -> None:

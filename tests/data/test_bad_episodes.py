@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import NAME, actions, images, law, write_h5
+from made_episodes import NAME, actions, images, law, read_images, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import read_episode, read_images, scan_episodes
+from mobile_vla.data.episodes import read_episode, scan_episodes
 from mobile_vla.data.instruction import Instruction
 from mobile_vla.errors import DataError
 from mobile_vla.schema import Episode
@@ -185,7 +185,7 @@ BAD_FILES: list[tuple[Callable[[Path], object], str]] = [
     ),
     (lambda path: path.write_bytes(b""), "is truncated, corrupt or not HDF5 ("),
     (lambda path: path.write_text("time,linear_x\n0,1.15\n"), "is truncated, corrupt or not HDF5 ("),
-    (lambda path: (path.unlink(), path.symlink_to("gone.h5")), "is truncated, corrupt or not HDF5 ("),
+    (lambda path: (path.unlink(), path.symlink_to("gone.h5")), "is a link to gone.h5, which leads to no file. Remove"),
 ]
 
 
@@ -231,7 +231,7 @@ def test_all_bad_files_of_a_folder_are_listed_at_once(tmp_path: Path, good_bytes
     lfs_pointer(tmp_path / "pointer.h5")
     write_h5(tmp_path / "one.h5", images=images(1), actions=actions(1))
     write_h5(tmp_path / "two_columns.h5", images=images(), actions=actions(num_columns=2))
-    episodes, problems = scan_episodes(
+    episodes, problems, _ = scan_episodes(
         tmp_path, grammars={}, instruction=INSTRUCTION, action_names=["linear_x", "angular_z"]
     )
     assert [e.path for e in episodes] == [tmp_path / "again" / "good.hdf5"]

@@ -205,7 +205,7 @@ BAD_TUBS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "manifest without paths": (lambda tub: write_manifest(tub, deleted_indexes=[]), r"manifest\.json .*'paths'"),
     "missing catalog": (lambda tub: (tub / "catalog_1.catalog").unlink(), r"catalog_1\.catalog is missing"),
     "binary catalog": (lambda tub: (tub / "catalog_1.catalog").write_bytes(b"\xff"), r"catalog_1\.catalog is not text"),
-    "broken line": (lambda tub: replace_line(tub, '{"_index": 27, '), r"catalog_1\.catalog line 3 is not JSON"),
+    "broken line": (lambda tub: replace_line(tub, '{"_index": 27, '), r"catalog_1\.catalog line 3: is not JSON"),
     "no object": (lambda tub: replace_line(tub, "[1, 2]"), r"catalog_1\.catalog line 3 holds \[1, 2\]"),
     "no angle": (lambda tub: set_key(tub, "user/angle", None), r"catalog_1\.catalog line 3 has no `user/angle`, only"),
     "NaN angle": (lambda tub: set_key(tub, "user/angle", math.nan), r"line 3: `user/angle` is nan, .*mark frame 27"),

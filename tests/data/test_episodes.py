@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import NAME, actions, images, law, write_h5
+from made_episodes import NAME, actions, images, law, read_images, write_h5
 
+from mobile_vla.data.episode_files import find_episode_files
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import find_episode_files, read_episode, read_images
+from mobile_vla.data.episodes import read_episode
 from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.scenario import compile_grammars
 from mobile_vla.errors import ConfigError, DataError
@@ -150,10 +151,10 @@ def test_files_are_found_in_subfolders_in_order_of_their_names(tmp_path: Path) -
     for place in ("b/episode_2.h5", "a/episode_3.H5", "episode_1.hdf5", "a/notes.txt", "c/folder.h5/episode_0.h5"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).touch()
-    paths, problems = find_episode_files(tmp_path)
-    assert [p.stem for p in paths] == ["episode_0", "episode_1", "episode_2", "episode_3"]
-    assert problems == []
-    assert find_episode_files(tmp_path / "b" / "episode_2.h5")[0] == [tmp_path / "b" / "episode_2.h5"]
+    found = find_episode_files(tmp_path)
+    assert [p.stem for p in found.paths] == ["episode_0", "episode_1", "episode_2", "episode_3"]
+    assert (found.problems, found.warnings) == ([], [])
+    assert find_episode_files(tmp_path / "b" / "episode_2.h5").paths == [tmp_path / "b" / "episode_2.h5"]
 
 
 def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
 if __name__ == "__main__":
     folder, cache_dir, num_workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     constant = Instruction(order=["constant"], template="", constant="go")
-    episodes, _ = scan_episodes(folder, grammars={}, instruction=constant, action_names=["linear_x"])
+    episodes, _, _ = scan_episodes(folder, grammars={}, instruction=constant, action_names=["linear_x"])
     store, _ = open_frames(
         episodes,
         options=ImageOptions(size=(6, 8), resize="direct", channel_order="rgb"),
@@ -61,7 +61,7 @@ def open_folder(
     folder: Path, *, options: ImageOptions = OPTIONS, num_workers: int = 0
 ) -> tuple[FrameStore, dict[str, DataError]]:
     """Open the frames of ``folder`` with the cache beside it."""
-    episodes, problems = scan_episodes(folder, grammars={}, instruction=CONSTANT, action_names=["linear_x"])
+    episodes, problems, _ = scan_episodes(folder, grammars={}, instruction=CONSTANT, action_names=["linear_x"])
     assert not problems
     cache_dir = folder.parent / "cache"
     digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
@@ -89,7 +89,7 @@ def test_second_opening_reads_the_cache_and_not_the_files(tmp_path: Path, monkey
     first, _ = open_folder(folder)
     [cache] = caches(folder)
     written = (cache / "frames.u8").stat().st_mtime_ns
-    monkeypatch.setattr("mobile_vla.data.frames.read_images", pytest.fail)
+    monkeypatch.setattr("mobile_vla.data.frames.ask_each", pytest.fail)
     monkeypatch.setattr("mobile_vla.data.frames._digest", pytest.fail)
     second, _ = open_folder(folder)
     np.testing.assert_array_equal(first.images_FYXC, second.images_FYXC)
@@ -172,8 +172,8 @@ def test_chunks_that_never_reached_the_disk_are_not_black_frames(tmp_path: Path)
     with h5py.File(folder / f"{NAME}.h5", "w") as file:
         file.create_dataset("images", (4, 6, 8, 3), np.uint8, chunks=(1, 6, 8, 3))[:3] = images(3)
         file["actions"] = actions(4)
-    _, problems = open_folder(folder)
-    assert "key 'images' has only 3 of 4 chunks: it was not saved to the end" in str(problems[NAME])
+    _, [problem], _ = scan_episodes(folder, grammars={}, instruction=CONSTANT, action_names=["linear_x"])
+    assert "key 'images' has only 3 of 4 chunks: it was not saved to the end" in str(problem)
 
 
 def test_a_full_disk_is_said_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_episodes import read_images
 from numpy.typing import NDArray
 from tiny_runs import run_in
 from torch import nn
@@ -18,7 +19,6 @@ from torch import nn
 import mobile_vla
 from mobile_vla.build import build_run
 from mobile_vla.config import compose_config
-from mobile_vla.data.episodes import read_images
 from mobile_vla.errors import UserError
 from mobile_vla.policy.backbones.compact import CompactBackbone
 from mobile_vla.policy.checkpoint_folder import find_checkpoint

@@ -136,5 +136,5 @@ def test_features_that_do_not_fit_on_the_disk_are_an_error(
     run = built(vlms, tiny, tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
 
-    with pytest.raises(ConfigError, match=r"the features need .* GiB"):
+    with pytest.raises(ConfigError, match=r"the features need .* are free"):
         opened(run, tmp_path)

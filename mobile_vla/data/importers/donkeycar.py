@@ -11,19 +11,31 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from mobile_vla.data.disk import storage_errors
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.importers.import_report import ImportReport
 from mobile_vla.data.importers.tub import Record, Tub, read_tub
+from mobile_vla.data.importers.tub_folder import TubFolder, look_through
+from mobile_vla.data.importers.tub_images import image_size, read_image
 from mobile_vla.data.importers.tub_split import EpisodePlan, TubOptions, plan_episodes
 from mobile_vla.errors import DataError
+from mobile_vla.number_format import shortened
+from mobile_vla.number_format import sizes as byte_texts
 from mobile_vla.progress import track
+
+_MAX_EPISODE_BYTES = 2 * 2**30
+"""Of an episode's images before they are packed: half an hour at 20 Hz and 160x120. Memory holds twice the packed ones,
+which are half as large or less."""
+
+_MAX_BYTES_AT_ONCE = 2**29
+"""Of the images of the episodes that are written at the same time."""
 
 MAX_PLAUSIBLE_RATE_HZ = 100.0
 """Above this, time stamps tell when a file was written and not when a frame was taken."""
@@ -32,23 +44,18 @@ MAX_PLAUSIBLE_RATE_HZ = 100.0
 def import_tub(tub: Path, out: Path, options: TubOptions) -> ImportReport:
     """Write the episodes of ``tub`` into the new folder ``out`` and report what was done.
 
-    ``out`` appears by one rename when it is whole; after an error nothing is left behind. Raises DataError for a tub
-    that cannot be used and for an ``out`` that holds something.
+    ``out`` appears by one rename when it is whole; after an error nothing is left behind. Raises UserError for a tub
+    that cannot be used, for an ``out`` that holds something, and for a disk that does not take the episodes.
     """
     _check_out(out)
     source = read_tub(tub)
     plan = plan_episodes(source.records, source.deleted, options)
     _check_any_episode(source, plan, options)
-    _check_images_exist(source, plan.episodes)
+    folder = look_through(source)
+    _check_images(source, plan.episodes, folder)
     frame_rate_hz, step_ms = _frame_rate(plan.episodes, options)
     actions = [_actions(episode, options) for episode in plan.episodes]
-    place = out.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as staging:
-        folder = Path(staging) / "episodes"
-        folder.mkdir()
-        _write_all(source, plan.episodes, actions, folder, options, frame_rate_hz)
-        folder.rename(place)
+    _write_out(source, plan.episodes, actions, out, options, frame_rate_hz)
     commands = np.concatenate(actions)
     return ImportReport(
         source=tub,
@@ -62,19 +69,22 @@ def import_tub(tub: Path, out: Path, options: TubOptions) -> ImportReport:
         num_short_run_frames=sum(map(len, plan.short_runs)),
         num_tails=len(plan.tails),
         num_tail_frames=sum(map(len, plan.tails)),
+        left_aside=folder.left_aside,
         lengths=tuple(map(len, plan.episodes)),
         frame_rate_hz=frame_rate_hz,
         linear_x=(float(commands[:, 0].min()), float(commands[:, 0].max())),
         angular_z=(float(commands[:, 2].min()), float(commands[:, 2].max())),
-        warnings=tuple(_warnings(plan, options, frame_rate_hz, step_ms)),
+        warnings=(*_tub_warnings(source, folder), *_warnings(plan, options, frame_rate_hz, step_ms)),
     )
 
 
 def _check_out(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists():
-        raise DataError(f"{out} exists and is not an empty folder. Name a new folder, or remove this one first.")
+    with storage_errors(out, what="the episodes"):
+        if out.is_mount():  # nothing can be renamed to it
+            raise DataError(f"{out} is a whole disk (a mount point). Name a new folder in it.")
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+    raise DataError(f"{out} exists and is not an empty folder. Name a new folder, or remove this one first.")
 
 
 def _check_any_episode(source: Tub, plan: EpisodePlan, options: TubOptions) -> None:
@@ -86,23 +96,28 @@ def _check_any_episode(source: Tub, plan: EpisodePlan, options: TubOptions) -> N
             f"and min_frames is {options.min_frames}. Give a smaller min_frames, or switch off a splitting rule."
         )
     found = f"all {source.num_deleted:,} frames are marked deleted" if source.num_deleted else "it holds no records"
+    if source.empty_catalog is not None:
+        found += f" ({source.empty_catalog} is empty)"
     raise DataError(
         f"{source.path} gives no episode: {found}. "
         "Restore frames in DonkeyCar (`deleted_indexes` in manifest.json), or name another tub."
     )
 
 
-def _check_images_exist(source: Tub, episodes: Sequence[Sequence[Record]]) -> None:
-    folder = source.path / "images"
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing, but the tub's images belong there. Copy the whole tub.")
-    present = set(os.listdir(folder))
-    missing = [record for episode in episodes for record in episode if record.image not in present]
+def _check_images(source: Tub, episodes: Sequence[Sequence[Record]], folder: TubFolder) -> None:
+    missing = [record for episode in episodes for record in episode if record.image not in folder.images]
     if missing:
         raise DataError(
             f"{source.image_path(missing[0])} is missing, but frame {missing[0].index} names it "
             f"({len(missing):,} images are missing in all). Copy them, or mark their frames deleted."
         )
+    first: dict[str, Record] = {}
+    for record in (record for episode in episodes for record in episode):
+        if first.setdefault(record.image, record) is not record:
+            raise DataError(
+                f"{source.image_path(record)} is named by frame {first[record.image].index} and by frame "
+                f"{record.index}; expected one image a frame. Mark one of them deleted."
+            )
 
 
 def _frame_rate(episodes: Sequence[Sequence[Record]], options: TubOptions) -> tuple[float | None, float]:
@@ -112,6 +127,23 @@ def _frame_rate(episodes: Sequence[Sequence[Record]], options: TubOptions) -> tu
     if options.frame_rate_hz is not None:
         return options.frame_rate_hz, step_ms
     return (1000 / step_ms if step_ms * MAX_PLAUSIBLE_RATE_HZ >= 1000 else None), step_ms
+
+
+def _tub_warnings(source: Tub, folder: TubFolder) -> Iterator[str]:
+    num_found = len(source.records) + source.num_deleted
+    if source.num_written is not None and source.num_written != num_found:
+        yield (
+            f"manifest.json counts {source.num_written:,} records and the catalogs hold {num_found:,}: some were lost, "
+            "removed or added. Copy the tub again if you expected them all."
+        )
+    if source.empty_catalog is not None:
+        yield f"{source.empty_catalog} holds no record: if the car wrote some to it, they never reached the disk."
+    unnamed = [name for name in folder.unnamed_catalogs if not name.startswith(".")]
+    if unnamed:
+        yield (
+            f"{shortened(unnamed, limit=4)}: not imported, because `paths` in manifest.json does not name "
+            f"{'it' if len(unnamed) == 1 else 'them'}. Add the name there if its records belong to this tub."
+        )
 
 
 def _warnings(plan: EpisodePlan, options: TubOptions, frame_rate_hz: float | None, step_ms: float) -> Iterator[str]:
@@ -139,28 +171,60 @@ def _actions(episode: Sequence[Record], options: TubOptions) -> NDArray[np.float
     return np.stack([throttle, np.zeros_like(throttle), 0.0 - angle], axis=1).astype(np.float32)
 
 
-def _write_all(
+def _write_out(
     source: Tub,
     episodes: Sequence[Sequence[Record]],
     actions: Sequence[NDArray[np.float32]],
-    folder: Path,
+    out: Path,
     options: TubOptions,
     frame_rate_hz: float | None,
 ) -> None:
-    """Write every episode, several at a time."""
+    """Write every episode beside ``out``, several at a time, and rename the whole to ``out``."""
+    sizes = [image_size(source.image_path(episode[0])) for episode in episodes]
+    num_bytes = [3 * columns * rows * len(episode) for (columns, rows), episode in zip(sizes, episodes, strict=True)]
+    _check_memory(source, episodes, num_bytes)
+    place = out.resolve()
+    written = [0] * len(episodes)  # bytes of each file, for the need to be told where the disk is full
 
-    def write(number: int) -> None:
-        episode = episodes[number]
+    def write(number: int, folder: Path) -> None:
+        episode, size = episodes[number], sizes[number]
+        path = folder / f"{_episode_name(episode[0], number)}.h5"
         write_episode(
-            folder / f"{_episode_name(episode[0], number)}.h5",
-            images_FYXC=_read_images(source, episode),
+            path,
+            images_FYXC=(read_image(source.image_path(record), size=size) for record in episode),
             actions_FA=actions[number],
             instruction=options.instruction,
             attributes=_attributes(source, episode, options, frame_rate_hz),
         )
+        written[number] = path.stat().st_size
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(track(pool.map(write, range(len(episodes))), description="writing episodes", total=len(episodes)))
+    with storage_errors(out, what="the episodes", num_bytes=lambda: _expected_size(written, num_bytes)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as staging:
+            folder = Path(staging) / "episodes"
+            folder.mkdir()
+            num_threads = max(1, min(os.cpu_count() or 1, _MAX_BYTES_AT_ONCE // max(num_bytes)))
+            with ThreadPoolExecutor(num_threads) as pool:
+                done = pool.map(write, range(len(episodes)), repeat(folder))
+                list(track(done, description="writing episodes", total=len(episodes)))
+            folder.rename(place)
+
+
+def _check_memory(source: Tub, episodes: Sequence[Sequence[Record]], num_bytes: Sequence[int]) -> None:
+    """Raise DataError where an episode is too long to be composed in memory."""
+    for episode, size in zip(episodes, num_bytes, strict=True):
+        if size > _MAX_EPISODE_BYTES:
+            raise DataError(
+                f"{source.path}: the episode from frame {episode[0].index} has {len(episode):,} images, "
+                f"{byte_texts(size)[0]} in all; expected at most {byte_texts(_MAX_EPISODE_BYTES)[0]} an "
+                f"episode. Give max_frames {len(episode) * _MAX_EPISODE_BYTES // size} or less."
+            )
+
+
+def _expected_size(written: Sequence[int], num_bytes: Sequence[int]) -> int:
+    """Return the size of all files (bytes), from the ones that were written and the images' sizes before packing."""
+    of_written = sum(raw for raw, size in zip(num_bytes, written, strict=True) if size)
+    return sum(num_bytes) if of_written == 0 else sum(written) * sum(num_bytes) // of_written
 
 
 def _episode_name(first: Record, number: int) -> str:
@@ -173,7 +237,7 @@ def _attributes(
     source: Tub, episode: Sequence[Record], options: TubOptions, frame_rate_hz: float | None
 ) -> dict[str, str | int | float]:
     attributes: dict[str, str | int | float] = {
-        "source_tub": source.path.resolve().name,
+        "source_tub": source.path.resolve().name.encode("utf-8", "backslashreplace").decode(),
         "first_index": episode[0].index,
         "last_index": episode[-1].index,
         "throttle_scale": options.throttle_scale,
@@ -184,29 +248,3 @@ def _attributes(
     if frame_rate_hz is not None:
         attributes["frame_rate_hz"] = frame_rate_hz
     return attributes
-
-
-def _read_images(source: Tub, episode: Sequence[Record]) -> NDArray[np.uint8]:
-    """Decode an episode's images to RGB [F, Y, X, C] at their own size, which must not change on the way."""
-    images = [_read_image(source.image_path(record)) for record in episode]
-    for record, image in zip(episode, images, strict=True):
-        if image.shape != images[0].shape:
-            raise DataError(
-                f"{source.image_path(record)} is {_size(image)}, but its episode began with {_size(images[0])} px. "
-                "Mark the frames of one size deleted, or import them as separate tubs."
-            )
-    return np.stack(images)
-
-
-def _size(image: NDArray[np.uint8]) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise DataError(
-            f"{path} is not a readable image ({error}). Copy it again, or mark its frame deleted."
-        ) from error

@@ -12,8 +12,9 @@ class ImportReport:
     """Counts of one import. Each record was deleted, dropped with a short run, dropped with a tail, or written.
 
     ``breaks`` counts where runs end, by reason. Short runs and tails (what remained of a run after its last cut) were
-    dropped. ``linear_x`` (m/s) and ``angular_z`` (rad/s) are the lowest and highest command written;
-    ``frame_rate_hz`` is None where no believable rate is known, and then the episodes have no such attribute.
+    dropped. ``left_aside`` counts what else lies in the tub, by kind. ``linear_x`` (m/s) and ``angular_z`` (rad/s) are
+    the lowest and highest command written; ``frame_rate_hz`` is None where no believable rate is known, and then the
+    episodes have no such attribute.
     """
 
     source: Path
@@ -27,6 +28,7 @@ class ImportReport:
     num_short_run_frames: int
     num_tails: int
     num_tail_frames: int
+    left_aside: Mapping[str, int]
     lengths: tuple[int, ...]
     frame_rate_hz: float | None
     linear_x: tuple[float, float]
@@ -45,6 +47,7 @@ class ImportReport:
 
     def __str__(self) -> str:
         breaks = ", ".join(f"{count} at {reason}" for reason, count in self.breaks.items()) or "none"
+        left_aside = ", ".join(f"{kind}: {count:,}" for kind, count in self.left_aside.items()) or "nothing"
         rate = "unknown" if self.frame_rate_hz is None else f"{self.frame_rate_hz:.4g} Hz"
         mean = self.num_frames / self.num_episodes
         rows = {
@@ -52,6 +55,7 @@ class ImportReport:
             "runs": f"{self.num_runs:,} (breaks: {breaks}), of which {self.num_cut_runs:,} were cut",
             "dropped": f"{self.num_short_runs:,} short runs ({self.num_short_run_frames:,} frames), "
             f"{self.num_tails:,} short tails of cut runs ({self.num_tail_frames:,} frames)",
+            "left aside": left_aside,
             "episodes": f"{self.num_episodes:,} with {self.num_frames:,} frames",
             "length": f"{min(self.lengths)} to {max(self.lengths)} frames, mean {mean:.1f}",
             "frame rate": rate,

@@ -1,0 +1,194 @@
+"""Hold what an HDF5 data set claims against the bytes that the file stores, before anything is allocated or read."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.data.hdf5_chunks import filters_of
+from mobile_vla.errors import DataError, UnreadableNowError
+
+MAX_FRAMES = 1_000_000
+MAX_FRAME_PIXELS = 2**25
+"""8K video has as many."""
+
+_MAX_CHUNKS = 2**24
+
+_MAX_CHUNK_BYTES = 320 * 2**20
+"""Of all chunks that a row needs, unpacked: twice as much fits into the memory of a reading process."""
+
+_BEST_RATIOS = {
+    h5py.h5z.FILTER_DEFLATE: 1032,  # a stored bit for the longest match, 258 bytes
+    h5py.h5z.FILTER_LZF: 88,  # 3 bytes for a match of 264
+    h5py.h5z.FILTER_SHUFFLE: 1,
+    h5py.h5z.FILTER_FLETCHER32: 1,
+}
+"""Bytes that a stored byte can become at most. Other filters have no bound: the limits above are theirs."""
+
+_PLUGINS = {
+    307: "bzip2",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32013: "zfp",
+    32015: "zstd",
+    32017: "sz",
+    32018: "fcidecomp",
+    32024: "sz3",
+    32026: "blosc2",
+    32028: "sperr",
+    32033: "htj2k",
+}
+"""Filters of the package hdf5plugin, by their registered number."""
+
+_DAMAGED = "it is damaged or hostile. Copy the file again or remove it."
+
+
+def check_filters(dataset: h5py.Dataset, place: str) -> None:
+    """Raise ``UnreadableNowError`` where the data are compressed with a filter that is not installed; it is named."""
+    for number, given_name in filters_of(dataset):
+        if h5py.h5z.filter_avail(number) or _has_plugin(number):
+            continue
+        name = _PLUGINS.get(number, given_name)
+        package = (
+            "Install the package that has it: pip install hdf5plugin"
+            if number in _PLUGINS
+            else "Install its HDF5 plugin and set HDF5_PLUGIN_PATH, or write the file again with gzip"
+        )
+        raise UnreadableNowError(f"{place} is compressed with filter {number} ({name}), which is missing. {package}.")
+
+
+def _has_plugin(number: int) -> bool:
+    try:
+        importlib.import_module("hdf5plugin")  # importing it registers its filters; nothing here depends on it
+    except ImportError:
+        return False
+    return h5py.h5z.filter_avail(number)
+
+
+def check_stored(dataset: h5py.Dataset, place: str, *, file_size: int) -> NDArray[np.int64]:
+    """Return offset and size in bytes of all that is stored of ``dataset``: [N, 2].
+
+    ``DataError`` where it claims more than the file can hold, or where rows (the first axis) were never written: HDF5
+    answers zeros for those.
+    """
+    settings, shape = dataset.id.get_create_plist(), dataset.shape or ()
+    claimed = math.prod(shape) * dataset.id.get_type().get_size()
+    if claimed == 0 or dataset.shape is None:
+        return np.zeros((0, 2), np.int64)
+    if settings.get_layout() == h5py.h5d.CHUNKED:
+        return _check_chunks(dataset, place, claimed=claimed, file_size=file_size)
+    if claimed > file_size:
+        raise DataError(_claims_too_much(place, shape, claimed, f"the file has {file_size}"))
+    stored = dataset.id.get_storage_size()
+    if settings.get_layout() == h5py.h5d.COMPACT:  # inside of the object header, which HDF5 has read
+        if stored < claimed:
+            raise DataError(_claims_too_much(place, shape, claimed, f"{stored} are stored"))
+        return np.zeros((0, 2), np.int64)
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise DataError(_not_written(place, [(0, shape[0] if shape else 1)], "has no bytes in the file"))
+    if stored < claimed or offset + claimed > file_size:
+        raise DataError(_claims_too_much(place, shape, claimed, f"{min(stored, file_size - offset)} are stored"))
+    return np.array([[offset, claimed]], np.int64)
+
+
+def _check_chunks(dataset: h5py.Dataset, place: str, *, claimed: int, file_size: int) -> NDArray[np.int64]:
+    shape, chunk = dataset.shape, dataset.chunks
+    assert shape is not None
+    assert chunk is not None
+    grid = [-(-size // step) for size, step in zip(shape, chunk, strict=True)]
+    if math.prod(grid) > min(_MAX_CHUNKS, file_size):
+        limit = f"{math.prod(grid)} chunks; the file has {file_size} bytes and may have {_MAX_CHUNKS} chunks"
+        raise DataError(f"{place} is {list(shape)} in {limit}: {_DAMAGED}")
+    num_needed = chunk[0] * (claimed // shape[0])
+    if max(num_needed, math.prod(chunk) * dataset.id.get_type().get_size()) > _MAX_CHUNK_BYTES:
+        raise DataError(
+            f"{place} needs {num_needed / 2**20:.0f} MiB of memory for its first row (chunks of {list(chunk)}); "
+            f"expected at most {_MAX_CHUNK_BYTES // 2**20}. Write it again with one row a chunk (h5repack does)."
+        )
+    ratio = _best_ratio(dataset)
+    if claimed > ratio * file_size:
+        raise DataError(_claims_too_much(place, shape, claimed, f"the file has {file_size}"))
+    chunks: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(lambda info: chunks.append(info) if len(chunks) <= math.prod(grid) else True)
+    written = np.zeros(grid, bool)
+    num_raw_bytes = math.prod(chunk) * dataset.id.get_type().get_size()
+    num_filters = len(filters_of(dataset))
+    for info in chunks:
+        cell = tuple(at // step for at, step in zip(info.chunk_offset, chunk, strict=True))
+        is_filtered = info.filter_mask & (2**num_filters - 1) != 2**num_filters - 1
+        if info.byte_offset is None or info.size == 0:
+            continue  # allocated, but not written
+        if info.byte_offset + info.size > file_size:
+            raise DataError(f"{place} lies beyond the end of the file, {file_size} bytes: {_DAMAGED}")
+        if not is_filtered and info.size != num_raw_bytes:
+            raise DataError(f"{place} has a chunk of {info.size} bytes where {num_raw_bytes} are needed: {_DAMAGED}")
+        if all(at < size for at, size in zip(cell, grid, strict=True)):
+            written[cell] = True
+    if not written.all():
+        has = f"has only {int(written.sum())} of {written.size} chunks"
+        rows = _ranges(~written.all(axis=tuple(range(1, len(grid)))), chunk[0], shape[0])
+        raise DataError(_not_written(place, rows, has))
+    extents = np.array([[info.byte_offset, info.size] for info in chunks], np.int64).reshape(-1, 2)
+    if claimed > ratio * int(extents[:, 1].sum()):
+        raise DataError(_claims_too_much(place, shape, claimed, f"{int(extents[:, 1].sum())} are stored"))
+    return extents
+
+
+def is_allocated_early(dataset: h5py.Dataset) -> bool:
+    """Return whether space was taken before anything was written: then written zeros look like none."""
+    return dataset.id.get_create_plist().get_alloc_time() == h5py.h5d.ALLOC_TIME_EARLY
+
+
+def is_writing_recorded(dataset: h5py.Dataset) -> bool:
+    """Return whether HDF5 keeps a record of which rows were written: of chunks that are allocated as they come.
+
+    A contiguous data set is allocated as a whole with the first row that is written; its other rows read as zeros.
+    """
+    return dataset.chunks is not None and not is_allocated_early(dataset)
+
+
+def _best_ratio(dataset: h5py.Dataset) -> float:
+    return math.prod(_BEST_RATIOS.get(number, math.inf) for number, _ in filters_of(dataset))
+
+
+def _ranges(is_missing: Any, step: int, num_rows: int) -> list[tuple[int, int]]:
+    """Return the runs of missing chunk rows [N] bool as (first row, row after the last)."""
+    edges = np.flatnonzero(np.diff([False, *is_missing, False])).reshape(-1, 2) * step
+    return [(int(first), min(int(end), num_rows)) for first, end in edges]
+
+
+def _not_written(place: str, rows: Sequence[tuple[int, int]], has: str) -> str:
+    listed = ", ".join(f"{first}..{end - 1}" for first, end in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    return (
+        f"{place} {has}: it was not saved to the end (a full disk?). Rows {listed} were never written and would read "
+        "as zeros. Copy the file again or remove it."
+    )
+
+
+def _claims_too_much(place: str, shape: Sequence[int], claimed: int, found: str) -> str:
+    return f"{place} claims {list(shape)}, {claimed} bytes, but {found}: {_DAMAGED}"
+
+
+def check_apart(extents: Mapping[str, NDArray[np.int64]], path: Path) -> None:
+    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap.
+
+    HDF5 never writes so: an address is damaged, and what is read there is not what was recorded.
+    """
+    keys = np.repeat(np.array(list(extents)), [len(found) for found in extents.values()])
+    stored = np.concatenate([np.zeros((0, 2), np.int64), *extents.values()])
+    order = np.argsort(stored[:, 0], kind="stable")
+    first, end = stored[order, 0], stored[order].sum(axis=1)
+    overlaps = np.flatnonzero(first[1:] < end[:-1])
+    if len(overlaps):
+        one, other = keys[order][overlaps[0]], keys[order][overlaps[0] + 1]
+        shared = f"keys '{one}' and '{other}' share" if one != other else f"key '{one}' uses twice"
+        raise DataError(f"{path}: {shared} bytes of the file: {_DAMAGED}")
