@@ -94,7 +94,7 @@ def run_job(cfg: DictConfig) -> float:
     """
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
-    with raising(at_once=partial(folder.stop, "a second signal")):
+    with raising(at_once=lambda: folder.stop(_name_of(received()))):
         if job.sweep_folder is None:
             go_on_with(partial(_command_to_go_on, cfg, job, folder))
         try:
@@ -139,10 +139,14 @@ def _failed(error: BaseException, job: Job, folder: RunFolder) -> float:
 
 def _end_stopped(number: int, folder: RunFolder) -> NoReturn:
     """End the job that the signal ``number`` stopped, and with it the sweep that it is one of."""
-    folder.stop(signal.Signals(number).name)
+    folder.stop(_name_of(number))
     if is_worker():
         rest()
     raise SystemExit(128 + number)
+
+
+def _name_of(number: int | None) -> str:
+    return "a signal" if number is None else signal.Signals(number).name
 
 
 def _command_to_go_on(cfg: DictConfig, job: Job, folder: RunFolder) -> str:
@@ -299,7 +303,7 @@ def _train_and_measure(
         result = _train(run, readers, augment, folder, log, live, resume_from=checkpoint)
         folder.learn(results_of(run, result, folder, mirror.url))
         if result.stopped_by is not None:  # at the last step, too: what is measured at the end takes its time
-            folder.stop(signal.Signals(result.stopped_by).name)
+            folder.stop(_name_of(result.stopped_by))
         elif result.status == "stopped":
             folder.stop(_limit(run, manifest))
         else:
