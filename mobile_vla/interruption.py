@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_TO_NEXT_TRY = 0.05
+_MAX_TRIES = 10
 
 Answer = Callable[[int, FrameType | None], None]
 
@@ -39,6 +40,7 @@ class _State:
         self.at_once: list[Callable[[], object]] = []
         self.command: Callable[[], str] | None = None
         self.is_next_a_retry = False
+        self.num_tries = 0
         self.is_silent = False
 
 
@@ -142,6 +144,7 @@ def _installed() -> Iterator[None]:
             signal.signal(number, handler)
         sys.unraisablehook = hook
         _STATE.received.clear()
+        _STATE.num_tries = 0
         _STATE.command = None
 
 
@@ -173,11 +176,13 @@ def end_at_once() -> NoReturn:
 
 
 def _raise_interrupted(number: int, frame: FrameType | None) -> None:
-    if _is_importing(frame):
-        # Modules in C turn it into an ImportError, or print it.
-        _try_again(number)
-    else:
+    if not _is_importing(frame):
         raise Interrupted(number)
+    # Modules in C turn it into an ImportError, or print it. Their import can take seconds.
+    _STATE.num_tries += 1
+    if _STATE.num_tries > _MAX_TRIES and not _STATE.is_silent:
+        end_at_once()
+    _try_again(number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
-import signal
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -29,11 +26,11 @@ from mobile_vla.data.disk import unwritable_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
 from mobile_vla.final_measurements import measure_trained
-from mobile_vla.interruption import go_on_with, raising, received, typed
-from mobile_vla.policy.checkpoint_folder import find_in_run
+from mobile_vla.interruption import go_on_with, raising, received
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import check_base
 from mobile_vla.run_record import MANIFEST_FACTS, description_of, facts_of, keep_hydras_record, manifest_of, results_of
+from mobile_vla.stopped_run import command_to_go_on, limit_of, signal_name
 from mobile_vla.study.earlier import take_up
 from mobile_vla.study.finished import finished_value
 from mobile_vla.study.primary import check_primary
@@ -94,9 +91,9 @@ def run_job(cfg: DictConfig) -> float:
     """
     job = Job.from_hydra()
     folder = RunFolder(job.folder)
-    with raising(at_once=partial(folder.stop, "a second signal")):
+    with raising(at_once=lambda: folder.stop(signal_name(received()))):
         if job.sweep_folder is None:
-            go_on_with(partial(_command_to_go_on, cfg, job, folder))
+            go_on_with(partial(command_to_go_on, folder, job.overrides, is_resumed=cfg.resume is not None))
         try:
             with unwritable_errors(job.folder):
                 value = _run_owned(cfg, job, folder)
@@ -139,25 +136,10 @@ def _failed(error: BaseException, job: Job, folder: RunFolder) -> float:
 
 def _end_stopped(number: int, folder: RunFolder) -> NoReturn:
     """End the job that the signal ``number`` stopped, and with it the sweep that it is one of."""
-    folder.stop(signal.Signals(number).name)
+    folder.stop(signal_name(number))
     if is_worker():
         rest()
     raise SystemExit(128 + number)
-
-
-def _command_to_go_on(cfg: DictConfig, job: Job, folder: RunFolder) -> str:
-    """Return the command that goes on with a job that is stopped where it is now."""
-    if folder.status == "done":  # and W&B was to get the rest
-        return shlex.join([sys.orig_argv[0], "-m", "mobile_vla", "sync", str(job.folder)])
-    again = typed(*sys.argv[1:])
-    if cfg.resume is None and not folder.has_rows:  # a checkpoint that lies there is an earlier run's
-        return again
-    try:
-        find_in_run(job.folder)
-    except UserError:
-        return again
-    given = job.overrides if cfg.resume is not None else ()
-    return typed(f"resume={job.folder}", *(text for text in given if not text.startswith("resume=")))
 
 
 def _record_failure(folder: RunFolder, error: BaseException) -> None:
@@ -222,14 +204,6 @@ def _within_plan(run: Run, origin: Origin) -> Run:
         return run
     ends = [run.num_steps, run.trainer.stop_at_step or run.num_steps]
     return replace(run, num_steps=planned, trainer=replace(run.trainer, stop_at_step=min(ends)))
-
-
-def _limit(run: Run, manifest: Mapping[str, Any]) -> str:
-    """Return what a run was told to stop at before its planned end."""
-    call = manifest["calls"][-1] if manifest["calls"] else None
-    if call is not None and call["num_steps"] == run.trainer.stop_at_step:
-        return f"{' '.join(call['overrides'])} of this call; {run.num_steps} steps are planned"
-    return f"trainer.stop_at_step={run.trainer.stop_at_step}"
 
 
 def _begin(folder: RunFolder, manifest: Mapping[str, Any], cfg: DictConfig) -> None:
@@ -299,9 +273,9 @@ def _train_and_measure(
         result = _train(run, readers, augment, folder, log, live, resume_from=checkpoint)
         folder.learn(results_of(run, result, folder, mirror.url))
         if result.stopped_by is not None:  # at the last step, too: what is measured at the end takes its time
-            folder.stop(signal.Signals(result.stopped_by).name)
+            folder.stop(signal_name(result.stopped_by))
         elif result.status == "stopped":
-            folder.stop(_limit(run, manifest))
+            folder.stop(limit_of(run, manifest))
         else:
             try:
                 mirror.log_videos(

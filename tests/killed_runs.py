@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Process:
     pid: int
     output: Path
     wait: Callable[[], int]
+    has_group: bool
+
+    def send(self, number: int) -> None:
+        """Send the signal ``number``, as ``kill`` does; SIGINT as a terminal does, to all that it has started."""
+        with suppress(ProcessLookupError):
+            (os.killpg if self.has_group and number == signal.SIGINT else os.kill)(self.pid, number)
 
 
 def kill_and_resume(
@@ -55,7 +62,7 @@ def kill_and_resume(
     ``num_rows`` are the rows that an unkilled run logs: the kills are spread over them. Forked, a process saves the
     imports, which can then not be where it is killed. Raises AssertionError where a signal leaves what it must not.
     """
-    start = _start_forked if is_forked else _start_process
+    start = start_forked if is_forked else start_process
     kills = _kill_at_random(
         lambda: start(folder.parent, command_of(folder, overrides)),
         [folder],
@@ -74,12 +81,34 @@ def kill_and_resume_sweep(
 
     ``num_rows`` are those of all its jobs. A sweep by joblib is not to be forked. Before each call nothing trains on.
     """
-    start = _start_forked if is_forked else _start_process
+    start = start_forked if is_forked else start_process
     command = ("-m", f"hydra.sweep.dir={folder}", *overrides)
     kills = _kill_at_random(
         lambda: start(folder.parent, command), [folder], seed=seed, num_kills=num_kills, num_rows=num_rows
     )
     return start(folder.parent, command).wait(), kills
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[int]:
+    """Let another process have the run in ``folder`` while the block runs, and kill it then."""
+    code = "import os, pathlib, sys, time; from mobile_vla.tracking.ownership import owned\n"
+    code += "with owned(pathlib.Path(sys.argv[1])): print(os.getpid(), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(folder)]
+    # By a shell, as what this process itself starts would pass for one of its workers.
+    with subprocess.Popen(["sh", "-c", f"{shlex.join(command)}; true"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        pid = int(shell.stdout.readline())
+        yield pid
+        os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], *, limit_s: float = 60) -> None:
+    """Return once ``condition`` holds; AssertionError after ``limit_s``."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
 
 
 def command_of(folder: Path, overrides: Sequence[str]) -> tuple[str, ...]:
@@ -108,11 +137,10 @@ def _kill_at_random(
         descendants = _wait_for_rows(process, folders, target)
         time.sleep(jitter_s)
         found = _num_rows(folders)
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-            if is_twice:
-                time.sleep(jitter_s)
-                os.kill(process.pid, number)
+        process.send(number)
+        if is_twice:
+            time.sleep(jitter_s)
+            process.send(number)
         exit_code = process.wait()
         _wait_for_end(descendants)
         kills.append(Kill(number=number, num_rows=found, exit_code=exit_code, said=process.output.read_text()))
@@ -134,11 +162,15 @@ def _check(kill: Kill, folders: Sequence[Path]) -> None:
 
 
 def _summaries(folders: Sequence[Path]) -> list[Path]:
-    return [path for folder in folders for path in folder.glob("**/summary.json")]
+    return _of_jobs(folders, "summary.json")
 
 
 def _num_rows(folders: Sequence[Path]) -> int:
-    return sum(path.read_bytes().count(b"\n") for folder in folders for path in folder.glob("**/metrics.jsonl"))
+    return sum(path.read_bytes().count(b"\n") for path in _of_jobs(folders, "metrics.jsonl"))
+
+
+def _of_jobs(folders: Sequence[Path], name: str) -> list[Path]:
+    return [path for folder in folders for path in (folder / name, *folder.glob(f"*/{name}")) if path.is_file()]
 
 
 def _wait_for_rows(process: Process, folders: Sequence[Path], target: int) -> list[psutil.Process]:
@@ -165,20 +197,24 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
-def _start_process(folder: Path, command: Sequence[str]) -> Process:
+def start_process(folder: Path, command: Sequence[str]) -> Process:
     """Start run.py as the command line does; it can be killed while it imports."""
     output = _new_output(folder)
     with output.open("wb") as file:
-        started = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *command], stdout=file, stderr=file)
-    return Process(pid=started.pid, output=output, wait=lambda: started.wait(timeout=_LIMIT_S))
+        started = subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *command], stdout=file, stderr=file, start_new_session=True
+        )
+    return Process(pid=started.pid, output=output, wait=lambda: started.wait(timeout=_LIMIT_S), has_group=True)
 
 
-def _start_forked(folder: Path, command: Sequence[str]) -> Process:
+def start_forked(folder: Path, command: Sequence[str]) -> Process:
     """Start run.py's main in a copy of this process."""
     output = _new_output(folder)
     sys.stdout.flush()
     if pid := os.fork():
-        return Process(pid=pid, output=output, wait=lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return Process(
+            pid=pid, output=output, wait=lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), has_group=False
+        )
     exit_code: object = 1
     try:
         for number in (1, 2):

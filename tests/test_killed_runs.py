@@ -14,7 +14,7 @@ def test_a_run_that_is_killed_again_and_again_is_what_it_would_have_been(tiny: t
     settings = (*tiny, *SETTINGS, "sampler=hard_negative")
     whole = run_in(tmp_path / "whole", *settings)
 
-    ran, kills = kill_and_resume(tmp_path / "run", settings, seed=3, num_kills=6, num_rows=len(whole.rows))
+    ran, kills = kill_and_resume(tmp_path / "run", settings, seed=3, num_kills=3, num_rows=len(whole.rows))
 
     assert ran.exit_code == 0
     assert ran.summary["status"] == "done"
@@ -28,7 +28,7 @@ def test_so_is_a_sweep_of_two_jobs(tiny: tuple[str, ...], tmp_path: Path) -> Non
     num_rows = sum(len(whole.rows) for whole in wholes.values())
 
     swept = (*settings, "sampler=shuffled,stratified")
-    exit_code, kills = kill_and_resume_sweep(tmp_path / "sweep", swept, seed=1, num_kills=4, num_rows=num_rows)
+    exit_code, kills = kill_and_resume_sweep(tmp_path / "sweep", swept, seed=1, num_kills=3, num_rows=num_rows)
 
     assert exit_code == 0
     assert kills

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from killed_runs import holding
 from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
 
 from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
@@ -262,20 +260,6 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     # What a killed owner leaves is no one's.
     assert sweep(half_done, *tiny, "sampler=shuffled,stratified")[0] == 0
     assert not (job.folder / LOCK_FILE).exists()
-
-
-@contextmanager
-def holding(folder: Path) -> Iterator[int]:
-    """Let another process have the run in ``folder`` while the block runs, and kill it then."""
-    code = "import os, pathlib, sys, time; from mobile_vla.tracking.ownership import owned\n"
-    code += "with owned(pathlib.Path(sys.argv[1])): print(os.getpid(), flush=True); time.sleep(60)"
-    command = [sys.executable, "-c", code, str(folder)]
-    # By a shell, as what this process itself starts would pass for one of its workers.
-    with subprocess.Popen(["sh", "-c", f"{shlex.join(command)}; true"], stdout=subprocess.PIPE, text=True) as shell:
-        assert shell.stdout is not None
-        pid = int(shell.stdout.readline())
-        yield pid
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(

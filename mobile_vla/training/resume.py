@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entri
 from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import copy_checkpoint
 from mobile_vla.untrusted.files import inside, read_json
-from mobile_vla.untrusted.stored_config import load_stored_config
+from mobile_vla.untrusted.stored_config import load_stored_config, read_stored_config
 from mobile_vla.untrusted.targets import targets_of
 
 _GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
@@ -124,7 +123,6 @@ def resume_config(
             f"{', '.join(key for key in _MAY_CHANGE if key != 'resume')} may change. Start a new run without resume."
         )
     _check_files(origin, saved)
-    began = copy.deepcopy(saved)
     given = {key_of(override) for override in overrides}
     for key in (*_GIVEN_ANEW, "logger", "trainer.keep"):
         if any(is_within(name, [key]) for name in given):
@@ -132,7 +130,7 @@ def resume_config(
     # A limit of the earlier sitting is not one of this sitting.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
     saved.resume, saved.trust = cfg.resume, cfg.trust
-    return saved, began, replace(origin, overrides=tuple(of_this_call))
+    return saved, read_stored_config(folder), replace(origin, overrides=tuple(of_this_call))
 
 
 def _check_files(origin: Origin, saved: DictConfig) -> None:
