@@ -27,7 +27,7 @@ GRAMMAR = re.compile(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.h5"))}
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,14 @@ def test_bytes_depend_on_the_seed_and_not_on_the_number_of_workers(folder: Path,
 
 
 def test_a_generated_folder_is_used_again(folder: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")}
     settings = SimEpisodes(num_episodes=6, named_by=["side"], imbalance=1, seed=5, image_size=16, num_workers=1)
     assert settings.ensure(folder.parent) == folder
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} == before
 
 
 def test_files_hold_what_their_names_say(folder: Path) -> None:
-    paths = sorted(folder.iterdir())
+    paths = sorted(folder.glob("*.h5"))
     assert len(paths) == 6
     for path in paths:
         match = GRAMMAR.fullmatch(path.name)
@@ -169,7 +169,7 @@ def test_an_imbalance_has_a_folder_of_its_own_and_one_has_the_old_one(tmp_path: 
     assert set(folders.values()) == {0, 1, 2}
     scenarios = collections.Counter(
         path.stem.split("_", 3)[3].rsplit("_", 2)[0]
-        for path in (tmp_path / next(name for name, imbalance in folders.items() if imbalance == 2)).iterdir()
+        for path in (tmp_path / next(name for name, imbalance in folders.items() if imbalance == 2)).glob("*.h5")
     )
     assert len(scenarios) == NUM_SCENARIOS
     assert min(scenarios.values()) == 2
@@ -215,7 +215,7 @@ def test_one_script_a_side_arrives_without_contact_in_18_frames() -> None:
 
 def test_scripted_images_differ_although_actions_do_not(tmp_path: Path) -> None:
     settings = ScriptedEpisodes(num_left=2, num_right=1, seed=0, image_size=16, num_workers=1)
-    paths = sorted(settings.ensure(tmp_path).iterdir())
+    paths = sorted(settings.ensure(tmp_path).glob("*.h5"))
     assert sorted(path.stem.split("_", 3)[3] for path in paths) == [
         "1box_hori_left_core_medium",
         "1box_hori_left_core_medium",
