@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test check format clean
+.PHONY: help setup lock demo test torture check format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: setup  ## make the data, train five samplers on it, and compare them
 
 test: setup  ## run the whole test suite
 	$(BIN)/python -m pytest
+
+torture: setup  ## kill, damage and starve it for half an hour, and print what held
+	$(BIN)/python experiments/torture/torture.py
 
 check: setup  ## lint, format check, types and tests: what CI runs
 	$(BIN)/ruff check .

@@ -53,19 +53,54 @@ PROMISES: Mapping[str, Promise] = {
     promise.name: promise
     for promise in (
         Promise(
+            name="kills",
+            text="a run or a sweep that is killed at any moment goes on to the same rows, bit for bit",
+            num_batches=21,  # one a sampler
+            batch=5,
+            limit_s=300,
+        ),
+        Promise(
+            name="episodes",
+            text="a mutated episode file is refused by name, or read as what it says",
+            num_batches=40,
+            batch=250,
+            limit_s=300,
+        ),
+        Promise(
+            name="tubs",
+            text="a mutated tub is refused by name, or imported as what it says",
+            num_batches=20,
+            batch=50,
+            limit_s=300,
+        ),
+        Promise(
+            name="checkpoints",
+            text="a damaged checkpoint is never used: the one before is, or none",
+            num_batches=10,
+            batch=50,
+            limit_s=300,
+        ),
+        Promise(
+            name="wandb",
+            text="W&B that fails loses no row here and is heard; sync sends the rest, once",
+            num_batches=2,
+            batch=1,
+            limit_s=400,
+        ),
+        Promise(
+            name="starters",
+            text="eight processes that start together on an empty cache build it once and read the same",
+            num_batches=4,
+            batch=1,
+            limit_s=120,
+            at_once=1,
+        ),
+        Promise(
             name="soak",
             text="jobs in one process take no more memory, open files or threads, however many there were",
             num_batches=1,
             batch=100,
             limit_s=600,
-        ),
-        Promise(
-            name="starters",
-            text="processes that start together on an empty cache build it once and read the same",
-            num_batches=4,
-            batch=1,
-            limit_s=120,
-            at_once=1,
         ),
     )
 }
