@@ -6,10 +6,10 @@ INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test torture check format clean
+.PHONY: help setup lock demo test test-slow torture check format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.done  ## make the environment
 
@@ -30,8 +30,11 @@ lock:  ## write the locks again after pyproject.toml has changed; UPGRADE=1 take
 demo: setup  ## make the data, train five samplers on it, and compare them
 	WANDB_MODE=offline $(BIN)/python run.py experiment=demo
 
-test: setup  ## run the whole test suite
+test: setup  ## run the test suite
 	$(BIN)/python -m pytest
+
+test-slow: setup  ## run the tests that take long
+	$(BIN)/python -m pytest -m slow
 
 torture: setup  ## kill, damage and starve it for half an hour, and print what held
 	$(BIN)/python experiments/torture/torture.py

@@ -112,7 +112,11 @@ def test_a_manifest_whose_calls_are_none_is_refused(calls: object, stopped: Path
 
 @pytest.mark.parametrize(
     ("given", "is_taken"),
-    [((), True), (("trainer.steps=3",), True), (("trainer.steps=6", "trainer.stop_at_step=3"), False)],
+    [
+        ((), True),
+        pytest.param(("trainer.steps=3",), True, marks=pytest.mark.slow),
+        (("trainer.steps=6", "trainer.stop_at_step=3"), False),
+    ],
     ids=str,
 )
 def test_a_sweep_takes_up_a_job_that_a_call_left_on_its_way(

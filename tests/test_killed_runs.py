@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from killed_runs import kill_and_resume, kill_and_resume_sweep
 from tiny_runs import Ran, run_in
 
@@ -22,6 +23,7 @@ def test_a_run_that_is_killed_again_and_again_is_what_it_would_have_been(tiny: t
     assert len({kill.number for kill in kills}) == 3, "the seed was to choose every signal"
 
 
+@pytest.mark.slow
 def test_so_is_a_sweep_of_two_jobs(tiny: tuple[str, ...], tmp_path: Path) -> None:
     settings = (*tiny, *SETTINGS, "trainer.steps=30")
     wholes = {name: run_in(tmp_path / name, *settings, f"sampler={name}") for name in ("shuffled", "stratified")}

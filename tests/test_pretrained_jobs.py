@@ -34,7 +34,13 @@ def tiny_model(folder: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+ALWAYS = ("kosmos2", "smolvlm")
+"""One whose frames stand apart and one that has its own image tokens; the others take a minute together."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_family_trains_resumes_exactly_drives_and_loads(
     name: str, vlms: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_second_call_leaves_finished_jobs_as_they_are_and_adds_the_new_seed(
     assert jobs_of(folder)["shuffled-s1"].timeless_rows == alone.timeless_rows
 
 
+@pytest.mark.slow
 def test_a_parallel_call_does_so_too_and_gives_the_same_curves(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder, cache = tmp_path / "sweep", tmp_path / "cold"
     settings = (*tiny, f"dataset.cache_dir={cache}", "dataset.num_workers=2")

@@ -56,7 +56,13 @@ def steps_of(server: WandbServer) -> list[int]:
     return [row["step"] for row in server.uploads.rows(IDENTITY.run_id)]
 
 
-@pytest.mark.parametrize("name", ["500 on rows", "hangs on everything", "service stopped"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "500 on rows",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("hangs on everything", "service stopped")),
+    ],
+)
 def test_a_fault_costs_no_row_is_said_and_is_made_good_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +98,7 @@ def test_a_run_that_goes_on_first_sends_what_is_missing(server: WandbServer, tmp
     assert steps_of(server) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_go_on_there_is_recorded_offline_and_sent_in_order(
     server: WandbServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,6 +113,7 @@ def test_a_run_that_cannot_go_on_there_is_recorded_offline_and_sent_in_order(
     assert steps_of(server) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_what_the_server_has_decides_not_what_a_file_says(server: WandbServer, tmp_path: Path) -> None:
     record(tmp_path, 0, 1, 2, logger=replace(LOGGER, mode="offline"))
     record(tmp_path, 3, 4, 5, logger=replace(LOGGER, mode="offline"), resume=True)
