@@ -117,6 +117,7 @@ def summaries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/summary.json"))
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_killed_sweep_end_and_the_next_call_goes_on(tiny: tuple[str, ...], tmp_path: Path) -> None:
     settings = (*tiny, "trainer.steps=3000", "trainer.eval_every=3000", "trainer.log_every=100")
     settings = (*settings, "evaluation.shortcuts=false", "sampler=shuffled,stratified")

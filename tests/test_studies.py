@@ -142,6 +142,7 @@ def test_a_job_goes_on_from_what_is_whole_and_begins_anew_without(
     assert not find_in_run(job.folder).damaged
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_its_checkpoint_stands(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     settings = (*tiny, "trainer.eval_every=10", "trainer.log_every=10", "trainer.steps=120")

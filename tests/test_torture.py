@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_runs import ROOT
 
 SCRIPT = ROOT / "experiments" / "torture" / "torture.py"
@@ -18,5 +19,6 @@ def trial(name: str, number: int, folder: Path) -> dict[str, object]:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_starters_hold(tmp_path: Path) -> None:
     assert trial("starters", 0, tmp_path) == {"num_trials": 1, "facts": {"builds": 1}, "broken": []}

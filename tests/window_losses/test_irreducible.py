@@ -112,6 +112,7 @@ def test_no_window_is_scored_by_a_model_that_saw_its_episode(
     assert sum(len(seen.losses) for seen in models.values()) == len(losses)
 
 
+@pytest.mark.slow
 def test_the_same_is_not_trained_twice_and_anything_else_is(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
