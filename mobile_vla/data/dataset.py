@@ -14,13 +14,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_files, open_frames
 from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.instruction_sources import odd_instructions
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
-from mobile_vla.data.windows import Padding, build_windows
+from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
 
@@ -78,14 +78,14 @@ class Dataset:
     datasets_dir: str
     cache_dir: str
     num_workers: NonNegativeInt
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt]
+    image_size: Side | tuple[Side, Side]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
     actions: Sequence[Literal["linear_x", "linear_y", "angular_z"]]
     instruction: Instruction
     grammars: Mapping[str, str]
-    window_size: PositiveInt
-    fwd_pred_next_n: PositiveInt
+    window_size: NumFrames
+    fwd_pred_next_n: NumFrames
     padding: Padding
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
     split_seed: NonNegativeInt

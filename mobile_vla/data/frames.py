@@ -10,11 +10,12 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from mobile_vla.data.build_once import build_once, check_free_space
 from mobile_vla.data.disk import allocate, write_whole
@@ -33,6 +34,10 @@ CACHE_VERSION = 1
 _WRITTEN_MEANWHILE = "was written while it was read. Start again when the program that writes it has closed it."
 
 
+Side = Annotated[int, Field(gt=0, le=8192)]
+"""Rows or columns of the policy's image, in pixels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """How a recorded frame becomes the policy's image; serving must use the same.
@@ -41,7 +46,7 @@ class ImageOptions:
     black. ``channel_order`` is the file's own; images here are always RGB.
     """
 
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
 

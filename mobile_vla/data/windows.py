@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mobile_vla.data.scenario import task_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Episode, WindowTable
 
 Padding = Literal["none", "end", "both"]
+
+NumFrames = Annotated[int, Field(gt=0, le=1000)]
+"""Of a window's history, or of what it predicts."""
 
 
 def build_windows(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mobile_vla.data.frames import ImageOptions
-from mobile_vla.data.windows import Padding
+from mobile_vla.data.windows import NumFrames, Padding
 from mobile_vla.errors import UserError
 from mobile_vla.schema import ACTION_NAMES
 
@@ -31,8 +31,8 @@ class PolicyDescription:
 
     model: Mapping[str, Any]
     action_names: tuple[_ActionName, ...]
-    window_size: PositiveInt
-    fwd_pred_next_n: PositiveInt
+    window_size: NumFrames
+    fwd_pred_next_n: NumFrames
     padding: Padding
     image: ImageOptions
     instructions: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
+from mobile_vla.policy.model_bounds import check_numbers, no_larger_than
 from mobile_vla.policy.weights import WEIGHTS_FILE, load_weights
 from mobile_vla.untrusted.files import inside, read_limited
 from mobile_vla.untrusted.targets import check_targets, defined_object
@@ -70,7 +72,10 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
             hint = " Where they lie elsewhere here, say so: Policy.load(..., base=FOLDER), or --base FOLDER."
         elif base is not None:
             raise UserError(f"base={base}: has no effect, as this policy builds on no pretrained weights; leave it out")
-        return _build_model(located, trust), description
+        check_numbers(description.model)
+        # What a pretrained backbone holds is stored elsewhere.
+        with no_larger_than(folder / WEIGHTS_FILE) if recorded is None else nullcontext():
+            return _build_model(located, trust), description
     except ConfigError as error:
         raise UserError(f"{folder}: {error}{hint if base is None else ''}") from error
     except UserError as error:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from made_episodes import read_images
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from tiny_runs import run_in
-from torch import nn
+from torch import Tensor, nn
 
 import mobile_vla
 from mobile_vla.build import build_run
@@ -295,7 +296,8 @@ def described_as(key: str, value: Any) -> Callable[[Path], None]:
 WRONG_VALUES = {
     "padding": "left",
     "window_size": 0,
-    "image": {"size": [4, 4], "resize": "cubic"},
+    "fwd_pred_next_n": 10**9,
+    "image": {"size": [4, 10**9], "resize": "direct", "channel_order": "rgb"},
     "action_names": ["x"],
 }
 
@@ -308,6 +310,47 @@ def test_a_value_that_no_training_could_write_is_named(key: str, run_folder: Pat
     seal(folder)
     with pytest.raises(UserError, match=rf"policy\.json cannot be read: {key}"):
         Policy.load(folder)
+
+
+BOMBS: dict[str, tuple[tuple[str, ...], object]] = {
+    "wide": (("head", "history", "hidden_dim"), 10**9),
+    "a little wider": (("head", "history", "hidden_dim"), 4_000),
+    "deep": (("head", "history", "num_layers"), 10**6),
+    "rows": (("backbone", "vocabulary_size"), 10**6),
+    "channels": (("backbone", "channels"), [16, 10**9]),
+    "infinite": (("backbone", "feature_dim"), 1e999),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_numbers_of_a_larger_model_than_was_stored_take_no_memory(
+    bomb: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (*parents, key), value = BOMBS[bomb]
+
+    def edit(description: dict[str, Any]) -> None:
+        node = description["model"]
+        for parent in parents:
+            node = node[parent]
+        assert key in node
+        node[key] = value
+
+    folder = edited(run_folder, tmp_path / "checkpoint", edit)
+    num_stored = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    num_filled = []  # that is when memory is really taken
+
+    def counting(fill: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def count(tensor: Tensor, *args: object, **options: object) -> Tensor:
+            num_filled.append(tensor.numel())
+            return fill(tensor, *args, **options)
+
+        return count
+
+    for name in ("normal_", "uniform_"):
+        monkeypatch.setattr(Tensor, name, counting(getattr(Tensor, name)))
+    with pytest.raises(UserError, match=r"no size or number of a model|a larger model than model\.safetensors"):
+        Policy.load(folder)
+    assert sum(num_filled) <= 2 * num_stored
 
 
 DAMAGES: dict[str, Callable[[Path], None]] = {

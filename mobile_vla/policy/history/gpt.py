@@ -10,6 +10,8 @@ from torch import nn
 
 from mobile_vla.errors import ConfigError
 
+_MAX_LAYERS = 100
+
 
 class GptHistory(nn.Module):
     """A causal pre-norm transformer over the window, with learned positions. Source: Radford et al. 2019 (GPT-2).
@@ -32,6 +34,8 @@ class GptHistory(nn.Module):
             raise ConfigError(
                 f"model.head.history.hidden_dim={hidden_dim}: expected a multiple of num_heads={num_heads}"
             )
+        if num_layers > _MAX_LAYERS:
+            raise ConfigError(f"model.head.history.num_layers={num_layers}: expected at most {_MAX_LAYERS}")
         self.context_dim = hidden_dim
         self._num_heads = num_heads
         self.enter = nn.Linear(feature_dim, hidden_dim)

@@ -1,0 +1,50 @@
+"""Keep what a stored description says of a model within what its weights file holds, before memory is taken for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from mobile_vla.errors import UserError
+
+MAX_NUMBER = 1_000_000
+"""No option of a model is larger: its largest are the rows of a table of words and the levels of a schedule."""
+
+
+def check_numbers(node: object, path: str = "model") -> None:
+    """Raise ``UserError`` that names the first number in ``node``, plain containers, that no model is made with."""
+    if isinstance(node, int | float) and not abs(node) <= MAX_NUMBER:
+        raise UserError(f"{path}: {node:g} is no size or number of a model; expected at most {MAX_NUMBER}")
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in children:
+        check_numbers(value, f"{path}.{key}")
+
+
+@contextmanager
+def no_larger_than(weights: Path) -> Iterator[None]:
+    """Raise ``UserError`` where a model that is built in the block gets more parameters than ``weights`` holds numbers.
+
+    A layer registers its parameters before it fills them: memory that was only reserved costs nothing yet. Twice as
+    many are let through, as a module may register a parameter again.
+    """
+    with safe_open(weights, "pt") as file:
+        names = file.keys()
+        left = 2 * sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise UserError(f"describes a larger model than {weights.name} holds the weights of")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
