@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from tiny_runs import CONF, SMALLEST_MODEL, Ran, choose_sampler, compose_config, options_of, run_in, run_py
+from tiny_runs import CONF, SMALLEST_MODEL, Ran, choose_sampler, compose_config, options_of, run_in, run_py, slow_but
+
+ONE_OF_A_KIND = ("sequential", "stratified", "hard_negative", "gradnorm_is", "rho", "group_dro", "mixture")
+"""Samplers that differ in what a resumed run has to know: an order, counts, losses, norms, a file, groups, another."""
 
 SMALLEST_DATA = {
     "sim": ("dataset.generator.num_episodes=8",),
@@ -64,7 +67,7 @@ def done(whole: Ran, tmp_path: Path) -> Ran:
     return Ran(folder=shutil.copytree(whole.folder, tmp_path / "done"), exit_code=0, message="")
 
 
-@pytest.mark.parametrize("experiment", options_of("experiment"))
+@pytest.mark.parametrize("experiment", slow_but(options_of("experiment"), ("compare_samplers", "tune_hard_negative")))
 def test_every_experiment_runs_two_steps_and_resumes_to_four(
     experiment: str, stores: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -110,7 +113,7 @@ def test_the_comparison_of_samplers_is_five_by_five() -> None:
     assert len(params.sampler.split(",")) * len(params.seed.split(",")) == 25
 
 
-@pytest.mark.parametrize("sampler", options_of("sampler"))
+@pytest.mark.parametrize("sampler", slow_but(options_of("sampler"), ONE_OF_A_KIND))
 def test_every_sampler_resumes_in_the_middle_of_a_pass(sampler: str, tiny: tuple[str, ...], tmp_path: Path) -> None:
     at_once = ("sampler.warmup_passes=0",) if sampler in ("hard_negative", "prioritized", "lap") else ()
     assert_same_run(*two_then_four(tmp_path, *tiny, *choose_sampler(sampler, tiny), *at_once))

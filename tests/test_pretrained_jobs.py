@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_experiments import assert_same_run, two_then_four
-from tiny_runs import run_in
+from tiny_runs import run_in, slow_but
 from tiny_vlms import FAMILIES
 
 from mobile_vla.policy.policy import Policy
@@ -38,9 +38,7 @@ ALWAYS = ("kosmos2", "smolvlm")
 """One whose frames stand apart and one that has its own image tokens; the others take a minute together."""
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", slow_but(FAMILIES, ALWAYS))
 def test_a_family_trains_resumes_exactly_drives_and_loads(
     name: str, vlms: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:

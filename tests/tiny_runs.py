@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.types import RunMode
@@ -214,6 +215,12 @@ def _composed(overrides: tuple[str, ...]) -> DictConfig:
 def options_of(group: str) -> list[str]:
     """Return the options of a config group."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def slow_but(names: Sequence[str], always: Collection[str]) -> list[Any]:
+    """Return parameters of a test: ``names``, all but those ``always`` marked as slow."""
+    assert set(always) <= set(names)
+    return [name if name in always else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def _main() -> Callable[[], None]:

@@ -111,7 +111,11 @@ def kept(values: NDArray[np.float64], *, num_candidates: int, batch_size: int, b
 
 @pytest.mark.parametrize(
     ("num_windows", "batch_size", "per_draw", "beta"),
-    [(6, 1, 3, 2.0), (8, 2, 2, 1.0), (6, 2, 3, 2.0), (5, 5, 1, 0.5)],
+    [
+        (6, 1, 3, 2.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(8, 2, 2, 1.0), (6, 2, 3, 2.0)]),
+        (5, 5, 1, 0.5),
+    ],
     ids=str,
 )
 def test_selective_backprop_keeps_by_the_rank_of_the_loss(

@@ -17,6 +17,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.schema import Batch
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
 def test_a_compiled_run_equals_a_plain_one(
     tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
