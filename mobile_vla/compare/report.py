@@ -88,7 +88,8 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     Columns: ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file), ``control``
     (the label of the sampler's, where the study named one), then the metrics under their own names, except a suite's
     figures by scenario and by type of failure, which would treble the columns: they stand in ``comparison.json``. Runs
-    that did not finish are lines too, without numbers. A missing number is an empty cell.
+    that did not finish are lines too, without numbers. A missing number is an empty cell. A text that a spreadsheet
+    would compute, as a label of somebody else's run may be, has an apostrophe before it.
     """
     names = [name for name in comparison.rows[0].metrics if not is_detail(name)]
     text = io.StringIO()
@@ -100,8 +101,12 @@ def write_csv(comparison: Comparison, path: Path) -> None:
             numbers = run.numbers if run.is_done else {}
             where = run.folder.relative_to(path.parent).as_posix()
             recorded = [row.label, run.sampler, run.seed, run.status, run.error, where, controls.get(row.label)]
-            writer.writerow([*recorded, *(numbers.get(name) for name in names)])
+            writer.writerow([*map(_no_formula, recorded), *(numbers.get(name) for name in names)])
     write_atomically(path, text.getvalue())
+
+
+def _no_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _row(row: Row, primary: str) -> dict[str, object]:

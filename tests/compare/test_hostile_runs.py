@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import json
@@ -24,6 +25,7 @@ from written_runs import write_failed, write_json, write_run
 from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.page.page import write_page
 from mobile_vla.compare.plan import load_study
+from mobile_vla.compare.report import write_csv
 from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
 
@@ -172,6 +174,17 @@ def test_texts_of_a_run_are_texts_on_the_page_and_on_the_terminal(
     page = (study / "report.html").read_bytes().decode()
     assert "<script>alert" not in page
     assert "<img src=x" not in page
+
+
+@pytest.mark.parametrize("label", ["=1+1", "+1", "-1+1", "@SUM(1)", "\t=1"])
+def test_a_text_that_a_spreadsheet_would_compute_has_an_apostrophe_in_the_table(label: str, tmp_path: Path) -> None:
+    for sampler in ("shuffled", label):
+        for seed in range(2):
+            write_run(tmp_path, sampler, seed, metrics={"val/rmse": -0.25})
+    write_csv(compare_runs(load_runs(tmp_path)), tmp_path / "comparison.csv")
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").open(encoding="utf-8")))
+    assert {row["label"] for row in rows} == {"shuffled", f"'{label}"}
+    assert {row["val/rmse"] for row in rows} == {"-0.25"}
 
 
 BOMBS: dict[str, Callable[[Path], object]] = {

@@ -211,6 +211,20 @@ def test_a_plot_is_saved_by_its_own_button_and_there_is_no_other_way_out(opened:
     assert download.value.suggested_filename.endswith("differences.svg")
 
 
+def test_a_label_that_a_spreadsheet_would_compute_is_a_text_there(browser: Browser, tmp_path: Path) -> None:
+    labels = ("shuffled", '=HYPERLINK("https://evil.example", 1)', "-1+1", "@SUM(1)")
+    for sampler in labels:
+        for seed in range(2):
+            write_full_run(tmp_path, sampler, seed, 0.3)
+    write_page(compare_runs(load_runs(tmp_path)), tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    rows = list(csv.DictReader(io.StringIO(page.evaluate("csvOf('results')"))))
+    assert {row["sampler"] for row in rows} == {labels[0], *(f"'{label}" for label in labels[1:])}
+    assert not any(cell.startswith("'") for row in rows for name, cell in row.items() if name != "sampler")
+    page.close()
+
+
 def test_labels_of_somebody_else_are_texts_in_the_plots_too(browser: Browser, tmp_path: Path) -> None:
     evil = '<a href="https://evil.example">x</a><img src=x onerror="window.hacked = 1"><b>%{x}'
     for sampler, rmse in (("shuffled", 0.3), (evil, 0.2)):

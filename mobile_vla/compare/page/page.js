@@ -82,7 +82,10 @@ function csvOf(id) {
   const rows = body
     ? [...body.rows].filter((row) => !row.hidden).map((row) => tableRows(id)[row.dataset.row])
     : tableRows(id).filter((row) => isShown(row.sampler));
-  const field = (value) => (/[",\n]/.test(value ?? "") ? `"${value.replaceAll('"', '""')}"` : value ?? "");
+  // A text that a spreadsheet would compute has an apostrophe before it.
+  const inert = (value) => (/^[=+@\t\r-]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value);
+  const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+  const field = (value) => quoted(inert(value ?? ""));
   return [names, ...rows.map((row) => names.map((name) => row[name]))].map((line) => line.map(field).join(",")).join("\n") + "\n";
 }
 
