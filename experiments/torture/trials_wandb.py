@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from promises import Facts, Outcome
-from wandb_faults import run_faults
+from wandb_faults import FINISH_TIMEOUT_S, SYNC_TIMEOUT_S, run_faults
 
-_LONGEST = "longest"
+FAULTS = {
+    "lost_rows": "rows lost here",
+    "unsaid": "ends that do not say it",
+    "wrong_there": "runs with a row missing or twice there after the last sync",
+}
 
 
 def trial(seed: int, number: int, folder: Path, batch: int) -> Outcome:
     """Try each fault ``batch`` times against a loopback server; nothing in it is random."""
-    lines = run_faults(folder, rounds=batch)
-    facts = {text: float(figure.split()[0]) for text, _, figure in lines}
-    broken = [f"{text}: {figure}" for text, _, figure in lines if _LONGEST not in text and figure != "0"]
-    return Outcome(num_trials=max(trials for _, trials, _ in lines), facts=facts, broken=broken)
+    found = asdict(run_faults(folder, rounds=batch))
+    broken = [f"{found[name]} {text}" for name, text in FAULTS.items() if found[name]]
+    return Outcome(num_trials=found.pop("num_trials"), facts=found, broken=broken)
 
 
 def figure(facts: Sequence[Facts]) -> str:
-    """Return each count and the longest waits."""
-    names = [name for name in facts[0] if name not in ("peak_mb", "crashes")]
-    return "; ".join(f"{name} {max(found.get(name, 0) for found in facts):g}" for name in names)
+    """Return the faults, all kinds, and the longest waits of a run that W&B fails."""
+    counts = ", ".join(f"{sum(found.get(name, 0) for found in facts):.0f} {text}" for name, text in FAULTS.items())
+    row, end, sync = (max(found.get(f"longest_{name}_s", 0) for found in facts) for name in ("row", "end", "sync"))
+    return (
+        f"{counts}; a row took {1000 * row:.0f} ms at most, its end {end:.1f} s (limit {FINISH_TIMEOUT_S:g} s), "
+        f"sync {sync:.1f} s (limit {SYNC_TIMEOUT_S:g} s)"
+    )
