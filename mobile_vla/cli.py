@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobile_vla.commands import episodes, policies, samplers, studies
-from mobile_vla.data.disk import unwritable_errors
+from mobile_vla.disk import unwritable_errors
 from mobile_vla.errors import UserError
 from mobile_vla.terminal import printable
 

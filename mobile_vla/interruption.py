@@ -1,4 +1,4 @@
-"""Own SIGINT and SIGTERM: the first one ends what a process does in its own way, the second one ends it at once.
+"""Own SIGINT, SIGTERM and SIGHUP: the first ends what a process does in its own way, the second ends it at once.
 
 Neither shows a traceback. It imports nothing heavy, so that it is there before anything that is.
 """
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SECONDS_TO_NEXT_TRY = 0.05
 _MAX_TRIES = 10
 
@@ -131,7 +131,11 @@ def answer_to_the_end(answer: Answer, *, is_silent: bool = False) -> None:
 
 def _install() -> dict[signal.Signals, Any]:
     sys.unraisablehook = _on_unraisable
-    return {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+    # Under nohup the process is to outlive its terminal.
+    wanted = [
+        number for number in _SIGNALS if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    return {number: signal.signal(number, _on_signal) for number in wanted}
 
 
 @contextmanager

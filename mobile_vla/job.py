@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from mobile_vla.build import Run, build_run
 from mobile_vla.calls import call_of, calls_of, longer_calls
 from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
-from mobile_vla.data.disk import unwritable_errors
+from mobile_vla.disk import unwritable_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.evaluation.evidence import Evidence, gather_evidence
 from mobile_vla.final_measurements import measure_trained
@@ -38,7 +38,7 @@ from mobile_vla.study.summary import objective_of
 from mobile_vla.study.workers import is_worker, rest
 from mobile_vla.terminal import new_console, printable
 from mobile_vla.tracking.ownership import OwnedElsewhereError, owned
-from mobile_vla.tracking.run_folder import RunFolder, read_metrics
+from mobile_vla.tracking.run_folder import RunFolder, line_of, read_metrics
 from mobile_vla.tracking.wandb_mirror import RunIdentity
 from mobile_vla.training.frozen_features import with_features
 from mobile_vla.training.live import LiveProgress
@@ -168,7 +168,7 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
         run = _build(cfg, origin, console)
         if origin is not None:
             # Nothing was written until here: a refusal leaves the run that it is about as it is.
-            history = read_metrics(origin.folder, up_to_step=origin.step)
+            history = [line_of(row) for row in read_metrics(origin.folder, up_to_step=origin.step)]
             origin.copy_checkpoints(folder.path)
             call = call_of(step=origin.step, num_steps=run.num_steps, overrides=origin.overrides)
             manifest["calls"] = [*calls_of(origin.manifest), call]
@@ -247,11 +247,11 @@ def _train_and_measure(
     job: Job,
     folder: RunFolder,
     manifest: Mapping[str, Any],
-    history: list[dict[str, Any]],
+    history: Sequence[str],
     origin: Origin | None,
     console: Console,
 ) -> Result:
-    """Train with everything logged, after the rows ``history``, measure what came out, and write the summary."""
+    """Train with everything logged, after the lines ``history``, measure what came out, and write the summary."""
     folder.start_metrics(history=history)
     study, sampler, seed, run_id = (manifest[key] for key in ("study", "sampler", "seed", "run_id"))
     identity = RunIdentity(study=study, sampler=sampler, seed=seed, run_id=run_id)

@@ -40,7 +40,8 @@ class Episode:
     named groups of the file-name grammar, ``task`` being what the instruction asks for where a data set holds several
     tasks; ``scenario`` is what they say, or ``unknown``. ``instruction_source`` is where the instruction comes from
     (``file``, ``attribute``, ``template`` or ``constant``), ``similar_names`` the keys and attributes of the file that
-    look as if they held one and were not read.
+    look as if they held one and were not read. From ``doubtful_row`` on the actions may never have been written, unless
+    it is None.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Episode:
     instruction: str
     instruction_source: str = "file"
     similar_names: tuple[str, ...] = ()
+    doubtful_row: int | None = None
     scenario: str
     fields: Mapping[str, str] = field(default_factory=dict)
     image_shape: tuple[int, int, int]

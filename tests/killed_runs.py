@@ -222,7 +222,7 @@ def start_forked(folder: Path, command: Sequence[str]) -> Process:
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         with quiet():
             exit_code, message = run_py(*command)
-            if exit_code == 128 + signal.SIGINT or exit_code == 128 + signal.SIGTERM:
+            if exit_code in [128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]:
                 raise SystemExit(exit_code)
             print(message, file=sys.stderr)
     except SystemExit as end:

@@ -120,6 +120,10 @@ HDF5 = Format(
             hdf5_of("images", (4, 6, 8, 3), "u1", 3, chunks=(1, 6, 8, 3), compression="gzip"),
             rf"'images' has only 3 of 4 chunks.* Rows 3\.\.3 {_ROWS}",
         ),
+        "images of a part of a chunk": (
+            hdf5_of("images", (4, 6, 8, 3), "u1", 3, chunks=(2, 6, 8, 3), compression="gzip"),
+            r"'images' is zero in every pixel of the rows 3\.\.3",
+        ),
         "images of no chunk": (
             hdf5_of("images", (4, 6, 8, 3), "u1", chunks=(2, 3, 8, 3)),
             rf"'images' has only 0 of 4 chunks.* Rows 0\.\.3 {_ROWS}",

@@ -46,7 +46,7 @@ def _catches(pid: int, number: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_reading_data_ends_as_stopped(number: signal.Signals, tiny: tuple[str, ...], tmp_path: Path) -> None:
     command = (f"hydra.run.dir={tmp_path / 'run'}", *tiny, f"dataset.cache_dir={tmp_path / 'cache'}")
     run = Ran(folder=tmp_path / "run", exit_code=0, message="")

@@ -17,9 +17,9 @@ from mobile_vla.closed_loop.rollout import Driver, command_columns, roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.closed_loop.video import pick_videos, write_video
+from mobile_vla.disk import write_atomically
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.initial_state import InitialState
-from mobile_vla.tracking.run_folder import write_atomically
 
 RESULTS_FILE = "episode_results.jsonl"
 

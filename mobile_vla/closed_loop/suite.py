@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from mobile_vla.sim.scene import (
 )
 from mobile_vla.streams import Stream
 
+_MAX_DISTANCE_M = 100.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
@@ -51,6 +54,7 @@ class Suite:
     mjcf: str | None
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         if self.mjcf is not None:
             load_world(self.mjcf)  # what is wrong with it is to be known before anything is trained
         if odd := [name for name in (*self.placements, *self.distances_m) if not name.isalnum()]:
@@ -61,6 +65,18 @@ class Suite:
                 "other than side have no effect; leave them out"
             )
         self._check_changed()
+
+    def _check_numbers(self) -> None:
+        if self.looks is not None and not isinstance(self.looks, LookRanges):
+            raise ConfigError(
+                f"suite: looks={self.looks}: expected ranges of {LookRanges.__name__}, as in "
+                "conf/closed_loop/suite/looks.yaml, with its _target_"
+            )
+        for name, distance in self.distances_m.items():
+            if not 0 < distance <= _MAX_DISTANCE_M:
+                raise ConfigError(f"suite: distances_m.{name}={distance}; expected up to {_MAX_DISTANCE_M:g} m")
+        if not self.camera_shake_rad <= math.pi:
+            raise ConfigError(f"suite: camera_shake_rad={self.camera_shake_rad}; expected 0 to pi rad")
 
     def _check_changed(self) -> None:
         known: dict[str, Collection[str | int]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.disk import storage_errors
 from mobile_vla.errors import UserError
 from mobile_vla.model_card import PretrainedBase, Records, model_card
 from mobile_vla.policy.backbones.pretrained import is_hub_name
@@ -57,15 +59,23 @@ class Export:
         recorded = recorded_base(description)
         if recorded == BASE_FOLDER and (found / BASE_FOLDER).is_dir():
             raise UserError(f"{found}: was exported with --merge and is whole; copy it as it is")
-        pretrained = None
-        if self.merge:
-            pretrained = self._write_merged(model, description)
-        elif recorded is None:
-            _write(model, description, self.out)
-        else:
-            pretrained = self._write_apart(model, description, recorded)
-        model_card(description, pretrained, records, trust=self.trust).save(self.out / "README.md")
+        was_there = self.out.exists()
+        try:
+            with storage_errors(self.out, what="the export", num_bytes=lambda: _num_bytes(model), partial=self.out):
+                pretrained = self._write(model, description, recorded)
+                model_card(description, pretrained, records, trust=self.trust).save(self.out / "README.md")
+        except BaseException:
+            _remove(self.out, keep_folder=was_there)
+            raise
         self._report(pretrained)
+
+    def _write(self, model: Model, description: PolicyDescription, recorded: str | None) -> PretrainedBase | None:
+        if self.merge:
+            return self._write_merged(model, description)
+        if recorded is not None:
+            return self._write_apart(model, description, recorded)
+        _write(model, description, self.out)
+        return None
 
     def _write_apart(self, model: Model, description: PolicyDescription, recorded: str) -> PretrainedBase | None:
         """Write what was learnt beside the pretrained weights, which are named by where others find them."""
@@ -130,6 +140,17 @@ def _write(model: Model, description: PolicyDescription, folder: Path) -> None:
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors makes files that only their owner reads
     seal(folder)
+
+
+def _num_bytes(model: Model) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
+
+
+def _remove(out: Path, *, keep_folder: bool) -> None:
+    """Remove what a failed export has written."""
+    shutil.rmtree(out, ignore_errors=True)
+    if keep_folder:
+        out.mkdir(exist_ok=True)
 
 
 def _actions(policy: Policy) -> NDArray[np.float32]:

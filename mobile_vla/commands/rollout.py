@@ -19,12 +19,12 @@ from mobile_vla.closed_loop.rollout import Driver
 from mobile_vla.closed_loop.suite_table import print_suites
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.config import CONF, check_config, compose_config
+from mobile_vla.disk import storage_errors, write_atomically
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit
-from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.untrusted.files import inside
 from mobile_vla.untrusted.stored_config import config_in, plain
 from mobile_vla.untrusted.targets import check_targets, targets_of
@@ -70,9 +70,10 @@ class Rollout:
         closed_loop.check(taught, action_names=self.policy.action_names, fwd_pred_next_n=self.policy.fwd_pred_next_n)
         out = self._out()
         started = time.perf_counter()
-        driven = closed_loop.measure(
-            lambda states: DRIVERS[self.driver](self.policy, states), taught, video_folder=out / "videos"
-        )
+        with storage_errors(out, what="the videos"):
+            driven = closed_loop.measure(
+                lambda states: DRIVERS[self.driver](self.policy, states), taught, video_folder=out / "videos"
+            )
         print_suites(driven.metrics, console)
         console.print(f"{len(driven.results)} drives in {time.perf_counter() - started:.1f} s")
         write_results(driven.results, out / RESULTS_FILE)
@@ -129,8 +130,11 @@ def _suite(cfg: DictConfig, name: str, trust: Sequence[str]) -> DictConfig:
             "that holds what differs from conf/closed_loop/suite/seen.yaml."
         )
     seen = compose_config([]).closed_loop.suites.seen
+    maps = [key for key, value in seen.items() if isinstance(value, DictConfig)]
     try:
         written = config_in(Path(name))
+        if wrong := [key for key in maps if not isinstance(written.get(key, seen[key]), DictConfig)]:
+            raise ConfigError(f"{wrong[0]}: {written[wrong[0]]}; expected names and their values")
         check_targets({"closed_loop": plain(written)}, place=name, trust=targets_of(plain(cfg)) | set(trust))
         with open_dict(seen):  # an unknown key is named by the check of the whole config
             suite = OmegaConf.merge(seen, written)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, settings_of, text_or_none, texts_in
 from mobile_vla.errors import UserError
-from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.files import inside, read_json, walk
 
 PLAN = "study.json"
 
@@ -29,9 +29,8 @@ def missing_runs(folder: Path, runs: Sequence[Run]) -> list[Run]:
     Raises UserError where a plan is damaged.
     """
     begun = {run.folder.resolve() for run in runs}
-    return [
-        run for path in sorted(folder.rglob(PLAN)) for run in _planned(path, runs) if run.folder.resolve() not in begun
-    ]
+    plans = sorted(path / PLAN for path, names in walk(folder) if PLAN in names)
+    return [run for plan in plans for run in _planned(plan, runs) if run.folder.resolve() not in begun]
 
 
 def read_plan(path: Path) -> dict[str, Any]:

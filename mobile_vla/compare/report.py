@@ -18,8 +18,8 @@ from mobile_vla.compare.runs import MISSING
 from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import print_comparison
 from mobile_vla.compare.verdict import verdict
+from mobile_vla.disk import write_atomically
 from mobile_vla.tracking.recordings import viewing_hint
-from mobile_vla.tracking.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TypeGuard
 from mobile_vla.config_keys import BUDGET, is_within, trains_nothing
 from mobile_vla.errors import UserError
 from mobile_vla.tracking.ownership import owner_of
-from mobile_vla.untrusted.files import inside, read_json
+from mobile_vla.untrusted.files import inside, read_json, walk
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 STATUSES = ("done", "failed", "stopped", "running")
@@ -75,12 +76,14 @@ def load_runs(folder: Path) -> list[Run]:
     """Load every run folder at or below ``folder``, in the order of their paths.
 
     A run folder holds ``manifest.json`` with the choices of the run, or only the ``.hydra`` folder of a job that died
-    before it wrote one. Raises UserError if there is none.
+    before it wrote one. Raises UserError if there is none, or a folder cannot be read.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected the folder of a run or of a multirun.")
-    folders = {path.parent for path in folder.rglob("manifest.json")}
-    folders |= {path.parent.parent for path in folder.rglob(".hydra/hydra.yaml")}
+    folders = set()
+    for path, names in walk(folder):
+        has_record = ".hydra" in names and os.path.lexists(path / ".hydra" / "hydra.yaml")
+        folders |= {path} if "manifest.json" in names or has_record else set()
     runs = [run for path in sorted(folders) if (run := _load_run(path)) is not None]
     if not runs:
         raise UserError(

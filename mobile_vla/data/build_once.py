@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
-from mobile_vla.data.disk import storage_errors
+from mobile_vla.disk import storage_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.number_format import sizes
 
 _log = logging.getLogger(__name__)
 
 RECORD_FILE = "complete.json"
-_FORMAT = 1
+_FORMAT = 2
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """Return ``folder``, calling ``build(temporary_folder)`` first if it does not exist or is not what was built.
 
-    The folder appears by one rename when it is whole, with a record of its files' sizes and times in ``complete.json``.
-    Where they differ from it later, the folder is built again, and the log says why. Runs that start together wait for
+    The folder appears by one rename when it is whole, with a record of its files' sizes, times and digests in
+    ``complete.json``. Where they differ from it later, the folder is built again, and the log says why; a file is read
+    for its digest where its times alone differ, as after a copy. Runs that start together wait for
     the first one and then use its result; what a killed run left behind is removed by the next. ``UserError`` where
     the place cannot be written or locked.
     """
@@ -47,7 +52,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
                 if folder.exists() or folder.is_symlink():
                     _log.warning("%s: %s. It is built again.", folder, damage)
                 build(temporary)
-                (temporary / RECORD_FILE).write_text(json.dumps({"format": _FORMAT, "files": _files_in(temporary)}))
+                (temporary / RECORD_FILE).write_text(json.dumps({"format": _FORMAT, "files": _record_of(temporary)}))
                 _put_away(folder)
                 temporary.rename(folder)
             except BaseException:
@@ -74,7 +79,7 @@ def _damage(folder: Path) -> str | None:
     try:
         record = json.loads((folder / RECORD_FILE).read_bytes())
         is_known = record["format"] == _FORMAT
-        expected = {str(name): list(facts) for name, facts in record["files"].items()}
+        expected = {str(name): _Facts(*facts) for name, facts in record["files"].items()} if is_known else {}
     except FileNotFoundError:
         return f"has no {RECORD_FILE} (an earlier version, or removed)"
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -87,20 +92,46 @@ def _damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if name not in expected:
             return f"{name} was added"
-        if found[name] != expected[name]:
-            return f"{name} has changed ({found[name][0]} bytes, {expected[name][0]} when it was built)"
+        size, was = found[name].st_size, expected[name]
+        if size != was.num_bytes:
+            return f"{name} has changed ({size} bytes, {was.num_bytes} when it was built)"
+        # The second is of the file system's own, which no program sets back.
+        is_untouched = (found[name].st_mtime_ns, found[name].st_ctime_ns) == (was.mtime_ns, was.ctime_ns)
+        if not is_untouched and digest_of(folder / name) != was.digest:
+            return f"{name} has changed (it has another digest than when it was built)"
     return None
 
 
-def _files_in(folder: Path) -> dict[str, list[int]]:
-    """Return size in bytes and time of change in nanoseconds of each file but hidden ones and the record."""
+class _Facts(NamedTuple):
+    """What is recorded of a file."""
+
+    num_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str
+
+
+def _record_of(folder: Path) -> dict[str, _Facts]:
+    return {
+        name: _Facts(status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest_of(folder / name))
+        for name, status in _files_in(folder).items()
+    }
+
+
+def digest_of(path: Path) -> str:
+    """Return a digest of the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
+
+
+def _files_in(folder: Path) -> dict[str, os.stat_result]:
+    """Return the status of each file but hidden ones and the record."""
     found = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if name == Path(RECORD_FILE) or path.is_dir() or any(part.startswith(".") for part in name.parts):
             continue
-        status = path.lstat()
-        found[str(name)] = [status.st_size, status.st_mtime_ns]
+        found[str(name)] = path.lstat()
     return found
 
 

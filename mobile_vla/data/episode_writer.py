@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.disk import write_whole
+from mobile_vla.disk import write_atomically
 
 
 def write_episode(
@@ -46,7 +46,7 @@ def write_episode(
             file.attrs[key] = value
         file.flush()
         content = file.id.get_file_image()
-    write_whole(path, content)
+    write_atomically(path, content)
 
 
 def _write_images(file: h5py.File, images_FYXC: Iterable[NDArray[np.uint8]], *, num_frames: int) -> None:

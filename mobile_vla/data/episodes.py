@@ -34,6 +34,7 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
         instruction=chosen.text,
         instruction_source=chosen.source,
         similar_names=recording.texts.similar_names,
+        doubtful_row=recording.doubtful_row,
         scenario=scenario,
         fields=fields,
         image_shape=recording.image_shape,
@@ -46,7 +47,7 @@ def scan_episodes(
     """Read all episodes of a folder without their pixels.
 
     Return those that can be used, one error for each file that cannot, and warnings: what was left out of the folder,
-    and actions that are zero throughout.
+    and actions that may be lost.
     """
     found = find_episode_files(folder)
     episodes, problems = [], list(found.problems)
@@ -57,16 +58,22 @@ def scan_episodes(
             episodes.append(episode)
         except DataError as problem:
             problems.append(problem)
-    return episodes, problems, [*found.warnings, *_all_zero(episodes)]
+    return episodes, problems, [*found.warnings, *_lost_actions(episodes)]
 
 
-def _all_zero(episodes: Sequence[Episode]) -> list[str]:
-    """Say which episodes have no action but zero: HDF5 cannot tell a robot that stands from rows that were lost."""
-    names = [episode.name for episode in episodes if not episode.actions.any()]
-    if not names:
+def _lost_actions(episodes: Sequence[Episode]) -> list[str]:
+    """Return a warning of episodes whose last actions, or all, may never have been written: zero is a value as well."""
+    found = [
+        f"{episode.name} (rows {episode.doubtful_row}..{episode.num_frames - 1})"
+        for episode in episodes
+        if episode.doubtful_row is not None
+    ]
+    if not found:
         return []
-    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"the actions of {len(names)} episode(s) are all zero: the robot stood, or they were lost: {listed}"]
+    return [
+        f"the actions of {len(found)} episode(s) are zero up to the last row, most likely never written, as the camera "
+        f"moves or all are zero: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+    ]
 
 
 def _check_action_names(episode: Episode, action_names: Sequence[str]) -> None:

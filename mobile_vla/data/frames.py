@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from mobile_vla.data.build_once import build_once, check_free_space
-from mobile_vla.data.disk import allocate, write_whole
+from mobile_vla.data.build_once import build_once, check_free_space, digest_of
 from mobile_vla.data.hdf5_recording import read_blocks
 from mobile_vla.data.reading.process import Request, ask_each
+from mobile_vla.disk import allocate, write_atomically
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.progress import track
 from mobile_vla.schema import Episode
@@ -98,7 +98,7 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
         status = path.stat()
         keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
     unread = [(key, path) for path, key in keys.items() if key not in memo]
-    fresh = {key: _digest(path) for key, path in track(unread, description="reading episode files")}
+    fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}
     if fresh:
         memo |= fresh
         _write_memo(memo_path, memo)
@@ -128,14 +128,9 @@ def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
     """Remember ``memo``; where that fails the next run reads the files again, which the log says."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({"digest": _digest_memo(memo), "files": memo}).encode())
+        write_atomically(path, json.dumps({"digest": _digest_memo(memo), "files": memo}).encode())
     except OSError as error:
         _log.warning("%s: cannot be written (%s). The next run reads all files again.", path, error.strerror)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 def open_frames(

@@ -41,15 +41,22 @@ IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
 
 _MAX_TEXT_BYTES = 2**24
 
+_LEAST_ZERO_ROWS, _MOVED_GREY_LEVELS = 4, 10.0
+"""Noise, flicker and people who pass change a picture by less, on average over all pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What an episode file holds but its pixels: ``actions`` [F, A] float32; ``image_shape`` (rows, columns, 3)."""
+    """What an episode file holds but its pixels: ``actions`` [F, A] float32; ``image_shape`` (rows, columns, 3).
+
+    ``doubtful_row``: see ``_doubtful_row``.
+    """
 
     num_frames: int
     image_shape: tuple[int, int, int]
     actions: NDArray[np.float32]
     texts: RecordedTexts
+    doubtful_row: int | None
 
 
 @contextmanager
@@ -94,6 +101,7 @@ def read_recording(path: Path, order: Sequence[InstructionSource]) -> Recording:
         actions_FA = _read_actions(actions, path)
         texts = read_instruction(file, path, order=order)
         image_shape = images.shape
+        doubtful_row = _doubtful_row(actions_FA, images, f"{path}: key '{key}'")
     num_frames, num_rows, num_columns, num_channels = image_shape
     if len(actions_FA) != num_frames:
         raise DataError(
@@ -107,6 +115,7 @@ def read_recording(path: Path, order: Sequence[InstructionSource]) -> Recording:
         image_shape=(num_rows, num_columns, num_channels),
         actions=actions_FA,
         texts=texts,
+        doubtful_row=doubtful_row,
     )
 
 
@@ -202,22 +211,39 @@ def _check_claims(found: dict[str, h5py.Dataset], path: Path) -> None:
 
 
 def _check_not_blank(images: h5py.Dataset, place: str) -> None:
-    """Raise ``DataError`` where the last frames are all zero in a layout that does not record what was written.
+    """Raise ``DataError`` where the last frames are all zero and nothing records that they were written.
 
-    A recorder that died leaves such frames, and a camera does not give them: its black is not exactly zero. Of actions
-    it is not asked, for a robot may stand still at the end.
+    A recorder that died leaves such frames, and a camera does not give them: its black is not exactly zero. A chunk is
+    recorded as written with its first row, so that of the last one the rest may never have been. Of actions it is not
+    asked, for a robot may stand still at the end.
     """
-    if is_writing_recorded(images):
-        return
-    num_good = len(images)
+    num_good, chunk = len(images), images.chunks
+    last = (num_good - 1) // chunk[0] * chunk[0] if chunk is not None and is_writing_recorded(images) else 0
     with report_damage(f"{place} cannot be read"):
-        while num_good and not images[num_good - 1].any():
+        while num_good > last and not images[num_good - 1].any():
             num_good -= 1
-    if num_good < len(images):
+    if num_good < len(images) and (num_good > last or last == 0):
         raise DataError(
             f"{place} is zero in every pixel of the rows {num_good}..{len(images) - 1}, up to the last: they were "
             "allocated and, most likely, never written. Copy the file again, cut those rows, or remove it."
         )
+
+
+def _doubtful_row(actions_FA: NDArray[np.float32], images: h5py.Dataset, place: str) -> int | None:
+    """Return the row from which on the actions are zero and may never have been written; None where none is.
+
+    HDF5 cannot tell rows that were lost from a robot that stands at the end. What can is the camera: it stands as well,
+    where the robot does. Where all actions are zero there is no need to ask it.
+    """
+    first = int(np.max(np.flatnonzero(actions_FA.any(axis=1)), initial=-1)) + 1
+    if first == 0 and len(actions_FA):
+        return 0
+    second = first + 1  # a robot that was stopped may still roll for a frame
+    if len(actions_FA) - second < _LEAST_ZERO_ROWS or len(images) != len(actions_FA):
+        return None
+    with report_damage(f"{place} cannot be read"):
+        change = np.abs(images[second].astype(np.int16) - images[-1]).mean()
+    return first if change > _MOVED_GREY_LEVELS else None
 
 
 def _read_actions(actions: h5py.Dataset, path: Path) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.batches import Reader
+from mobile_vla.disk import write_atomically
 from mobile_vla.evaluation.window_errors import WindowErrors
-from mobile_vla.tracking.run_folder import write_atomically
 
 HARDEST_FILE = "hardest.json"
 HARDEST_FOLDER = "hardest"

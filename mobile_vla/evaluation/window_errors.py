@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader, Targets
+from mobile_vla.disk import write_atomically
 from mobile_vla.evaluation.offline import Predictions, predict_windows
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import WindowTable
-from mobile_vla.tracking.run_folder import write_atomically
 
 WINDOW_ERRORS_FILE = "val_windows.csv"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
+from mobile_vla.disk import write_atomically
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.schema import WindowTable
 
@@ -56,10 +56,11 @@ def write_window_scores(path: str | Path, windows: WindowTable, scores: NDArray[
     columns = [episode, pa.array(windows.frame), pa.array(scores.astype(np.float32))]
     table = pa.Table.from_arrays(columns, names=COLUMNS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    write: Callable[[pa.Table, Path], None] = csv.write_csv if path.suffix == ".csv" else parquet.write_table
-    write(table, temporary)
-    temporary.replace(path)
+    content = pa.BufferOutputStream()
+    write: Callable[[pa.Table, pa.BufferOutputStream], None]
+    write = csv.write_csv if path.suffix == ".csv" else parquet.write_table
+    write(table, content)
+    write_atomically(path, content.getvalue().to_pybytes())
 
 
 def check_suffix(path: Path) -> None:

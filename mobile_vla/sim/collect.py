@@ -29,6 +29,9 @@ _MAX_DRIVES = 50
 
 _LEAST_EPISODES = 2
 
+_MAX_EPISODES, _MAX_IMAGE_SIZE_PX = 1_000_000, 1024
+"""A hundred times what anybody has asked for; a config of somebody else may ask for more memory than there is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimEpisodes:
@@ -48,7 +51,7 @@ class SimEpisodes:
     num_workers: int
 
     def __post_init__(self) -> None:
-        require_positive({"num_episodes": self.num_episodes, "image_size": self.image_size})
+        check_sizes(num_episodes=self.num_episodes, image_size=self.image_size)
         if not self.named_by or len(set(self.named_by)) < len(self.named_by):
             raise ConfigError(f"dataset.generator.named_by={list(self.named_by)}; expected side, colour, or both, once")
         least = NUM_SCENARIOS * _LEAST_EPISODES
@@ -83,11 +86,14 @@ class SimEpisodes:
         write_recordings(recordings, folder, image_size=self.image_size, num_workers=self.num_workers)
 
 
-def require_positive(settings: Mapping[str, int]) -> None:
-    """Raise ConfigError naming every generator setting that is below 1."""
-    wrong = [f"{key}={value}" for key, value in settings.items() if value < 1]
+def check_sizes(*, num_episodes: int, image_size: int) -> None:
+    """Raise ConfigError naming every size of a generator that is below 1, or more than a machine should be given."""
+    limits = {"the number of episodes": (num_episodes, _MAX_EPISODES), "image_size": (image_size, _MAX_IMAGE_SIZE_PX)}
+    wrong = [
+        f"{name} is {value}, not 1 to {most:,}" for name, (value, most) in limits.items() if not 1 <= value <= most
+    ]
     if wrong:
-        raise ConfigError(f"dataset.generator: {', '.join(wrong)}; expected 1 or more")
+        raise ConfigError(f"dataset.generator: {'; '.join(wrong)}")
 
 
 def dataset_folder(root: Path, name: str, settings: Mapping[str, Any]) -> Path:

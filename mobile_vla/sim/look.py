@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from mobile_vla.errors import ConfigError
 
 RGB = tuple[float, float, float]
 
@@ -69,6 +72,11 @@ class LookRanges:
     ambient: Range = (0.40, 0.60)
     diffuse: Range = (0.55, 0.90)
     warmth: Range = (-0.06, 0.08)
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            if len(values) != 2 or not all(map(math.isfinite, values)) or values[0] > values[1]:
+                raise ConfigError(f"suite: looks.{name}={list(values)}; expected two numbers, the lower first")
 
 
 RECORDED_LOOKS = LookRanges()

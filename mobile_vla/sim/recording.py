@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.disk import storage_errors
 from mobile_vla.data.episode_writer import write_episode
+from mobile_vla.disk import storage_errors
 from mobile_vla.parallel import run_parallel
 from mobile_vla.sim.expert import positions
 from mobile_vla.sim.scene import STEP_S, Scene

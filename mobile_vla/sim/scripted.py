@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobile_vla.data.build_once import build_once
-from mobile_vla.sim.collect import dataset_folder, require_positive
+from mobile_vla.sim.collect import check_sizes, dataset_folder
 from mobile_vla.sim.expert import to_actions
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.recording import Recording, episode_names, write_recordings
@@ -55,7 +55,7 @@ class ScriptedEpisodes:
     num_workers: int
 
     def __post_init__(self) -> None:
-        require_positive({"num_left + num_right": self.num_left + self.num_right, "image_size": self.image_size})
+        check_sizes(num_episodes=self.num_left + self.num_right, image_size=self.image_size)
 
     def ensure(self, root: Path) -> Path:
         """Return the folder of episode files below ``root``, generating it first if it is not there."""

@@ -12,8 +12,8 @@ from mobile_vla.calls import longer_calls, measured_otherwise
 from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
+from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import ABSENT, changed_files, changes, code_commit
-from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.stored_config import read_stored_config
 
 WHAT_TO_DO = (
@@ -39,13 +39,13 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
 
 def finished_changes(folder: Path, cfg: DictConfig) -> list[str]:
     """Return in what the finished job in ``folder`` was trained or measured otherwise than it would be now."""
-    given = measured_otherwise(read_json(inside(folder, "manifest.json")))
+    given = measured_otherwise(read_manifest(folder))
     return [*changes_since(folder, cfg), *(f"its last call was given {text}" for text in given)]
 
 
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
     """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
-    manifest = read_json(inside(folder, "manifest.json"))
+    manifest = read_manifest(folder)
     before, after = (_plain(config) for config in (read_stored_config(folder), cfg))
     then, now = _flat(before), _flat(after)
     return [

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mobile_vla.compare.plan import PLAN, read_plan
 from mobile_vla.config_keys import BUDGET, key_of
+from mobile_vla.disk import write_atomically
 from mobile_vla.errors import ConfigError
-from mobile_vla.tracking.run_folder import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)

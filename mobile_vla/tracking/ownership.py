@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from mobile_vla.disk import not_written
 from mobile_vla.errors import ConfigError
 
 LOCK_FILE = "run.lock"
@@ -170,6 +171,8 @@ def _why_not(folder: Path, error: OSError) -> str:
             "from writing into the same run. Put the run on another one: hydra.run.dir=... (of a sweep: "
             "hydra.sweep.dir=...)."
         )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return str(not_written(error, folder, what="the run"))
     return (
         f"{folder}: cannot be written ({error.strerror}). Make it writable, or put the run elsewhere: "
         "hydra.run.dir=... (of a sweep: hydra.sweep.dir=...)."

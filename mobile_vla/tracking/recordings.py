@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mobile_vla.disk import write_atomically
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.tracking.transaction_log import TransactionLog, UnreadableRecordingError, read_log
-from mobile_vla.untrusted.files import check_links, inside
+from mobile_vla.untrusted.files import check_links, inside, walk
 
 _OFFLINE, _ONLINE = "offline-run-", "run-"
 
@@ -102,8 +102,11 @@ class Recording:
 
 
 def find_recordings(folder: Path) -> list[Recording]:
-    """Return the recordings that ``folder`` is or holds at any depth, oldest first."""
-    candidates = [folder, *folder.rglob(f"{_OFFLINE}*"), *folder.rglob(f"{_ONLINE}*")]
+    """Return the recordings that ``folder`` is or holds at any depth, oldest first.
+
+    Raises ``UserError`` where a folder cannot be read.
+    """
+    candidates = [folder, *(path / name for path, names in walk(folder) for name in names)]
     # wandb keeps a link latest-run beside them, which is none by its name.
     found = {path for path in candidates if path.name.startswith((_OFFLINE, _ONLINE)) and path.is_dir()}
     recordings = [Recording(folder=path) for path in found if path.name.count("-") > path.name.startswith(_OFFLINE) + 1]

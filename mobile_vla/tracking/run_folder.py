@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.disk_sync import sync_file, sync_folder
+from mobile_vla.disk import write_atomically
+from mobile_vla.disk_sync import sync_file
 from mobile_vla.errors import UserError
 from mobile_vla.untrusted.files import inside, lines_of, parse_json, parse_row
 
 _TRACEBACK = "traceback.txt"
 _SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
 """What every call says of the run anew."""
+
+_MAX_ROWS, _MAX_METRICS_BYTES = 5_000_000, 2 * 2**30
+"""Of a log that a run goes on with: an evaluation is a row of 3.5 kB, any other one of 0.6 kB."""
 
 _ENDED_WELL = ("done", "stopped")
 
@@ -58,9 +61,9 @@ class RunFolder:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
-    def start_metrics(self, *, history: list[dict[str, Any]]) -> None:
-        """Begin ``metrics.jsonl`` with ``history``: nothing, or the rows of the run that is resumed."""
-        write_atomically(self.path / "metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in history))
+    def start_metrics(self, *, history: Sequence[str]) -> None:
+        """Begin ``metrics.jsonl`` with the lines ``history``: none, or the rows of the run that is resumed."""
+        write_atomically(self.path / "metrics.jsonl", "".join(history))
         self.has_rows = bool(history)
 
     def log(self, row: Mapping[str, float | int]) -> None:
@@ -124,29 +127,22 @@ class RunFolder:
         return True
 
 
-def read_metrics(folder: Path, *, up_to_step: int) -> list[dict[str, Any]]:
-    """Return the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none.
+def read_metrics(folder: Path, *, up_to_step: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of ``metrics.jsonl`` with a step of at most ``up_to_step``; a line that a kill tore is none.
 
     ``UserError`` where there is no such file, or another line is no row.
     """
     path = inside(folder, "metrics.jsonl")
     if not path.is_file():
         raise UserError(f"{path}: is missing; expected the rows that the run has logged so far")
-    rows = [parse_row(line, place=place) for place, line in lines_of(path) if line.endswith(b"\n")]
-    return [row for row in rows if row["step"] <= up_to_step]
+    for place, line in lines_of(path, max_lines=_MAX_ROWS, max_bytes=_MAX_METRICS_BYTES):
+        if line.endswith(b"\n") and (row := parse_row(line, place=place))["step"] <= up_to_step:
+            yield row
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        # Half a character, as JSON and names of files may hold, is written as \udcff.
-        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-        sync_file(temporary)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def line_of(row: Mapping[str, Any]) -> str:
+    """Return ``row`` as a line of ``metrics.jsonl``."""
+    return f"{json.dumps(row)}\n"
 
 
 def _strict(values: Mapping[str, object]) -> dict[str, object]:

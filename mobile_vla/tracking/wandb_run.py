@@ -144,7 +144,10 @@ class WandbMirror:
         except BaseException:  # an interrupt: nothing of wandb's may hold up the end of the process
             end_service(timeout_s=0)
             raise
-        if self._is_online:
+        if self._run is None:  # W&B could not be started, which was said then
+            self.unconfirmed_rows = self._num_logged
+            _LOG.warning("W&B has nothing of this run: none of its %d rows was recorded for it", self._num_logged)
+        elif self._is_online:
             self._confirm(TimeLimit(max(limit.left_s, (1 - UPLOAD_SHARE) * self._finish_timeout_s)))
         elif self._is_complete:
             self._check_recorded(limit.at_most(_GRACE_S))

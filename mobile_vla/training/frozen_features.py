@@ -18,7 +18,7 @@ from mobile_vla.augmentation.pipeline import Augment, Pipeline
 from mobile_vla.data.batches import Reader, Targets, WindowReader
 from mobile_vla.data.build_once import build_once, check_free_space
 from mobile_vla.data.dataset import OpenDataset
-from mobile_vla.data.disk import allocate
+from mobile_vla.disk import allocate
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import Pretrained

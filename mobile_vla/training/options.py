@@ -38,7 +38,7 @@ class Trainer:
     keep: PositiveInt
     stop_at_step: PositiveInt | None
     device: str
-    num_threads: PositiveInt
+    num_threads: Annotated[int, Field(gt=0, le=1024)]
 
     def __post_init__(self) -> None:
         self.torch_device()

@@ -13,9 +13,9 @@ from mobile_vla.calls import calls_of
 from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entries_of, find_in_run, search
+from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import copy_checkpoint
-from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.stored_config import load_stored_config, read_stored_config
 from mobile_vla.untrusted.targets import targets_of
 
@@ -83,15 +83,14 @@ class Origin:
 
 
 def origin_of(folder: Path, found: Found) -> Origin:
-    """Return what goes on from the checkpoint ``found`` of the run in ``folder``; ``UserError`` without a manifest."""
-    manifest = inside(folder, "manifest.json")
-    if not manifest.is_file():
-        raise UserError(
-            f"resume={folder}: holds no manifest.json, so what it ran is unknown. Give the folder of a run."
-        )
-    return Origin(
-        folder=folder, checkpoint=found.path, step=found.step, manifest=read_json(manifest), damaged=found.damaged
-    )
+    """Return what goes on from the checkpoint ``found`` of the run in ``folder``.
+
+    ``UserError`` without a whole manifest.
+    """
+    manifest = read_manifest(folder)
+    if "num_steps" not in manifest:
+        raise UserError(f"{folder}: its manifest.json has no num_steps, though it has a checkpoint: it is damaged")
+    return Origin(folder=folder, checkpoint=found.path, step=found.step, manifest=manifest, damaged=found.damaged)
 
 
 def resume_config(

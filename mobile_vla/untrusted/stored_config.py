@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from mobile_vla.untrusted.targets import check_targets
 from mobile_vla.untrusted.yaml_file import checked_text
 
 CONFIG_FILE = "config.yaml"
+
+_NAMING_FILES = ("file", "weights", "mjcf")
+"""Options, of whatever group, that name a file beside the data: window scores, pretrained weights, a world."""
 
 
 def read_stored_config(run: Path) -> DictConfig:
@@ -40,10 +43,21 @@ def load_stored_config(run: Path, *, trust: Collection[str]) -> DictConfig:
 
 
 def say_data_read(run: Path, config: DictConfig, console: Console) -> None:
-    """Print which folders of this machine are read and written because ``run`` was trained on them."""
+    """Print what of this machine is read and written because the config of ``run`` names it."""
     data, cache = (OmegaConf.select(config, f"dataset.{key}") for key in ("path", "cache_dir"))
     text = f"{run / CONFIG_FILE} names the data, which are read now: {data} (cached in {cache})"
+    others = {path: value for path, value in _texts(plain(config)) if path.rsplit(".", 1)[-1] in _NAMING_FILES}
+    text += "".join(f"; {path}={value}" for path, value in others.items())
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _texts(node: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield key and value of every text in ``node``, plain containers."""
+    if isinstance(node, str):
+        yield path, node
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in children:
+        yield from _texts(value, f"{path}.{key}" if path else str(key))
 
 
 def config_in(path: Path) -> DictConfig:

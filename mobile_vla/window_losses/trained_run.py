@@ -23,9 +23,9 @@ from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream
 from mobile_vla.study.summary import read_summary
 from mobile_vla.terminal import new_console
+from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import changed_data
 from mobile_vla.training.frozen_features import FeatureReader, open_features
-from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.stored_config import load_stored_config, say_data_read
 from mobile_vla.window_losses.scoring import window_losses
 
@@ -100,7 +100,7 @@ def _unfinished(folder: Path) -> list[str]:
 
 
 def _check_same_data(folder: Path, data: OpenDataset) -> None:
-    manifest = read_json(inside(folder, "manifest.json"))
+    manifest = read_manifest(folder)
     if changed := changed_data(manifest, data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
             f"{folder}: the data are no longer those the run was trained on ({', '.join(changed)}). Put the episodes "

@@ -17,11 +17,11 @@ from made_episodes import actions, images
 
 from mobile_vla import cli
 from mobile_vla.data.build_once import RECORD_FILE, build_once
-from mobile_vla.data.disk import allocate, unwritable_errors
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
 from mobile_vla.data.instruction import Instruction
+from mobile_vla.disk import allocate, unwritable_errors
 from mobile_vla.errors import UserError
 from mobile_vla.sim.scripted import ScriptedEpisodes
 
@@ -74,6 +74,12 @@ def flip(path: Path) -> None:
         file.write(bytes([byte ^ 255]))
 
 
+def in_its_time(path: Path, damage: Callable[[Path], None]) -> None:
+    before = path.stat()
+    damage(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def to_file(cache: Path) -> None:
     shutil.rmtree(cache)
     cache.write_text("a file")
@@ -88,6 +94,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "short": lambda cache: resize(largest(cache), -1),
     "long": lambda cache: resize(largest(cache), 1),
     "flipped": lambda cache: flip(largest(cache)),
+    "flipped, its time put back": lambda cache: in_its_time(largest(cache), flip),
     "missing": lambda cache: largest(cache).unlink(),
     "a folder": lambda cache: to_folder(largest(cache)),
     "all missing": lambda cache: [p.unlink() for p in cache.iterdir()],
@@ -119,6 +126,21 @@ def test_a_damaged_cache_is_built_again_and_said(
     caplog.clear()
     assert read(folder) == good
     assert not warnings_in(caplog)
+
+
+@pytest.mark.parametrize("read", [frames_of, sim_of])
+def test_a_cache_that_was_copied_or_touched_is_the_same(
+    folder: Path, read: Callable[[Path], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = read(folder)
+    [cache] = [p for p in (folder / "cache").iterdir() if p.is_dir()]
+    shutil.copytree(cache, folder / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(cache)
+    (folder / "copy").rename(cache)
+    built = largest(cache).stat()
+    assert read(folder) == good
+    assert not warnings_in(caplog)
+    assert largest(cache).stat() == built
 
 
 @pytest.mark.parametrize(

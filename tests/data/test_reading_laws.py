@@ -121,7 +121,25 @@ def test_actions_that_are_zero_throughout_are_said(tmp_path: Path, kind: Format)
     kind.write_still(path)
     episodes, problems, warnings = scan(tmp_path / "episodes")
     assert ([e.name for e in episodes], problems) == ([NAME], [])
-    assert warnings == [f"the actions of 1 episode(s) are all zero: the robot stood, or they were lost: {NAME}"]
+    assert warnings == [
+        "the actions of 1 episode(s) are zero up to the last row, most likely never written, as the camera moves or "
+        f"all are zero: {NAME} (rows 0..3)"
+    ]
+
+
+@pytest.mark.parametrize(("moves", "is_said"), [(True, True), (False, False)])
+def test_actions_that_end_in_zeros_are_doubted_where_the_camera_goes_on_moving(
+    tmp_path: Path, moves: bool, is_said: bool
+) -> None:
+    images = np.random.default_rng(0).integers(1, 256, (12, 6, 8, 3)).astype(np.uint8)
+    if not moves:
+        images[6:] = images[6]
+    with h5py.File(tmp_path / f"{NAME}.h5", "w") as file:
+        file["images"] = images
+        file.create_dataset("actions", (12, 2), "f4")[:6] = 0.1  # contiguous: the other rows read as zeros
+    episodes, problems, warnings = scan(tmp_path)
+    assert ([e.name for e in episodes], problems) == ([NAME], [])
+    assert [f"{NAME} (rows 6..11)" in warning for warning in warnings] == [True] * is_said
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 480, 640, 3), (25, 480, 640, 3)])

@@ -22,10 +22,10 @@ from mutated_tubs import NUM_FRAMES, write_small_tub
 from PIL import Image
 from tiny_disks import mounted
 
-from mobile_vla.data.disk import unreadable
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.importers.import_report import ImportReport
 from mobile_vla.data.importers.tub_split import TubOptions
+from mobile_vla.disk import unreadable
 from mobile_vla.errors import UserError
 
 

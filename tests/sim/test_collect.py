@@ -73,9 +73,10 @@ def test_files_hold_what_their_names_say(folder: Path) -> None:
 
 
 def test_settings_below_one_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="num_episodes=0, image_size=-1; expected 1 or more"):
+    said = "the number of episodes is 0, not 1 to 1,000,000; image_size is -1, not 1 to 1,024"
+    with pytest.raises(ConfigError, match=said):
         SimEpisodes(num_episodes=0, named_by=["side"], imbalance=1, seed=0, image_size=-1, num_workers=1)
-    with pytest.raises(ConfigError, match="image_size=0"):
+    with pytest.raises(ConfigError, match="image_size is 0"):
         ScriptedEpisodes(num_left=1, num_right=0, seed=0, image_size=0, num_workers=1)
 
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import strict_json
 
+from mobile_vla.disk import write_atomically
 from mobile_vla.errors import DataError, UserError
-from mobile_vla.tracking.run_folder import RunFolder, read_metrics, write_atomically
+from mobile_vla.tracking.run_folder import RunFolder, line_of, read_metrics
 
 
 @given(values=st.dictionaries(st.text(min_size=1), st.none() | st.floats() | st.integers() | st.text() | st.booleans()))
@@ -32,7 +33,7 @@ def test_a_summary_is_strict_json_and_loses_only_what_json_cannot_say(
 
 def test_rows_are_appended_to_the_history_they_begin_with(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "deep" / "run")
-    folder.start_metrics(history=[{"step": 0, "samples_seen": 0}])
+    folder.start_metrics(history=[line_of({"step": 0, "samples_seen": 0})])
 
     folder.log({"step": 1, "samples_seen": 8, "train/loss": 0.5})
     folder.log({"step": 2, "samples_seen": 16, "train/loss": float("nan")})
@@ -51,19 +52,19 @@ def test_rows_are_read_up_to_a_step_and_a_torn_one_is_none(tmp_path: Path) -> No
     rows = [{"step": step, "samples_seen": 8 * step} for step in range(5)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 2, "sam')
 
-    assert read_metrics(tmp_path, up_to_step=2) == rows[:3]
-    assert read_metrics(tmp_path, up_to_step=99) == rows
+    assert list(read_metrics(tmp_path, up_to_step=2)) == rows[:3]
+    assert list(read_metrics(tmp_path, up_to_step=99)) == rows
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"step": "two"}', "\ud800", "[" * 100_000])
 def test_a_line_that_is_no_row_is_named(line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"metrics\.jsonl: is missing"):
-        read_metrics(tmp_path, up_to_step=9)
+        list(read_metrics(tmp_path, up_to_step=9))
     text = f'{{"step": 0}}\n{line}\n{{"step": 2}}\n'
     (tmp_path / "metrics.jsonl").write_bytes(text.encode("utf-8", "surrogatepass"))
 
     with pytest.raises(UserError, match=r"metrics\.jsonl: line 2"):
-        read_metrics(tmp_path, up_to_step=9)
+        list(read_metrics(tmp_path, up_to_step=9))
 
 
 BEGINNING = {"steps": 0, "samples_seen": 0, "wall_s": 0.0}

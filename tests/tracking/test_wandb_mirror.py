@@ -18,6 +18,7 @@ from typing import Literal
 
 import pytest
 from PIL import Image
+from tiny_runs import run_in
 from wandb_records import history, records, rows, state, transaction_log
 from wandb_server import Uploads, wandb_server
 
@@ -286,7 +287,9 @@ def test_without_a_service_nothing_is_recorded(
     monkeypatch.setenv("WANDB_SERVICE", f"3-{os.getpid()}-unix-{folder}/gone")
     mirror = record(LOGGER, folder)
     assert mirror.url is None
-    assert warnings_of(caplog)[-1].endswith("W&B gets nothing of this run")
+    *_, failure, count = warnings_of(caplog)
+    assert failure.endswith("W&B gets nothing of this run")
+    assert count == f"W&B has nothing of this run: none of its {len(ROWS)} rows was recorded for it"
 
 
 def service_process() -> int:
@@ -309,3 +312,14 @@ def test_videos_and_closed_loop_figures_reach_wandb(folder: Path, tmp_path: Path
     found = state(transaction_log(folder, IDENTITY.run_id))["summary"]
     assert found["closed_loop/seen/success_rate"] == 0.875
     assert found["videos/seen/failure_1"]["caption"] == "seen-3-overshoot"
+
+
+@pytest.mark.parametrize("setting", [("WANDB_BASE_URL", "notaurl"), ("WANDB_SERVICE", "5")], ids=lambda pair: pair[0])
+def test_one_that_cannot_be_started_is_counted_at_the_end(
+    setting: tuple[str, str], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv(*setting)
+    ran = run_in(tmp_path / "run", *tiny, "logger=wandb")
+    assert (ran.exit_code, ran.summary["status"]) == (0, "done")
+    assert ran.summary["wandb/unconfirmed_rows"] == len(ran.rows)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from reading_causes import as_nobody
 
+from mobile_vla.compare.plan import missing_runs
+from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
+from mobile_vla.tracking.recordings import find_recordings
 from mobile_vla.untrusted.files import (
     check_links,
     csv_rows,
@@ -95,3 +100,14 @@ def test_links_are_followed_inside_alone_wherever_they_stand(tmp_path: Path) -> 
     (run / "elsewhere").symlink_to(tmp_path)
     with pytest.raises(UserError, match="which lies outside of it"):
         check_links(run / "elsewhere", root=run)
+
+
+def test_a_folder_that_cannot_be_read_ends_the_walk_and_is_named() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # another user can read it; those of pytest are closed
+        public = Path(folder)
+        public.chmod(0o755)
+        (public / "closed").mkdir(mode=0)
+        said = f"{public}/closed: cannot be read .Permission denied., so what it holds would be left out"
+        for read in (load_runs, find_recordings, lambda path: missing_runs(path, [])):
+            with pytest.raises(UserError, match=said):
+                as_nobody(public, read)

@@ -12,8 +12,8 @@ from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
 from mobile_vla.number_format import MISSING, Format, interval_text, p_value
+from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.run_folder import read_metrics
-from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.stored_config import read_stored_config
 
 STEP = "step"
@@ -60,7 +60,7 @@ def contents_of(comparison: Comparison) -> Contents:
     runs = [run for row in comparison.rows for run in row.finished.values()]
     if not runs:
         raise UserError("no run finished: there is nothing to show yet. Call this again when at least one has.")
-    manifests = [read_json(inside(run.folder, "manifest.json")) for run in runs]
+    manifests = [read_manifest(run.folder) for run in runs]
     entity, project = _destination(runs)
     logged = {key for run in runs for row in read_metrics(run.folder, up_to_step=_last_step(run)) for key in row}
     success = [success_key(suite) for suite in comparison.suites]

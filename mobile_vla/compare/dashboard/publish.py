@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.dashboard.contents import Contents, contents_of
 from mobile_vla.compare.plan import load_study
+from mobile_vla.disk import write_atomically
 from mobile_vla.errors import UserError
 from mobile_vla.tracking.call_thread import CallThread, end_service
 from mobile_vla.tracking.confirmation import unconfirmed_runs
 from mobile_vla.tracking.recordings import find_recordings
-from mobile_vla.tracking.run_folder import write_atomically
 from mobile_vla.tracking.time_limit import TimeLimit
 from mobile_vla.tracking.wandb_login import first_line, has_key
 from mobile_vla.untrusted.files import inside, read_json

@@ -21,8 +21,8 @@ from mobile_vla.compare.page.run_files import RunFiles, load_run_files
 from mobile_vla.compare.page.run_list import run_list
 from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
 from mobile_vla.compare.verdict import verdict
+from mobile_vla.disk import write_atomically
 from mobile_vla.number_format import counted
-from mobile_vla.tracking.run_folder import write_atomically
 
 
 def write_page(comparison: Comparison, path: Path) -> None:

@@ -18,13 +18,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.disk import storage_errors
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.importers.import_report import ImportReport
 from mobile_vla.data.importers.tub import Record, Tub, read_tub
 from mobile_vla.data.importers.tub_folder import TubFolder, look_through
 from mobile_vla.data.importers.tub_images import image_size, read_image
 from mobile_vla.data.importers.tub_split import EpisodePlan, TubOptions, plan_episodes
+from mobile_vla.disk import storage_errors
 from mobile_vla.errors import DataError
 from mobile_vla.number_format import shortened
 from mobile_vla.number_format import sizes as byte_texts

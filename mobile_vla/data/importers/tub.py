@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.data.disk import unreadable
+from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError, UserError
 from mobile_vla.number_format import shortened
 from mobile_vla.untrusted.files import inside, open_regular, parse_json, read_limited

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobile_vla.data.disk import unreadable
 from mobile_vla.data.importers.tub import Tub
+from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError
 from mobile_vla.number_format import shortened
 from mobile_vla.untrusted.files import inside

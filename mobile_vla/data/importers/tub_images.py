@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mobile_vla.data.disk import unreadable
+from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError, UserError
 from mobile_vla.untrusted.files import read_limited
 

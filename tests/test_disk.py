@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import resource
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,16 +19,19 @@ from hypothesis import strategies as st
 from mutated_tubs import write_small_tub
 from safetensors.numpy import save_file
 from tiny_disks import tiny_disk
+from tiny_runs import Ran
 
-from mobile_vla.data.disk import storage_errors, write_whole
+from mobile_vla import cli
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.errors import UserError
+from mobile_vla.disk import storage_errors, unwritable_errors, write_atomically
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.number_format import sizes
+from mobile_vla.tracking.ownership import owned
 
 COLLECT = """
 import sys
 from pathlib import Path
-from mobile_vla.errors import UserError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.collect import SimEpisodes
 
 generator = SimEpisodes(
@@ -132,7 +138,7 @@ def test_an_episode_has_the_bytes_that_hdf5_writes_to_a_disk(tmp_path: Path):
 def refuse(path: Path, num_bytes: int) -> str:
     """Return what is said of a file that does not fit."""
     with pytest.raises(UserError) as caught, storage_errors(path, what="the file", num_bytes=num_bytes):
-        write_whole(path, bytes(num_bytes))
+        write_atomically(path, bytes(num_bytes))
     assert not path.exists()
     return str(caught.value)
 
@@ -208,3 +214,49 @@ def test_a_device_that_is_always_full_is_named():
     with pytest.raises(UserError, match="the log cannot be written: the disk is full"):  # noqa: SIM117
         with storage_errors(full, what="the log"), full.open("wb") as file:
             file.write(b"x")
+
+
+def fill(disk: Path, *, but_kib: int) -> None:
+    (disk / "fill").write_bytes(bytes(shutil.disk_usage(disk).free - 1024 * but_kib))
+
+
+COMMANDS: dict[str, Callable[[Path, Path], tuple[object, ...]]] = {
+    "compare": lambda run, disk: ("compare", disk),
+    "export": lambda run, disk: ("export", run, disk / "out"),
+    "losses": lambda run, disk: ("losses", run, disk / "out.csv"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_on_a_full_disk_names_its_place_its_need_and_what_is_free_there(
+    command: str, whole: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tiny_disk(tmp_path / "disk", kib=600) as disk:
+        (disk / "run").mkdir()
+        for name in ("manifest.json", "summary.json"):
+            shutil.copy(whole.folder / name, disk / "run")
+        fill(disk, but_kib=4)
+        before = sorted(disk.rglob("*"))
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in COMMANDS[command](whole.folder, disk)])
+        after = sorted(path for path in disk.rglob("*") if path.name not in ("comparison.json", "comparison.csv"))
+        assert after == before
+    said = str(ended.value)
+    assert re.match(rf"error: {disk}/[a-z.]*: [a-z ]+ cannot be written: the disk is full: ", said)
+    assert re.search(r"full: (about )?[0-9.]+ .?i?B are needed and [0-9.]+ .?i?B are free\. Make room", said)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    said = r"report\.html: cannot be opened: a folder of that name is there\. Remove it"
+    with pytest.raises(UserError, match=said), unwritable_errors(tmp_path):
+        write_atomically(tmp_path / "report.html", "page")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_run_on_a_disk_without_any_room_says_so(tmp_path: Path) -> None:
+    with tiny_disk(tmp_path / "disk", kib=60) as disk:
+        (disk / "fill").write_bytes(bytes(shutil.disk_usage(disk).free))
+        said = f"{disk}: the run cannot be written: the disk is full .0 B are free now.. Make room"
+        with pytest.raises(ConfigError, match=said), owned(disk):
+            pass

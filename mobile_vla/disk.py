@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import DataError, UserError
 from mobile_vla.number_format import sizes
 
@@ -26,12 +27,16 @@ _CAUSES: dict[int, tuple[str, str]] = {
     errno.ENFILE: ("all programs together have too many files open", "End some of them, then repeat this."),
     errno.ENOMEM: ("memory is used up", "End other programs, then repeat this."),
     errno.ENOENT: ("it is not there", "Look whether its disk is mounted and nothing moved or removed it."),
+    errno.EISDIR: ("a folder of that name is there", "Remove it, or give another path."),
     errno.ENOTDIR: ("a part of its path is a file and no folder", "Give another path."),
     errno.EEXIST: ("a file of that name is there already", "Give another path, or remove the file first."),
     errno.ELOOP: ("its links lead in a circle", "Remove the link."),
     errno.ENAMETOOLONG: ("its name is too long", "Give a shorter one."),
 }
 """What an error number means, and what helps, whether the file was read or written."""
+
+_OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR)
+"""What is wrong with a place that the user gave, whatever was to be written there."""
 
 _ROOM = "Make room, or give a place on another disk."
 
@@ -54,7 +59,7 @@ def storage_errors(
     except UserError:
         raise
     except Exception as error:
-        sentence = _write_sentence(error, place, what, num_bytes, partial)
+        sentence = not_written(error, place, what=what, num_bytes=num_bytes, partial=partial)
         if sentence is None:
             raise
         raise UserError(sentence) from error
@@ -72,14 +77,15 @@ def unwritable_errors(place: Path) -> Iterator[None]:
         raise
     except Exception as error:
         number = _error_number(error)
-        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if number not in _OF_THE_PLACE:
             raise
         name = getattr(error, "filename2", None) or getattr(error, "filename", None)
         at = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
-        if number == errno.EACCES:
+        if number in (errno.EACCES, errno.EISDIR):
             finding, remedy = _CAUSES[number]
             raise UserError(f"{at}: cannot be opened: {finding}. {remedy}") from error
-        raise UserError(str(_write_sentence(error, at, "this file", None, None))) from error
+        num_bytes = error.num_bytes if isinstance(error, NotWrittenError) else None
+        raise UserError(str(not_written(error, at, what="this file", num_bytes=num_bytes))) from error
 
 
 def allocate(path: Path, num_bytes: int) -> None:
@@ -93,21 +99,37 @@ def allocate(path: Path, num_bytes: int) -> None:
         file.truncate(num_bytes)
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write ``content`` to the disk at ``path``: whole, or ``OSError`` and what was there before.
+class NotWrittenError(OSError):
+    """A file of ``num_bytes`` could not be written; what was there before is whole."""
 
-    It is synced before the rename: on many file systems a full disk or quota is only noticed then.
+    num_bytes: int  # an argument would keep it from being pickled, as a process that writes does
+
+    @classmethod
+    def of(cls, error: OSError, path: Path, *, num_bytes: int) -> NotWrittenError:
+        """Return what ``error`` is to whoever wanted ``path`` written."""
+        failure = cls(error.errno, error.strerror, str(path))
+        failure.num_bytes = num_bytes
+        return failure
+
+
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Write ``content`` so that a reader, after a power cut too, sees the old file or the new one, never a part.
+
+    Raises ``NotWrittenError`` where the disk does not take it. It is synced before the rename: on many file systems a
+    full disk or quota is only noticed then.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Half a character, as JSON and names of files may hold, is written as \\udcff.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        temporary.write_bytes(data)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise NotWrittenError.of(error, path, num_bytes=len(data)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -122,9 +144,15 @@ def bytes_in(place: Path) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _write_sentence(
-    error: Exception, place: Path, what: str, num_bytes: int | Callable[[], int] | None, partial: Path | None
+def not_written(
+    error: Exception,
+    place: Path,
+    *,
+    what: str,
+    num_bytes: int | Callable[[], int] | None = None,
+    partial: Path | None = None,
 ) -> str | None:
+    """Return the sentence of ``storage_errors``; None where ``error`` is not one of the disk."""
     number = _error_number(error)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         about, need = ("about ", num_bytes()) if callable(num_bytes) else ("", num_bytes)
