@@ -80,6 +80,13 @@ def test_settings_below_one_are_refused_by_name() -> None:
         ScriptedEpisodes(num_left=1, num_right=0, seed=0, image_size=0, num_workers=1)
 
 
+def test_more_episodes_than_a_machine_can_hold_are_refused_before_they_are_made() -> None:
+    with pytest.raises(ConfigError, match="the number of episodes is 1000000000, not 1 to 1,000,000"):
+        SimEpisodes(num_episodes=10**9, named_by=["side"], imbalance=1, seed=0, image_size=64, num_workers=1)
+    with pytest.raises(ConfigError, match="image_size is 100000, not 1 to 1,024"):
+        ScriptedEpisodes(num_left=1, num_right=1, seed=0, image_size=10**5, num_workers=1)
+
+
 @pytest.fixture(scope="module")
 def recordings():
     return record(num_episodes=250, seed=0)

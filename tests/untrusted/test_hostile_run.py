@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
 from test_cli import call
 from tiny_runs import Ran, run_in, run_py
 
@@ -18,6 +21,7 @@ from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
+from mobile_vla.untrusted.stored_config import say_data_read
 
 
 class _Bomb:
@@ -173,6 +177,22 @@ def test_what_is_read_of_this_machine_is_said_first(
     assert call("losses", run, tmp_path / "losses.csv") == 0
     assert run_py(f"resume={run}", "trainer.steps=6")[0] == 0
     assert capsys.readouterr().out.count(f"{run / 'config.yaml'} names the data, which are read now: ") == 2
+
+
+def test_every_file_that_a_config_names_is_said_too(tmp_path: Path) -> None:
+    config = {
+        "dataset": {"path": "/data", "cache_dir": "cache"},
+        "sampler": {"base": {"file": "/scores.csv"}},
+        "model": {"backbone": {"weights": "owner/name"}},
+        "closed_loop": {"suites": {"mine": {"mjcf": "/room.xml", "seed": 3}}},
+    }
+    console = Console(file=io.StringIO(), width=40)
+    say_data_read(tmp_path, OmegaConf.create(config), console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == (
+        f"{tmp_path / 'config.yaml'} names the data, which are read now: /data (cached in cache); "
+        "sampler.base.file=/scores.csv; model.backbone.weights=owner/name; closed_loop.suites.mine.mjcf=/room.xml\n"
+    )
 
 
 LINKS: dict[str, tuple[str, ...]] = {
