@@ -71,13 +71,19 @@ def test_a_frozen_backbone_is_scored_on_its_cached_features(vlms: Path, tiny: tu
     assert [path for path in before if path.name.startswith("features-")]
 
 
+def change_manifest(folder: Path, **changes: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
+        (lambda folder: (folder / "manifest.json").write_text("[]"), r"manifest.json: is damaged: run_id, study"),
         (lambda folder: (folder / "config.yaml").unlink(), "holds no config.yaml"),
         (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
         (
-            lambda folder: (folder / "manifest.json").write_text('{"data_hash": "then", "split_hash": "then"}'),
+            lambda folder: change_manifest(folder, data_hash="then"),
             "the data are no longer those the run was trained on",
         ),
     ],
