@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mobile_vla.build import Run
 from mobile_vla.evaluation.evidence import Evidence, print_evidence, print_warnings
+from mobile_vla.metrics import shown
 from mobile_vla.training.frozen_features import feature_warnings
 from mobile_vla.training.resume import Origin
 
@@ -91,8 +92,7 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
 
 def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
     """Print the figures that a summary knows of an ended run, and where its checkpoints are."""
-    shown = [key for key in ("train/loss", "val/loss", "val/rmse", "unseen/rmse", "best/val/rmse") if known.get(key)]
-    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown)
+    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown("end") if known.get(key))
     by = f" by {known['stopped_by']}" if "stopped_by" in known else ""
     end = f" after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}"
     console.print(Text(f"{status}{by}", style="bold") + console.render_str(end), soft_wrap=True)

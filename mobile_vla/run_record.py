@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mobile_vla.build import Run
 from mobile_vla.closed_loop.taught import TaughtScenarios
 from mobile_vla.evaluation.evidence import Evidence
+from mobile_vla.metrics import ERROR
 from mobile_vla.policy.checkpoint_folder import entries_of
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.policy.weights import Pretrained
@@ -107,7 +108,7 @@ def results_of(run: Run, result: Result, folder: RunFolder, url: str | None) -> 
     best = [str(entry.path) for entry in entries if entry.kind == "best"]
     return {
         **{key: value for key, value in progress.latest.items() if key != "step"},
-        "best/val/rmse": progress.best_val_rmse,
+        f"best/{ERROR}": progress.best_val_rmse,
         "steps": progress.step,
         "samples_seen": progress.step * run.trainer.batch_size,
         "wall_s": progress.wall_s,

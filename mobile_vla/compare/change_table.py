@@ -13,17 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.compare.comparability import require_comparable
-from mobile_vla.compare.comparison import LOOKUP
 from mobile_vla.compare.runs import Run, is_finite_number, load_runs, runs_by_label
 from mobile_vla.compare.statistics import mean
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import LOOKUP, entry_of, shown
 from mobile_vla.number_format import MISSING, NumberFormat
 from mobile_vla.untrusted.files import inside, lines_of, parse_row
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-REPORTED = ("train/loss", "val/loss", "train/rmse", "val/rmse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ def changes(runs: Sequence[Run]) -> dict[str, Change]:
     logs = [_read_log(run.folder) for run in runs]
     # Step 0 knows no training loss, and the report's epoch 0 stands after one epoch, not before it.
     trained = [[row for row in log if row["step"] > 0] for log in logs]
-    names = [name for name in REPORTED if any(_has(row, name) for log in trained for row in log)]
+    names = [name for name in shown("changes") if any(_has(row, name) for log in trained for row in log)]
     complete = [[row for row in log if all(_has(row, name) for name in names)] for log in trained]
     series = [rows for rows in complete if rows]
     if not series:
@@ -110,7 +108,7 @@ def _rows(label: str, runs: Sequence[Run]) -> list[list[str]]:
                 numbers.text(change.first),
                 numbers.text(change.last),
                 MISSING if change.percent is None else f"{change.percent:+.1f} %",
-                numbers.text(lookup) if name.endswith("rmse") else "",
+                numbers.text(lookup) if entry_of(name).unit == "action" else "",
             ]
         )
     return rows

@@ -7,20 +7,17 @@ from statistics import median, median_low
 
 from mobile_vla.compare.closed_loop import suite_of
 from mobile_vla.compare.comparison import Comparison, Row
-from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.formats import size
 from mobile_vla.compare.significance import detectable_difference
 from mobile_vla.compare.slices import Losses, losses_of
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.metrics import PROBE, is_better
 from mobile_vla.number_format import counted, in_series, in_words, shortened
 
 MAX_NAMED = 6
 """A sentence names at most so many samplers, and counts the rest."""
 
 MAX_SLICES = 3
-
-PROBE = "probe/rmse"
-"""How well the run fits a sample of its train windows, the same ones for every sampler."""
 
 
 def effect_sentences(comparison: Comparison) -> list[str]:

@@ -11,7 +11,6 @@ FIRST_SUITES = ("seen", "unseen")
 """They lead wherever suites are listed; the others follow by name."""
 
 _KEY = re.compile(r"closed_loop/(?P<suite>[^/]+)/(?P<figure>.+)")
-_DETAIL = re.compile(r"(success_rate/(?!scenario_mean$).+|failure/.+)")
 
 
 def success_key(suite: str) -> str:
@@ -34,18 +33,6 @@ def suite_of_success(key: str) -> str | None:
     """Return the suite whose whole share of drives that reached the goal ``key`` is, None for any other figure."""
     suite = suite_of(key)
     return suite if suite is not None and key == success_key(suite) else None
-
-
-def is_success(key: str) -> bool:
-    """Whether ``key`` is a share of drives that reached the goal: of a suite, of a part of it, or the parts' mean."""
-    match = _KEY.fullmatch(key)
-    return match is not None and match["figure"].split("/")[0] == "success_rate"
-
-
-def is_detail(key: str) -> bool:
-    """Whether ``key`` splits a suite's drives further: by scenario, placement, distance or type of failure."""
-    match = _KEY.fullmatch(key)
-    return match is not None and _DETAIL.fullmatch(match["figure"]) is not None
 
 
 def suites_of(runs: Iterable[Run]) -> tuple[str, ...]:

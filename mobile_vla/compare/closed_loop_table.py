@@ -11,9 +11,9 @@ from rich.text import Text
 
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric, Row
-from mobile_vla.compare.direction import best_first
 from mobile_vla.compare.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.table_cells import difference_cell, spread_cell
+from mobile_vla.metrics import best_first
 from mobile_vla.number_format import MISSING, POINTS, ShareFormat, p_value
 
 LAYOUTS = ((" ", 1), (" ", 0), ("\n", 0))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mobile_vla.compare.closed_loop import states_key, success_key, suites_of
-from mobile_vla.compare.runs import DEFAULT_BASELINE, DEFAULT_PRIMARY, Run
+from mobile_vla.compare.runs import DEFAULT_BASELINE, Run
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import ERROR, is_reference
 from mobile_vla.number_format import shortened
 
 MUST_AGREE = {
@@ -21,9 +22,6 @@ MUST_AGREE = {
 
 _SCHEDULE = {"schedule_changes": "the learning rate's schedule: steps that calls of resume= were given"}
 """Stands in few summaries, so it is nothing that a comparison says all runs share."""
-
-REFERENCE_PREFIX = "baseline/"
-"""Of a reference predictor's keys in ``summary.json``: ``baseline/<name>/rmse[/dimension]``."""
 
 REFERENCE_TOLERANCE = 1e-6
 """Relative. A reference predictor depends on data, split and windows alone: runs that disagree on it were not measured
@@ -53,7 +51,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
         contents = [(run, run.files[name]) for run in ranked if name in run.files]
         if len({content for _, content in contents}) > 1:
             problems.append(_describe(name, "the content of a file", contents))
-    references = sorted({key for run in ranked for key in run.numbers if key.startswith(REFERENCE_PREFIX)})
+    references = sorted({key for run in ranked for key in run.numbers if is_reference(key)})
     problems += [
         _describe(key, "the val targets", [(run, run.summary.get(key, _NOT_RECORDED)) for run in ranked])
         for key in references
@@ -74,7 +72,7 @@ def agreed_name(runs: Sequence[Run], key: Literal["primary", "baseline"]) -> str
     Raises ComparabilityError where they were begun with different ones: which of them ranks would be a choice made
     after the results are known.
     """
-    default = {"primary": DEFAULT_PRIMARY, "baseline": DEFAULT_BASELINE}[key]
+    default = {"primary": ERROR, "baseline": DEFAULT_BASELINE}[key]
     answers = [(run, getattr(run, key) or default) for run in _asked(runs)]
     _require_one_answer(key, answers, default, remedy=" or give one with --baseline" if key == "baseline" else "")
     return answers[0][1] if answers else default

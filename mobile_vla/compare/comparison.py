@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mobile_vla.compare.closed_loop import comparable_seeds, is_success, suite_of, suites_of
+from mobile_vla.compare.closed_loop import comparable_seeds, suite_of, suites_of
 from mobile_vla.compare.comparability import (
     MUST_AGREE,
-    REFERENCE_PREFIX,
     agreed_controls,
     agreed_name,
     different_states,
     require_comparable,
 )
-from mobile_vla.compare.direction import best_first, is_higher_better
 from mobile_vla.compare.drives import PairedDrives, load_outcomes, paired_drives
-from mobile_vla.compare.formats import format_of, metric_title
+from mobile_vla.compare.formats import format_of, is_share
 from mobile_vla.compare.pairs import ControlPair, metric_difference, num_tests, primary_differences, values_of
 from mobile_vla.compare.runs import MISSING, Run, runs_by_label
 from mobile_vla.compare.statistics import (
@@ -27,18 +25,9 @@ from mobile_vla.compare.statistics import (
     standard_deviation,
 )
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import COSTS, ERROR, best_first, entry_of, is_metric, is_reference, title_of
 from mobile_vla.number_format import Format
 from mobile_vla.schema import ACTION_UNITS
-
-METRIC_PREFIXES = ("train/", "val/", "unseen/", "inner/", "probe/", "best/", "sampler/", "closed_loop/")
-COSTS = ("samples_seen", "windows_scored", "wall_s")
-"""What a run spent: windows trained on, windows of a sampler's extra forward passes, seconds."""
-
-METRIC_COUNTERS = frozenset({*COSTS, "data_wait_s"})
-"""Numbers of ``summary.json`` that start or are named so are metrics; all others only say what was run."""
-
-LOOKUP = "baseline/scenario_time_lookup/rmse"
-"""The reference predictor that sees the scenario and the time step and no image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +35,7 @@ class Metric:
     """One metric of one sampler: its ``values`` by seed, and what holds it against the baseline.
 
     ``difference`` is None for the baseline, ``improvement`` (the probability that a run of it is better than one of the
-    baseline) for the baseline and where either has no value.
+    baseline) for the baseline, where either has no value, and where no value of the metric is better than another.
     """
 
     values: Mapping[int, float]
@@ -138,33 +127,36 @@ class Comparison:
     @property
     def primary_title(self) -> str:
         """What the primary metric is called in a sentence."""
-        return metric_title(self.primary)
+        return title_of(self.primary)
 
     @property
     def error(self) -> str:
         """What driving is held against: the primary metric, or ``val/rmse`` where that is one of driving itself."""
-        return "val/rmse" if suite_of(self.primary) else self.primary
+        return ERROR if suite_of(self.primary) else self.primary
 
     @property
     def unfinished(self) -> tuple[tuple[str, Run], ...]:
         """Label and run of everything that failed, stopped, still runs, or was planned and never began."""
         return tuple((row.label, run) for row in self.rows for run in row.runs if not run.is_done)
 
-    def format(self, metric: str) -> Format:
-        """Return how the samplers' values of ``metric`` are written."""
-        return format_of(metric, (row.metrics[metric].mean for row in self.rows))
+    def format(self, name: str) -> Format:
+        """Return how the samplers' values of a metric are written."""
+        return format_of(name, (row.metrics[name].mean for row in self.rows))
 
-    def unit(self, metric: str) -> str:
-        """Return the unit of differences in ``metric``: points, that of the actions if they share one, or nothing."""
-        if is_success(metric):
+    def unit(self, name: str) -> str:
+        """Return the unit of differences in a metric: points, that of the actions if they share one, or nothing."""
+        if is_share(name):
             return "points"
+        unit = entry_of(name).unit or ""
+        if unit != "action":
+            return unit
         known = self.rows[0].metrics
-        units = {unit for name, unit in ACTION_UNITS.items() if f"val/rmse/{name}" in known}
-        return units.pop() if "rmse" in metric and len(units) == 1 else ""
+        units = {unit for action, unit in ACTION_UNITS.items() if f"{ERROR}/{action}" in known}
+        return units.pop() if len(units) == 1 else ""
 
-    def column_unit(self, metric: str) -> str:
+    def column_unit(self, name: str) -> str:
         """Return the unit that heads a column of values: the error's alone, beside which others share it."""
-        return self.unit(metric) if metric == self.error else ""
+        return self.unit(name) if name == self.error else ""
 
 
 def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Comparison:
@@ -210,7 +202,7 @@ def compare_runs(runs: Sequence[Run], *, baseline: str | None = None) -> Compari
         primary=primary,
         rows=tuple(sorted(rows, key=lambda row: (best_first(primary, row.metrics[primary].mean), row.label))),
         shared={key: ranked_runs[0].summary.get(key) if ranked_runs else None for key in MUST_AGREE},
-        reference={key: value for run in ranked_runs for key, value in run.numbers.items() if _is_reference(key)},
+        reference={key: value for run in ranked_runs for key, value in run.numbers.items() if is_reference(key)},
         controls=tuple(
             ControlPair(label=label, control=control, difference=differences[label, control])
             for label, control in controls.items()
@@ -232,7 +224,7 @@ def _metric(
     return Metric(
         values=values_of(treatment, name),
         difference=difference or metric_difference(treatment, baseline, name),
-        improvement=probability_of_improvement(one, other, is_higher_better=is_higher_better(name)),
+        improvement=probability_of_improvement(one, other, direction=entry_of(name).direction),
     )
 
 
@@ -252,13 +244,5 @@ def _by_seed(label: str, runs: Sequence[Run]) -> dict[int, Run]:
 
 def _metric_names(primary: str, runs: Sequence[Run]) -> list[str]:
     """Return all metrics of ``runs``: the primary one, what it cost, then the others as they were written."""
-    written = dict.fromkeys(key for run in runs for key in run.numbers if _is_metric(key))
+    written = dict.fromkeys(key for run in runs for key in run.numbers if is_metric(key))
     return list(dict.fromkeys([primary, *(name for name in COSTS if name in written), *written]))
-
-
-def _is_reference(key: str) -> bool:
-    return key.startswith(REFERENCE_PREFIX)
-
-
-def _is_metric(key: str) -> bool:
-    return key.startswith(METRIC_PREFIXES) or key in METRIC_COUNTERS

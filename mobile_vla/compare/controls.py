@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mobile_vla.compare.claims import family
 from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.direction import is_better
 from mobile_vla.compare.formats import size
 from mobile_vla.compare.pairs import ControlPair
+from mobile_vla.metrics import is_better
 from mobile_vla.number_format import in_words
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.statistics import CONFIDENCE
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import ERROR
 from mobile_vla.untrusted.files import csv_rows, inside
 
 WINDOWS = "val_windows.csv"
 
-METRIC = "val/rmse"
 """The metric that sums over WINDOWS give."""
 
 MIN_EPISODES = 10
@@ -51,7 +51,7 @@ def load_episode_errors(run: Run) -> EpisodeErrors | None:
     Raises UserError, naming the file, where it is damaged or does not give the val/rmse of the run's summary.
     """
     path = run.folder / WINDOWS
-    if not path.exists() or METRIC not in run.numbers:
+    if not path.exists() or ERROR not in run.numbers:
         return None
     squared_error: dict[str, float] = {}
     num_targets: dict[str, int] = {}
@@ -65,10 +65,10 @@ def load_episode_errors(run: Run) -> EpisodeErrors | None:
         squared_error[episode] = squared_error.get(episode, 0.0) + error
         num_targets[episode] = num_targets.get(episode, 0) + num
     errors = EpisodeErrors(squared_error=squared_error, num_targets=num_targets)
-    expected, found = run.numbers[METRIC], errors.rmse if any(num_targets.values()) else math.nan
+    expected, found = run.numbers[ERROR], errors.rmse if any(num_targets.values()) else math.nan
     if not math.isclose(found, expected, rel_tol=RMSE_TOLERANCE):
         raise UserError(
-            f"{path}: its windows give {METRIC} {found:.6g}; expected {expected:.6g} as in summary.json. The two are "
+            f"{path}: its windows give {ERROR} {found:.6g}; expected {expected:.6g} as in summary.json. The two are "
             f"of different evaluations. {_REMEDY}"
         )
     return errors

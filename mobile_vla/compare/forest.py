@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.direction import is_better, is_higher_better
 from mobile_vla.compare.formats import with_unit
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.metrics import is_better
 from mobile_vla.number_format import Format, interval_text
 
 MAX_LABEL = 26
@@ -76,7 +76,7 @@ def print_forest(comparison: Comparison, console: Console) -> None:
         table.add_row(Text(name), line(primary, difference, axis), Text(interval))
     table.add_row("", _scale(axis, numbers), "")
     decided_by = with_unit(comparison.primary_title, comparison.unit(primary))
-    better = "right" if is_higher_better(primary) else "left"
+    better = "right" if is_better(primary, 1.0) else "left"
     title = f"Difference to {comparison.baseline} in {decided_by}, paired by seed: {better} is better"
     console.print(Text(title, style="bold"))
     console.print(table)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobile_vla.compare.closed_loop import comparable_seeds
-from mobile_vla.compare.episodes import METRIC as EPISODE_METRIC
 from mobile_vla.compare.episodes import EpisodeErrors, episode_interval, load_episode_errors
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.significance import holm
 from mobile_vla.compare.statistics import PairedDifference, paired_difference
+from mobile_vla.metrics import ERROR
 
 Finished = Mapping[str, Mapping[int, Run]]
 """The finished runs by label and seed."""
@@ -58,7 +58,7 @@ def primary_differences(
     p_values = {frozenset(pair): one.t_p_value for pair, one in found.items() if one.t_p_value is not None}
     adjusted_p_values = holm(list(p_values.values()), num_tests=num_tests(pairs, finished)).tolist()
     adjusted = dict(zip(p_values, adjusted_p_values, strict=True))
-    errors = _episode_errors(finished) if primary == EPISODE_METRIC else {}
+    errors = _episode_errors(finished) if primary == ERROR else {}
     return {
         pair: replace(
             difference,

@@ -9,9 +9,8 @@ from itertools import permutations
 
 from mobile_vla.compare.closed_loop import success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Row
-from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import metric_title
 from mobile_vla.compare.pairs import metric_difference
+from mobile_vla.metrics import best_first, is_better, title_of
 from mobile_vla.number_format import listed
 
 
@@ -31,7 +30,7 @@ def rank_sentences(comparison: Comparison) -> list[str]:
 
 
 def _rank_sentence(comparison: Comparison, name: str) -> str:
-    primary, other_name = comparison.primary_title, metric_title(name)
+    primary, other_name = comparison.primary_title, title_of(name)
     both = f"{re.sub('^success ', 'Success ', primary)} and {other_name} agree"
     rows = [row for row in comparison.ranked if row.metrics[name].values]
     names = (comparison.primary, name)
@@ -71,7 +70,7 @@ def _first_falls(rows: Sequence[Row], comparison: Comparison, name: str) -> str:
     position = "last" if is_last else f"number {place}"
     numbers, primary = comparison.format(name), comparison.primary_title
     return (
-        f"By {primary} {first.label} is first of {len(rows)}; by {metric_title(name)} it is {position} "
+        f"By {primary} {first.label} is first of {len(rows)}; by {title_of(name)} it is {position} "
         f"({numbers.text(means[first.label])}; {best.label} is first with {numbers.text(means[best.label])})."
     )
 

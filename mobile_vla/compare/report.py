@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobile_vla.compare.closed_loop import is_detail
 from mobile_vla.compare.comparability import ComparabilityError
 from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
 from mobile_vla.compare.page.page import write_page
@@ -19,6 +18,7 @@ from mobile_vla.compare.statistics import PairedDifference
 from mobile_vla.compare.table import print_comparison
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.disk import write_atomically
+from mobile_vla.metrics import entry_of
 from mobile_vla.tracking.recordings import viewing_hint
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     that did not finish are lines too, without numbers. A missing number is an empty cell. A text that a spreadsheet
     would compute, as a label of somebody else's run may be, has an apostrophe before it.
     """
-    names = [name for name in comparison.rows[0].metrics if not is_detail(name)]
+    names = [name for name in comparison.rows[0].metrics if not entry_of(name).is_detail]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label", "sampler", "seed", "status", "error", "folder", "control", *names])

@@ -22,9 +22,6 @@ STATUSES = ("done", "failed", "stopped", "running")
 MISSING = "missing"
 """The status of a planned job that never began: it has no folder, so no run records it."""
 
-DEFAULT_PRIMARY = "val/rmse"
-"""The metric that ranks where the runs do not name one."""
-
 DEFAULT_BASELINE = "shuffled"
 """The label that the others are held against where the runs do not name one."""
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from mobile_vla.compare.comparison import Row
-from mobile_vla.compare.direction import is_better
+from mobile_vla.metrics import is_better
 
 _SLICE = re.compile(r"scenario_(?!mean$).+|task_.+|phase_\d+|critical|rare|common|horizon_\d+")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobile_vla.compare.significance import LEVEL, ROUNDING, flip_p_values, t_p_values
+from mobile_vla.metrics import Direction
 
 CONFIDENCE = 0.95
 
@@ -96,15 +97,16 @@ def interquartile_mean(values: Collection[float]) -> float | None:
 
 
 def probability_of_improvement(
-    treatment: Collection[float], baseline: Collection[float], *, is_higher_better: bool
+    treatment: Collection[float], baseline: Collection[float], *, direction: Direction | None
 ) -> float | None:
     """Return how often a run of ``treatment`` is better than one of ``baseline``, over all pairs of the two; ties half.
 
-    Source: Agarwal et al. 2021, as ``interquartile_mean``. It ignores the pairing by seed. None where a side is empty.
+    Source: Agarwal et al. 2021, as ``interquartile_mean``. It ignores the pairing by seed. None where a side is empty,
+    and where no value is better than another.
     """
-    if not treatment or not baseline:
+    if not treatment or not baseline or direction is None:
         return None
-    gains = np.subtract.outer(list(treatment), list(baseline)) * (1 if is_higher_better else -1)
+    gains = np.subtract.outer(list(treatment), list(baseline)) * (1 if direction == "higher" else -1)
     return float(np.mean((gains > 0) + 0.5 * (gains == 0)))
 
 

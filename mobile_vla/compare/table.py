@@ -21,59 +21,45 @@ from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.runs import Run
 from mobile_vla.compare.table_cells import cost_cell, difference_cell, spread_cell
 from mobile_vla.compare.verdict import is_indicative, verdict
+from mobile_vla.metrics import ERROR, REFERENCES, shown, title_of
 from mobile_vla.number_format import MAX_WIDTH, MISSING, Format, NumberFormat, ShareFormat, counted
-
-SECONDARY = ("val/rmse", "val/loss", "train/loss", "probe/rmse", "unseen/rmse")
-"""Metrics beside the primary one and success; a column appears where a run has it."""
-
-COMPARABLE = tuple(name for name in SECONDARY if name != "train/loss")
-"""The training loss is of the windows each sampler chose, the probe of the same ones for all: the loss yields first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What stands between a mean and its spread, the padding between columns, and the columns beside the primary.
+    """What stands between a mean and its spread, the padding between columns, and how many stand beside the primary.
 
+    ``num_secondary`` of those that the vocabulary shows in a table, all by default, where runs have them.
     ``robust`` adds the interquartile mean and the probability of improvement, ``has_intervals`` the intervals.
     """
 
     gap: str
     padding: int
     num_suites: int
-    secondary: tuple[str, ...] = ()
+    num_secondary: int | None = None
     robust: bool = False
     has_intervals: bool = True
 
 
 LAYOUTS = (
-    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
-    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY),
-    Layout(gap="\n", padding=1, num_suites=4, secondary=SECONDARY),
-    Layout(gap="\n", padding=1, num_suites=2, secondary=SECONDARY),
-    Layout(gap="\n", padding=1, num_suites=2, secondary=COMPARABLE),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=COMPARABLE),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse", "unseen/rmse")),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse", "probe/rmse")),
-    Layout(gap="\n", padding=0, num_suites=2, secondary=("val/rmse",)),
-    Layout(gap="\n", padding=0, num_suites=0, secondary=("val/rmse",)),
+    Layout(gap=" ", padding=2, num_suites=2, robust=True),
+    Layout(gap=" ", padding=2, num_suites=2),
+    Layout(gap="\n", padding=1, num_suites=4),
+    Layout(gap="\n", padding=1, num_suites=2),
+    Layout(gap="\n", padding=1, num_suites=2, num_secondary=4),
+    *(Layout(gap="\n", padding=0, num_suites=2, num_secondary=number) for number in (4, 3, 2, 1)),
+    Layout(gap="\n", padding=0, num_suites=0, num_secondary=1),
 )
 """From roomy to tight. All suites stand in the closed loop's own table, so here the first two are enough: they take the
-room of ``val/loss``, then that of ``unseen/rmse`` and ``probe/rmse``, and yield at last."""
+room of the other metrics, the last of which yields first: the training loss, of windows that each sampler chose."""
 
 DENSE = (
-    Layout(gap=" ", padding=2, num_suites=2, secondary=SECONDARY, robust=True),
-    Layout(gap=" ", padding=2, num_suites=2, secondary=COMPARABLE, has_intervals=False),
-    Layout(gap=" ", padding=1, num_suites=2, secondary=("val/rmse",), has_intervals=False),
-    Layout(gap=" ", padding=1, num_suites=0, has_intervals=False),
+    Layout(gap=" ", padding=2, num_suites=2, robust=True),
+    Layout(gap=" ", padding=2, num_suites=2, num_secondary=4, has_intervals=False),
+    Layout(gap=" ", padding=1, num_suites=2, num_secondary=1, has_intervals=False),
+    Layout(gap=" ", padding=1, num_suites=0, num_secondary=0, has_intervals=False),
 )
 """For many samplers every row is one line, and the intervals stand in the forest plot alone."""
-
-REFERENCES = {
-    "baseline/mean/rmse": "mean action",
-    "baseline/hold_last/rmse": "hold-last action",
-    "baseline/time_lookup/rmse": "time-step lookup",
-    "baseline/scenario_time_lookup/rmse": "(scenario, time step) lookup",
-}
 
 
 def print_comparison(comparison: Comparison, *, folder: Path, console: Console) -> None:
@@ -86,8 +72,8 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
     console.print()
     print_forest(comparison, console)
     print_closed_loop(comparison, console)
-    if comparison.reference.keys() & REFERENCES.keys():
-        console.print(Text("Reference predictors, val/rmse", style="bold"))
+    if comparison.reference:
+        console.print(Text(f"Reference predictors, {ERROR}", style="bold"))
         console.print(_references(comparison))
         console.print()
     # What never began has no reason of its own: the verdict counts it.
@@ -131,8 +117,8 @@ def _headline(comparison: Comparison, folder: Path) -> str:
 
 def _samplers(comparison: Comparison, layout: Layout) -> Table:
     primary, gap = comparison.primary, layout.gap
-    shown = [*map(success_key, comparison.suites[: layout.num_suites]), *layout.secondary]
-    names = [name for name in shown if name in comparison.rows[0].metrics and name != primary]
+    candidates = [*map(success_key, comparison.suites[: layout.num_suites]), *shown("table")[: layout.num_secondary]]
+    names = [name for name in candidates if name in comparison.rows[0].metrics and name != primary]
     formats = {name: comparison.format(name) for name in (primary, *names)}
     title, *titles = [_title(comparison, name, gap=gap) for name in formats]
     baseline = f"baseline{in_points(primary)}"
@@ -192,7 +178,7 @@ def _absence(row: Row) -> Text:
 
 
 def _references(comparison: Comparison) -> Table:
-    known = {name: comparison.reference.get(key) for key, name in REFERENCES.items()}
+    known = {title_of(name): comparison.reference.get(name) for name in REFERENCES}
     numbers = NumberFormat.of(known.values())
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, value in known.items():

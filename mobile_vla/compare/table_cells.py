@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from mobile_vla.compare.comparison import COSTS, Metric, Row
-from mobile_vla.compare.direction import is_better
+from mobile_vla.compare.comparison import Metric, Row
 from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.metrics import COSTS, is_better
 from mobile_vla.number_format import MISSING, Format, count, duration, interval_text, p_value
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from mobile_vla.compare.claims import effect_sentences
-from mobile_vla.compare.comparison import LOOKUP, Comparison, Row
+from mobile_vla.compare.comparison import Comparison, Row
 from mobile_vla.compare.controls import control_sentences
 from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.statistics import MIN_SEEDS, mean
+from mobile_vla.metrics import ERROR, LOOKUP
 from mobile_vla.number_format import NumberFormat, in_series, listed, shortened
 
 MAX_PAST_BEST = 6
@@ -61,7 +62,7 @@ def _missing(comparison: Comparison) -> str:
 def _lookup(comparison: Comparison) -> str:
     reference = comparison.reference.get(LOOKUP)
     means = {row.label: row.metrics[comparison.primary].mean for row in comparison.ranked}
-    if comparison.primary != "val/rmse" or reference is None or not means:
+    if comparison.primary != ERROR or reference is None or not means:
         return ""
     beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
     if len(beaten) == len(means):

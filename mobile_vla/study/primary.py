@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 from mobile_vla.build import Run
 from mobile_vla.errors import ConfigError
-
-_ERROR = re.compile(r"(val|unseen|inner|probe)/(loss|rmse)(/.+)?")
-_OF_A_SUITE = ("success_rate", "success_rate/scenario_mean", "final_error_m")
-"""Over all drives of a suite; times and paths are of the drives that succeeded, and there may be none."""
+from mobile_vla.metrics import ERROR, deciding_in, entry_of
 
 _NUM_NAMED = 3
 
@@ -25,11 +21,11 @@ def check_primary(run: Run, evaluation: Mapping[str, float]) -> None:
     primary = run.config["study"]["primary"]
     suites = run.closed_loop.suites if run.closed_loop is not None else ()
     known = [
-        *filter(_ERROR.fullmatch, evaluation),
-        *(f"closed_loop/{suite}/{name}" for suite in suites for name in _OF_A_SUITE),
+        *(name for name in evaluation if entry_of(name).may_decide),
+        *(name for suite in suites for name in deciding_in(suite)),
     ]
     if primary not in known:
-        usual = [name for name in known if name == "val/rmse" or name.endswith("/success_rate")]
+        usual = [name for name in known if name == ERROR or name.endswith("/success_rate")]
         named = list(dict.fromkeys([*get_close_matches(primary, known, n=_NUM_NAMED), *usual]))[:_NUM_NAMED]
         raise ConfigError(
             f"study.primary={primary}: nothing could be ranked by it. Give an error, a loss or a success rate that "

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import ERROR, INNER
 from mobile_vla.untrusted.files import inside, read_json
 
-OBJECTIVES = ("inner/rmse", "val/rmse")
+OBJECTIVES = (INNER, ERROR)
 """What ``run.py`` returns: the first that was measured. Whoever tunes holds out inner episodes, and never uses val."""
 
 

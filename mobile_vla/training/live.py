@@ -9,11 +9,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mobile_vla.metrics import ERROR, shown
 from mobile_vla.terminal import printable
 
 _log = logging.getLogger(__name__)
-
-_SHOWN = {"train/loss": "loss", "val/rmse": "val rmse", "unseen/rmse": "unseen rmse"}
 
 
 class LiveProgress:
@@ -46,8 +45,8 @@ class LiveProgress:
 
     def show(self, step: int, row: Mapping[str, float]) -> None:
         """Show where the run stands before ``step``; ``row`` is what was logged there, or empty."""
-        self._latest |= {name: row[key] for key, name in _SHOWN.items() if key in row}
+        self._latest |= {name.replace("/", " "): row[name] for name in shown("bar") if name in row}
         figures = "  ".join(f"{name} {value:.4f}" for name, value in self._latest.items())
         self._bar.update(self._task, completed=step, figures=figures)
-        if "val/rmse" in row and self._bar.disable:
+        if ERROR in row and self._bar.disable:
             _log.info("%s: step %d of %d  %s", self._label, step, self._num_steps, figures)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mobile_vla.metrics import ERROR
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.training.metrics import TrainSums
 
@@ -84,7 +85,7 @@ class Progress:
     def is_new_best(self, evaluation: Mapping[str, float]) -> bool:
         """Note this step's evaluation; True when its ``val/rmse`` is the lowest so far."""
         self.evaluated_at = self.step
-        rmse = evaluation["val/rmse"]
+        rmse = evaluation[ERROR]
         if self.best_val_rmse is not None and not rmse < self.best_val_rmse:  # so that NaN is not the best either
             return False
         self.best_val_rmse = rmse

@@ -16,7 +16,6 @@ from rich.console import Console
 from written_runs import write_failed, write_run
 
 from mobile_vla.compare.comparison import Comparison, Row, compare_runs
-from mobile_vla.compare.direction import best_first, is_better, is_higher_better
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
@@ -247,24 +246,3 @@ def test_files_hold_the_pairs_and_a_readable_number_of_columns(tmp_path: Path) -
         names = set(next(csv.reader(file)))
     assert {SEEN, "closed_loop/seen/success_rate/scenario_mean", "closed_loop/seen/collision_rate"} <= names
     assert not any("late_turn" in name or "1box" in name for name in names)
-
-
-@pytest.mark.parametrize(
-    ("metric", "higher"),
-    [
-        ("closed_loop/seen/success_rate", True),
-        ("closed_loop/seen/success_rate/scenario_mean", True),
-        ("closed_loop/seen/success_rate/scenario_1box", True),
-        ("closed_loop/seen/collision_rate", False),
-        ("closed_loop/seen/final_error_m", False),
-        ("val/rmse", False),
-        ("val/rmse/scenario_mean", False),
-    ],
-)
-def test_direction_of_better(metric: str, higher: bool) -> None:
-    assert is_higher_better(metric) == higher
-    assert is_better(metric, 1.0) == higher
-    assert is_better(metric, -1.0) != higher
-    assert not is_better(metric, 0.0)
-    in_order = sorted([0.5, None, 0.1, 0.9], key=lambda value: best_first(metric, value))
-    assert in_order == ([0.9, 0.5, 0.1, None] if higher else [0.1, 0.5, 0.9, None])

@@ -122,12 +122,13 @@ SOME = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=6)
 @given(one=SOME, other=SOME)
 def test_improvement_is_the_share_of_pairs_won_with_ties_half(one: list[float], other: list[float]) -> None:
     won = [(a < b) + 0.5 * (a == b) for a in one for b in other]
-    result = probability_of_improvement(one, other, is_higher_better=False)
+    result = probability_of_improvement(one, other, direction="lower")
     assert result == pytest.approx(np.mean(won))
-    assert probability_of_improvement(one, other, is_higher_better=True) == pytest.approx(1 - np.mean(won))
-    assert probability_of_improvement(one, one, is_higher_better=False) == 0.5
+    assert probability_of_improvement(one, other, direction="higher") == pytest.approx(1 - np.mean(won))
+    assert probability_of_improvement(one, one, direction="lower") == 0.5
 
 
 def test_improvement_over_nothing_is_missing() -> None:
-    assert probability_of_improvement([1.0], [], is_higher_better=False) is None
+    assert probability_of_improvement([1.0], [], direction="lower") is None
+    assert probability_of_improvement([1.0], [2.0], direction=None) is None
     assert interquartile_mean([]) is None

@@ -76,7 +76,7 @@ def of_type(spec: Any, view_type: str) -> list[dict[str, Any]]:
 
 def test_every_metric_it_names_is_in_w_and_b_s_own_log_of_each_run(recorded: Path) -> None:
     contents = contents_of(compare_runs(load_runs(recorded)))
-    assert contents.curves == ("train/loss", "val/loss", "val/rmse")
+    assert contents.curves == ("val/rmse", "val/loss", "train/loss")
     assert {"samples_seen", "wall_s"} <= set(contents.budgets)
     assert contents.drawn
     runs = find_recordings(recorded)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric
-from mobile_vla.compare.formats import in_points, metric_title
+from mobile_vla.compare.formats import in_points
 from mobile_vla.compare.runs import Run, treatment_keys
 from mobile_vla.compare.verdict import verdict
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import COSTS, shown, title_of
 from mobile_vla.number_format import MISSING, Format, interval_text, p_value
 from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.run_folder import read_metrics
@@ -18,11 +19,6 @@ from mobile_vla.untrusted.stored_config import read_stored_config
 
 STEP = "step"
 """The x axis of every curve, logged with each row."""
-
-_CURVES = ("train/loss", "val/loss", "val/rmse", "unseen/rmse")
-_BUDGETS = ("samples_seen", "windows_scored", "wall_s")
-_DRAWN = ("sampler/coverage", "sampler/effective_sample_size", "sampler/duplicates")
-"""What any sampler's options come down to, so that runs of different samplers share these axes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +67,12 @@ def contents_of(comparison: Comparison) -> Contents:
         project=project,
         run_ids=tuple(str(manifest["run_id"]) for manifest in manifests),
         groups=_groups([run for row in comparison.rows for run in row.runs]),
-        curves=tuple(key for key in dict.fromkeys([*_CURVES, comparison.primary]) if key in logged),
-        budgets=tuple(key for key in _BUDGETS if key in logged),
+        curves=tuple(key for key in dict.fromkeys([*shown("dashboard"), comparison.primary]) if key in logged),
+        budgets=tuple(key for key in COSTS if key in logged),
         primary=comparison.primary,
         error=comparison.error,
         success=tuple(success),
-        drawn=tuple(key for key in _DRAWN if all(key in run.numbers for run in runs)),
+        drawn=tuple(key for key in shown("dashboard_draws") if all(key in run.numbers for run in runs)),
         verdict="\n\n".join(verdict(comparison)),
         statistics=_statistics(comparison),
     )
@@ -116,16 +112,16 @@ def _statistics(comparison: Comparison) -> str:
     successes = [name for name in map(success_key, comparison.suites) if name != primary]
     minus = f"minus {baseline}{in_points(primary)}"
     header = [comparison.compared, "seeds", comparison.primary_title, minus, "95 % interval", "p (Holm)"]
-    lines = [[*header, *map(metric_title, successes)]]
+    lines = [[*header, *(title_of(name) for name in successes)]]
     lines.append(["---"] * len(lines[0]))
     for row in comparison.rows:
-        metric = row.metrics[primary]
+        values = row.metrics[primary]
         lines.append(
             [
                 row.label,
-                f"{len(metric.values)} of {len(row.runs)}",
-                f"{numbers.text(metric.mean)} ± {numbers.text(metric.std)}",
-                *_difference(metric, numbers.differences),
+                f"{len(values.values)} of {len(row.runs)}",
+                f"{numbers.text(values.mean)} ± {numbers.text(values.std)}",
+                *_difference(values, numbers.differences),
                 *(comparison.format(name).text(row.metrics[name].mean) for name in successes),
             ]
         )

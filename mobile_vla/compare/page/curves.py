@@ -8,18 +8,7 @@ from typing import Any
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.compare.page.run_files import LOG, RunFiles, problems_of
-
-LEARNING = ("val/rmse", "val/loss", "train/loss", "train/rmse", "probe/rmse", "unseen/rmse")
-"""Beside the primary metric, which comes first where it is logged over the steps."""
-
-DRAWN = {
-    "sampler/coverage": "coverage",
-    "sampler/effective_sample_size": "effective sample size",
-    "sampler/duplicates": "duplicates in a batch",
-    "sampler/scenarios_per_batch": "scenarios a batch",
-    "sampler/repeats_max": "most repeats",
-}
-"""How a sampler's draws are described over the steps."""
+from mobile_vla.metrics import shown, title_of
 
 AXES = {
     "step": "steps",
@@ -40,11 +29,11 @@ def learning_curves(files: Sequence[RunFiles], comparison: Comparison) -> Figure
         title="Learning curves",
         caption="Mean over seeds, band of ± one standard deviation, and each run as a thin line. The first tenth of "
         "the steps does not set the scale; a double click shows all of it.",
-        metrics={name: name for name in dict.fromkeys((comparison.primary, *LEARNING))},
+        metrics=tuple(dict.fromkeys((comparison.primary, *shown("curves")))),
         options={
             "group": "step",
             "skips_start": True,
-            "units": {name: comparison.unit(name) for name in LEARNING},
+            "units": {name: comparison.unit(name) for name in shown("curves")},
         },
     )
 
@@ -57,7 +46,7 @@ def drawn_curves(files: Sequence[RunFiles]) -> Figure:
         title="Coverage over the budget",
         caption="Coverage is the share of train windows drawn at least once. Effective sample size: (Σv)² / Σv² of the "
         "visits v, as a share of the train windows.",
-        metrics=DRAWN,
+        metrics=shown("draws"),
         options={"group": "step", "from_zero": True},
     )
 
@@ -68,7 +57,7 @@ def _curves(
     id: str,
     title: str,
     caption: str,
-    metrics: Mapping[str, str],
+    metrics: Sequence[str],
     options: Mapping[str, object],
 ) -> Figure:
     logs = [
@@ -95,11 +84,11 @@ def _curves(
         table=tidy(["sampler", "seed", *axes, *present], rows),
         options=options,
         switches={
-            "metric": [Choice(value=name, label=metrics[name]) for name in present],
+            "metric": [Choice(value=name, label=title_of(name)) for name in present],
             "axis": [Choice(value=axis, label=AXES[axis]) for axis in axes],
         },
         notes=problems_of(files, LOG),
-        absent=f"No finished run logged {', '.join(metrics.values())} in its {LOG}.",
+        absent=f"No finished run logged {', '.join(title_of(name) for name in metrics)} in its {LOG}.",
     )
 
 

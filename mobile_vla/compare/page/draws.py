@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
-
-SHARE, TARGET, PHASE = "sampler/share/", "sampler/target/", "sampler/phase_"
+from mobile_vla.metrics import PHASE, SHARE, TARGET, parts_of
 
 UNIFORM = "shuffled"
 """Draws every window equally often, so its target is the share that each scenario has of the train windows."""
@@ -18,9 +17,10 @@ def scenario_shares(comparison: Comparison) -> Figure:
     natural = _natural(comparison)
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
-        for name in sorted(name.removeprefix(SHARE) for name in row.metrics if name.startswith(SHARE)):
-            targets = row.metrics[TARGET + name].values if TARGET + name in row.metrics else {}
-            for seed, share in row.metrics[SHARE + name].values.items():
+        shares, aims = parts_of(row.metrics, SHARE), parts_of(row.metrics, TARGET)
+        for name in sorted(shares):
+            targets = row.metrics[aims[name]].values if name in aims else {}
+            for seed, share in row.metrics[shares[name]].values.items():
                 rows.append([row.label, seed, name, share, targets.get(seed), natural.get(name)])
     lacking = () if natural or not rows else (f"The data's own shares are known from {UNIFORM} alone; no run has it.",)
     return Figure(
@@ -33,7 +33,7 @@ def scenario_shares(comparison: Comparison) -> Figure:
         options={},
         switches={},
         notes=lacking,
-        absent=f"No finished run logged what it drew ({SHARE}...).",
+        absent="No finished run logged what it drew (sampler/share/...).",
     )
 
 
@@ -41,9 +41,9 @@ def phase_histogram(comparison: Comparison) -> Figure:
     """Draw the share of draws by phase of the current frame."""
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
-        phases = sorted(int(name.removeprefix(PHASE)) for name in row.metrics if name.startswith(PHASE))
-        for phase in phases:
-            for seed, share in row.metrics[f"{PHASE}{phase}"].values.items():
+        phases = {int(phase): name for phase, name in parts_of(row.metrics, PHASE).items()}
+        for phase, name in sorted(phases.items()):
+            for seed, share in row.metrics[name].values.items():
                 rows.append([row.label, seed, phase, share])
     return Figure(
         id="phases",
@@ -58,7 +58,7 @@ def phase_histogram(comparison: Comparison) -> Figure:
             "axis": [Choice(value="phase", label="phase")],
         },
         notes=(),
-        absent=f"No finished run logged what it drew by phase ({PHASE}...).",
+        absent="No finished run logged what it drew by phase (sampler/phase_...).",
     )
 
 
@@ -66,8 +66,8 @@ def _natural(comparison: Comparison) -> dict[str, float]:
     for row in comparison.rows:
         if any(run.sampler == UNIFORM for run in row.finished.values()):
             return {
-                name.removeprefix(TARGET): metric.mean
-                for name, metric in row.metrics.items()
-                if name.startswith(TARGET) and metric.mean is not None
+                scenario: mean
+                for scenario, name in parts_of(row.metrics, TARGET).items()
+                if (mean := row.metrics[name].mean) is not None
             }
     return {}

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mobile_vla.compare.closed_loop import is_success, success_key, suite_of
+from mobile_vla.compare.closed_loop import success_key, suite_of
 from mobile_vla.compare.comparison import Comparison, Row
-from mobile_vla.compare.direction import is_higher_better
-from mobile_vla.compare.formats import metric_title
+from mobile_vla.compare.formats import is_share
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
-
-SECONDARY = ("val/rmse", "val/rmse/scenario_mean", "val/rmse/critical", "val/loss", "probe/rmse", "unseen/rmse")
-"""Drawn beside the primary metric and success, where a run has them."""
+from mobile_vla.metrics import is_better, shown, title_of
 
 
 def paired_differences(comparison: Comparison) -> Figure:
     """Draw each sampler's difference to the baseline with its 95 % interval, and that of every seed."""
     names = [
         name
-        for name in dict.fromkeys((comparison.primary, *map(success_key, comparison.suites), *SECONDARY))
+        for name in dict.fromkeys((comparison.primary, *map(success_key, comparison.suites), *shown("intervals")))
         if comparison.rows and name in comparison.rows[0].metrics
     ]
     rows = [line for name in names for row in comparison.rows for line in _differences(comparison, row, name)]
@@ -40,7 +37,7 @@ def paired_differences(comparison: Comparison) -> Figure:
             "zero": True,
             "metrics": {name: _axis(comparison, name) for name in names},
         },
-        switches={"metric": [Choice(value=name, label=metric_title(name)) for name in names if name in metrics]},
+        switches={"metric": [Choice(value=name, label=title_of(name)) for name in names if name in metrics]},
         notes=(),
         absent=f"No sampler shares a finished seed with the baseline, {comparison.baseline}.",
     )
@@ -92,6 +89,6 @@ def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[V
 def _axis(comparison: Comparison, name: str) -> dict[str, object]:
     return {
         "unit": comparison.unit(name),
-        "scale": 100 if is_success(name) else 1,
-        "better": "more" if is_higher_better(name) else "less",
+        "scale": 100 if is_share(name) else 1,
+        "better": "more" if is_better(name, 1.0) else "less",
     }

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mobile_vla.compare.closed_loop import success_key
 from mobile_vla.compare.comparison import Comparison, Metric, Row
-from mobile_vla.compare.direction import best_first, is_better
-from mobile_vla.compare.formats import in_points, metric_title, with_unit
+from mobile_vla.compare.formats import in_points, with_unit
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.compare.table import REFERENCES, SECONDARY
 from mobile_vla.compare.verdict import is_indicative
+from mobile_vla.metrics import ERROR, REFERENCES, best_first, is_better, shown, title_of
 from mobile_vla.number_format import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
@@ -29,7 +28,7 @@ def results(comparison: Comparison) -> Listing:
     """Return every sampler with its metrics; the copied table has every number behind a cell in a column of its own."""
     rows, known = comparison.rows, comparison.rows[0].metrics
     successes = [success_key(suite) for suite in comparison.suites]
-    secondary = [name for name in (*successes, *SECONDARY) if name in known and name != comparison.primary]
+    secondary = [name for name in (*successes, *shown("table")) if name in known and name != comparison.primary]
     counters = [name for name in COUNTERS if name in known]
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
@@ -112,15 +111,15 @@ def _count(row: Row, primary: str) -> Cell:
 
 
 def _metric_column(comparison: Comparison, name: str) -> Column:
-    numbers, title = comparison.format(name), with_unit(metric_title(name), comparison.column_unit(name))
+    numbers, title = comparison.format(name), with_unit(title_of(name), comparison.column_unit(name))
     cells = [_metric(row.metrics[name], name, numbers) for row in comparison.rows]
     return Column(title=title, is_number=True, cells=cells)
 
 
-def _metric(metric: Metric, name: str, numbers: Format) -> Cell:
-    spread = "" if metric.std is None else f" ± {numbers.text(metric.std)}"
-    sort = None if metric.mean is None else best_first(name, metric.mean)
-    return Cell(text=f"{numbers.text(metric.mean)}{spread}", sort=sort)
+def _metric(values: Metric, name: str, numbers: Format) -> Cell:
+    spread = "" if values.std is None else f" ± {numbers.text(values.std)}"
+    sort = None if values.mean is None else best_first(name, values.mean)
+    return Cell(text=f"{numbers.text(values.mean)}{spread}", sort=sort)
 
 
 def _difference_column(comparison: Comparison) -> Column:
@@ -184,12 +183,12 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    known = {REFERENCES[key]: value for key, value in comparison.reference.items() if key in REFERENCES}
+    known = {title_of(name): value for name in REFERENCES if (value := comparison.reference.get(name)) is not None}
     if not known:
         return []
     numbers = NumberFormat.of(known.values())
     return [
-        "val/rmse of what needs no training: "
+        f"{ERROR} of what needs no training: "
         + ", ".join(f"{name} {numbers.text(value)}" for name, value in known.items())
         + "."
     ]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mobile_vla.compare.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
-
-ERROR = "val/rmse"
-"""Whatever the primary metric is: it is the error that has parts."""
+from mobile_vla.metrics import ERROR, parts_of
 
 AGGREGATES = ("scenario_mean",)
 """Named like a scenario, but a mean of them."""
@@ -60,11 +57,10 @@ def _heat(comparison: Comparison, *, part: str, title: str, noun: str) -> Figure
 
 
 def _table(comparison: Comparison, part: str) -> dict[str, list[Value]]:
-    key = re.compile(rf"{ERROR}/{part}_(?P<value>.+)")
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
-        found = [(match["value"], name) for name in row.metrics if (match := key.fullmatch(name))]
-        named = {value: name for value, name in found if f"{part}_{value}" not in AGGREGATES}
+        found = parts_of(row.metrics, f"{ERROR}/{part}_{{value*}}")
+        named = {value: name for value, name in found.items() if f"{part}_{value}" not in AGGREGATES}
         for value in sorted(named, key=_natural):
             slice_value = int(value) if value.isdecimal() and part != "scenario" else value
             for seed, rmse in row.metrics[named[value]].values.items():
