@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-slow torture check format clean
+.PHONY: help setup lock demo test test-all torture check lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,17 +33,18 @@ demo: setup  ## make the data, train five samplers on it, and compare them
 test: setup  ## run the test suite
 	$(BIN)/python -m pytest
 
-test-slow: setup  ## run the tests that take long
+test-all: test  ## run the tests that take long as well
 	$(BIN)/python -m pytest -m slow
 
 torture: setup  ## kill, damage and starve it for half an hour, and print what held
 	$(BIN)/python experiments/torture/torture.py
 
-check: setup  ## lint, format check, types and tests: what CI runs
+check: lint test  ## lint, format check, types and tests; CI runs test-all in the place of test
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(MAKE) test
 
 format: setup  ## format the code
 	$(BIN)/ruff format .

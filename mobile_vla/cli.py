@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mobile_vla import __version__
 from mobile_vla.commands import episodes, policies, samplers, studies
 from mobile_vla.disk import unwritable_errors
 from mobile_vla.errors import UserError
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mobile_vla", description="Everything but training (run.py).")
+    parser.add_argument("--version", action="version", version=f"mobile_vla {__version__}")
     add_parser = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
     for module in (episodes, samplers, studies, policies):
         module.add_commands(add_parser)
