@@ -64,7 +64,13 @@ def test_a_video_backbone_drives_as_it_was_trained(vlms: Path, data: tuple[str, 
 
 @pytest.mark.parametrize(
     ("dtype", "precision"),
-    [("bf16", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "fp16")],
+    [
+        *[("bf16", "fp32"), ("fp32", "bf16"), ("fp16", "fp16")],
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in [("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp16")]
+        ),
+    ],
 )
 def test_every_precision_trains_on_weights_of_every_dtype(
     dtype: str, precision: str, vlms: Path, data: tuple[str, ...], tmp_path: Path

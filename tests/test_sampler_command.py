@@ -230,6 +230,7 @@ def test_a_folder_without_a_checkpoint_is_refused(tiny: tuple[str, ...], trained
         show("prioritized", *tiny, "--scores", copied)
 
 
+@pytest.mark.slow
 def test_the_budget_is_that_of_the_run(
     unlimited: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], data: OpenDataset
 ) -> None:

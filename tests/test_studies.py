@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from killed_runs import holding
-from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py
+from tiny_runs import ROOT, Ran, choose_sampler, forked, run_in, run_py, slow_but
 
 from mobile_vla.policy.checkpoint_folder import entries_of, find_in_run
 from mobile_vla.tracking.ownership import LOCK_FILE
@@ -318,7 +318,10 @@ def job_files(job: Ran) -> dict[str, str]:
     return json.loads((job.folder / "manifest.json").read_text())["files"]
 
 
-@pytest.mark.parametrize("baseline", ["shuffled", "stratified", "random_temporal, augmentation=mirror"])
+BASELINES = ("shuffled", "stratified", "random_temporal, augmentation=mirror")
+
+
+@pytest.mark.parametrize("baseline", slow_but(BASELINES, BASELINES[-1:]))
 def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
     baseline: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

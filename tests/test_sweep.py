@@ -45,9 +45,13 @@ def test_every_job_of_a_sweep_is_what_it_would_be_alone(tiny: tuple[str, ...], t
     "broken",
     [
         ("sampler=shuffled,stratified", "trainer.batch_size=2"),  # found when the sampler is built
-        ("sampler=stratified", "sampler.tau=0.5,2"),  # found by the check of the config
+        pytest.param(
+            ("sampler=stratified", "sampler.tau=0.5,2"), marks=pytest.mark.slow
+        ),  # found by the check of the config
         ("model.head.loss=mse,huber", "trainer.learning_rate=1e30"),  # found while training
-        ("sampler=shuffled,stratified", "dataset.cache_dir=/dev/null"),  # an error of the machine, not of the config
+        pytest.param(  # an error of the machine, not of the config
+            ("sampler=shuffled,stratified", "dataset.cache_dir=/dev/null"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_job_that_fails_leaves_its_siblings_running(

@@ -148,6 +148,7 @@ def test_the_expert_drives_as_it_recorded_and_stands_where_it_found_no_way(state
     assert all(np.array_equal(one, other) for one, other in zip(actions, same, strict=True))
 
 
+@pytest.mark.slow
 def test_chance_holds_any_key_and_arrives_nowhere(states: list[InitialState]) -> None:
     drives, again, other = (
         roll_out(Chance(seed=seed), states * 2, execution=AT_ONCE, make_env=make_small_env) for seed in (0, 0, 1)

@@ -94,9 +94,13 @@ def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> It
 
 @pytest.mark.parametrize(
     "opened",
-    [(size, scheme) for size in (DESKTOP, PHONE) for scheme in ("light", "dark")],
+    [
+        (DESKTOP, "light"),
+        (PHONE, "dark"),
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ((DESKTOP, "dark"), (PHONE, "light"))),
+    ],
     indirect=True,
-    ids=["desktop light", "desktop dark", "phone light", "phone dark"],
+    ids=["desktop light", "phone dark", "desktop dark", "phone light"],
 )
 def test_page_draws_everything_in_its_scheme_without_error_request_or_overflow(opened: Opened, report: Path) -> None:
     page = opened.page

@@ -12,6 +12,7 @@ from tiny_runs import run_in, run_py
 from mobile_vla.study.summary import objective_of
 
 
+@pytest.mark.slow
 def test_optuna_minimises_inner_rmse_and_goes_on(
     tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
