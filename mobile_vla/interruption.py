@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""All that a process answers, and keeps from its workers."""
+
 _SECONDS_TO_NEXT_TRY = 0.05
 _MAX_TRIES = 10
 
@@ -132,9 +134,7 @@ def answer_to_the_end(answer: Answer, *, is_silent: bool = False) -> None:
 def _install() -> dict[signal.Signals, Any]:
     sys.unraisablehook = _on_unraisable
     # Under nohup the process is to outlive its terminal.
-    wanted = [
-        number for number in _SIGNALS if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
-    ]
+    wanted = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, _on_signal) for number in wanted}
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from joblib import register_parallel_backend
 from joblib._parallel_backends import LokyBackend
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from mobile_vla.interruption import SIGNALS
+
 _SECONDS_BETWEEN_LOOKS = 0.5
 _FOLLOWED: set[int] = set()
 
@@ -50,7 +51,7 @@ def use_quiet_workers() -> None:
 @contextmanager
 def _blocked() -> Iterator[None]:
     resource_tracker.ensure_running()  # where it has to start one, Python lets the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

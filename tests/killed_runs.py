@@ -49,9 +49,10 @@ class Process:
     has_group: bool
 
     def send(self, number: int) -> None:
-        """Send the signal ``number``, as ``kill`` does; SIGINT as a terminal does, to all that it has started."""
+        """Send the signal ``number``, as ``kill`` does; SIGINT and SIGHUP as a terminal does, to all it has started."""
+        is_of_terminal = self.has_group and number in (signal.SIGINT, signal.SIGHUP)
         with suppress(ProcessLookupError):
-            (os.killpg if self.has_group and number == signal.SIGINT else os.kill)(self.pid, number)
+            (os.killpg if is_of_terminal else os.kill)(self.pid, number)
 
 
 def kill_and_resume(

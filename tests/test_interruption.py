@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -117,14 +118,33 @@ def summaries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/summary.json"))
 
 
+PARALLEL = ("trainer.steps=3000", "trainer.eval_every=3000", "trainer.log_every=100", "evaluation.shortcuts=false")
+
+
+def start_parallel_sweep(folder: Path, settings: Sequence[str]) -> Process:
+    """Return a sweep of two workers in ``folder / "sweep"``, each of which has logged a row."""
+    sweep = folder / "sweep"
+    settings = (*settings, "sampler=shuffled,stratified", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = start_process(folder, ("-m", f"hydra.sweep.dir={sweep}", *settings))
+    wait_until(lambda: sum(path.stat().st_size > 0 for path in sweep.glob("*/metrics.jsonl")) == 2)
+    return process
+
+
+@pytest.mark.slow
+def test_the_end_of_the_terminal_stops_the_jobs_of_a_parallel_sweep(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    process = start_parallel_sweep(tmp_path, (*tiny, *PARALLEL))
+    process.send(signal.SIGHUP)
+    exit_code, _ = end_of(process)
+    assert exit_code == 128 + signal.SIGHUP
+    assert "stopped by SIGHUP. To go on: " in process.output.read_text()
+    jobs = [Ran(folder=path.parent, exit_code=0, message="") for path in summaries(tmp_path / "sweep")]
+    assert [job.summary["status"] for job in jobs] == ["stopped", "stopped"]
+
+
 @pytest.mark.slow
 def test_the_workers_of_a_killed_sweep_end_and_the_next_call_goes_on(tiny: tuple[str, ...], tmp_path: Path) -> None:
-    settings = (*tiny, "trainer.steps=3000", "trainer.eval_every=3000", "trainer.log_every=100")
-    settings = (*settings, "evaluation.shortcuts=false", "sampler=shuffled,stratified")
-    sweep = tmp_path / "sweep"
-    command = ("-m", f"hydra.sweep.dir={sweep}", *settings, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    process = start_process(tmp_path, command)
-    wait_until(lambda: sum(path.stat().st_size > 0 for path in sweep.glob("*/metrics.jsonl")) == 2)
+    settings, sweep = (*tiny, *PARALLEL), tmp_path / "sweep"
+    process = start_parallel_sweep(tmp_path, settings)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -142,7 +162,7 @@ def test_the_workers_of_a_killed_sweep_end_and_the_next_call_goes_on(tiny: tuple
         resumed = run_in(copy, f"resume={copy}", f"trainer.steps={end}")
         whole = run_in(
             tmp_path / f"{copy.name}-whole",
-            *settings[:-1],
+            *settings,
             f"sampler={job.summary['sampler']}",
             f"trainer.stop_at_step={end}",
         )
