@@ -132,6 +132,14 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def unreadable(path: Path, error: OSError) -> DataError:
     """Return the error for a file or folder that could not be read: the cause in words, and what helps."""
     finding, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Look at its disk."))

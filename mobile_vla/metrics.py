@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Literal
 
 Direction = Literal["lower", "higher"]
@@ -53,13 +53,6 @@ class Entry:
     kind: Kind = "compared"
     is_detail: bool = False
 
-    @cached_property
-    def regex(self) -> re.Pattern[str]:
-        """The pattern of the names."""
-        text = re.escape(self.pattern)
-        text = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", text)
-        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text))
-
 
 ERROR = "val/rmse"
 """What all is held against where nothing else is named, and what has parts by scenario, phase and horizon."""
@@ -70,14 +63,15 @@ INNER = "inner/rmse"
 LOOKUP = "baseline/scenario_time_lookup/rmse"
 """The reference predictor that sees the scenario and the time step and no image."""
 
-_PREDICTORS = {
+PREDICTORS = {
     "mean": "mean action",
     "hold_last": "hold-last action",
     "time_lookup": "time-step lookup",
     "scenario_time_lookup": "(scenario, time step) lookup",
 }
-REFERENCES = tuple(f"baseline/{name}/rmse" for name in _PREDICTORS)
-"""What needs no training, from the simplest on."""
+"""What needs no training, from the simplest on: the name of each, and what a person reads."""
+
+REFERENCES = tuple(f"baseline/{name}/rmse" for name in PREDICTORS)
 
 SHARE, TARGET, PHASE = "sampler/share/{scenario}", "sampler/target/{scenario}", "sampler/phase_{phase}"
 
@@ -270,7 +264,7 @@ VOCABULARY: tuple[Entry, ...] = (
             title=title,
             kind="reference",
         )
-        for name, title in _PREDICTORS.items()
+        for name, title in PREDICTORS.items()
     ),
     Entry(
         pattern="baseline/{predictor}/rmse/{part*}",
@@ -289,15 +283,22 @@ _UNLISTED = Entry(pattern="{name*}", meaning="no metric of this vocabulary", kin
 
 
 @cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    """Return what the names of an entry's ``pattern`` match, its fields as named groups."""
+    text = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", re.escape(pattern))
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text))
+
+
+@cache
 def entry_of(name: str) -> Entry:
     """Return the entry that describes the metric ``name``; one that says nothing of it where none does."""
-    return next((entry for entry in VOCABULARY if entry.regex.fullmatch(name)), _UNLISTED)
+    return next((entry for entry in VOCABULARY if _regex(entry.pattern).fullmatch(name)), _UNLISTED)
 
 
 def title_of(name: str) -> str:
     """Return what a person reads of the metric ``name``: ``success in looks``, or the name itself."""
     entry = entry_of(name)
-    match = entry.regex.fullmatch(name)
+    match = _regex(entry.pattern).fullmatch(name)
     return name if entry.title is None or match is None else entry.title.format(**match.groupdict())
 
 
@@ -324,8 +325,7 @@ def shown(place: Place) -> tuple[str, ...]:
 
 def parts_of(names: Iterable[str], pattern: str) -> dict[str, str]:
     """Return those of ``names`` that match ``pattern``, an entry's with one field, by what stands in the field."""
-    regex = Entry(pattern=pattern, meaning="").regex
-    return {match[1]: name for name in names if (match := regex.fullmatch(name))}
+    return {match[1]: name for name in names if (match := _regex(pattern).fullmatch(name))}
 
 
 def is_better(name: str, difference: float) -> bool:

@@ -119,6 +119,11 @@ def shortened(names: Collection[str], *, limit: int) -> str:
     return listed([*names[: limit - 1], f"{len(names) - limit + 1} more"])
 
 
+def first_few(names: Sequence[str], *, limit: int = 5) -> str:
+    """Return ``a, b``, and ``a, b, ...`` where there are more than ``limit``, for lists whose length is said before."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
 def in_series(texts: Sequence[str], *, limit: int) -> str:
     """Join ``texts`` that hold commas; beyond ``limit`` they are counted: ``a, 1; b, 2; and 7 more``."""
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []

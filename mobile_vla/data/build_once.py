@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from mobile_vla.disk import storage_errors
+from mobile_vla.disk import remove, storage_errors
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.number_format import sizes
 
@@ -46,7 +46,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             damage = _damage(folder)
             if damage is None:
                 return folder
-            _remove(temporary)
+            remove(temporary)
             temporary.mkdir()
             try:
                 if folder.exists() or folder.is_symlink():
@@ -56,7 +56,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
                 _put_away(folder)
                 temporary.rename(folder)
             except BaseException:
-                _remove(temporary)  # a full disk stays full otherwise
+                remove(temporary)  # a full disk stays full otherwise
                 raise
     return folder
 
@@ -143,14 +143,7 @@ def _put_away(folder: Path) -> None:
         folder.rename(aside)
         _log.warning("%s: is kept as %s; remove it if nothing in it is yours.", folder, aside)
     else:
-        _remove(folder)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        remove(folder)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mobile_vla.data.hdf5_extents import SIGNATURE
 from mobile_vla.errors import DataError, UnreadableNowError
+from mobile_vla.number_format import first_few
 from mobile_vla.untrusted.files import open_regular
 
 _SUFFIXES = (".h5", ".hdf5")
@@ -168,5 +169,4 @@ def _listed(texts: Sequence[str]) -> Sequence[str]:
 
 
 def _names(paths: Sequence[Path], folder: Path) -> str:
-    names = [str(path.relative_to(folder)) for path in sorted(paths)]
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return first_few([str(path.relative_to(folder)) for path in sorted(paths)])

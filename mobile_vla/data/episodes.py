@@ -13,6 +13,7 @@ from mobile_vla.data.instruction import INSTRUCTION_KEY, Instruction
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.scenario import parse_name
 from mobile_vla.errors import DataError
+from mobile_vla.number_format import first_few
 from mobile_vla.schema import ACTION_NAMES, Episode
 
 
@@ -72,7 +73,7 @@ def _lost_actions(episodes: Sequence[Episode]) -> list[str]:
         return []
     return [
         f"the actions of {len(found)} episode(s) are zero up to the last row, most likely never written, as the camera "
-        f"moves or all are zero: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+        f"moves or all are zero: {first_few(found)}"
     ]
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.hdf5_chunks import filters_of
 from mobile_vla.errors import DataError, UnreadableNowError
+from mobile_vla.number_format import first_few
 
 MAX_FRAMES = 1_000_000
 MAX_FRAME_PIXELS = 2**25
@@ -195,7 +196,7 @@ def _ranges(is_missing: Any, step: int, num_rows: int) -> list[tuple[int, int]]:
 
 
 def _not_written(place: str, rows: Sequence[tuple[int, int]], has: str) -> str:
-    listed = ", ".join(f"{first}..{end - 1}" for first, end in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    listed = first_few([f"{first}..{end - 1}" for first, end in rows])
     return (
         f"{place} {has}: it was not saved to the end (a full disk?). Rows {listed} were never written and would read "
         "as zeros. Copy the file again or remove it."

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
 from mobile_vla.evaluation.rmse import rmse_by_dimension
+from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import Episode, WindowTable
-
-BASELINES = ("mean", "hold_last", "time_lookup", "scenario_time_lookup")
 
 
 def baseline_metrics(
@@ -32,7 +31,7 @@ def baseline_metrics(
         "scenario_time_lookup": _by_scenario(train, windows, targets, action_names, by_time),
     }
     result = {}
-    for name in BASELINES:
+    for name in PREDICTORS:
         result |= rmse_by_dimension(
             f"baseline/{name}/rmse", np.square(predictions[name] - targets.actions_NKA), targets.mask_NK, action_names
         )

@@ -15,7 +15,8 @@ from rich.text import Text
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.instruction_sources import instruction_lines
 from mobile_vla.data.scenario import task_of
-from mobile_vla.evaluation.baselines import BASELINES, baseline_metrics
+from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import NUM_PHASES, Episode
 
 _SOLVED_SHARE = 0.05
@@ -130,7 +131,7 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
     grid.add_row("phase", Text(_bars(evidence.phase_shares) + "  share of train windows by tenth of the episode"))
     grid.add_row("actions", _shares_line(evidence.action_shares, "{:.0%}"))
     grid.add_row("identical actions", f"{evidence.identical_share:.0%} of episodes")
-    lookups = [f"{name} {evidence.baselines[f'baseline/{name}/rmse']:.4f}" for name in BASELINES]
+    lookups = [f"{name} {evidence.baselines[f'baseline/{name}/rmse']:.4f}" for name in PREDICTORS]
     grid.add_row("val RMSE unseeing", ", ".join(lookups))
     console.print(Group(Text("What the data can show", style="bold underline"), grid))
 

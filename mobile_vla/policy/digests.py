@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from mobile_vla.disk_sync import sync_file, sync_folder
@@ -16,8 +17,6 @@ DIGESTS_FILE = "digests.json"
 
 _UNSEALED = (DIGESTS_FILE, "README.md")
 """Files without a digest: the list itself, and the model card, which its owner edits."""
-
-_BLOCK_BYTES = 2**20
 
 
 def seal(folder: Path) -> None:
@@ -85,9 +84,7 @@ def _digest(path: Path, *, expected_size: object = None) -> dict[str, object]:
         if expected_size is not None and size != expected_size:
             return {"size": size}
         file.seek(0)
-        digest = hashlib.blake2b(digest_size=16)
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+        digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
         return {"size": size, "blake2b": digest.hexdigest()}
 
 

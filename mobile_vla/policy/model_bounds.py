@@ -12,18 +12,17 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.containers import values_in
 
 MAX_NUMBER = 1_000_000
 """No option of a model is larger: its largest are the rows of a table of words and the levels of a schedule."""
 
 
-def check_numbers(node: object, path: str = "model") -> None:
-    """Raise ``UserError`` that names the first number in ``node``, plain containers, that no model is made with."""
-    if isinstance(node, int | float) and not abs(node) <= MAX_NUMBER:
-        raise UserError(f"{path}: {node:g} is no size or number of a model; expected at most {MAX_NUMBER}")
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in children:
-        check_numbers(value, f"{path}.{key}")
+def check_numbers(model: Mapping[str, object]) -> None:
+    """Raise ``UserError`` that names the first number in ``model``, plain containers, that no model is made with."""
+    for path, value in values_in(model, "model"):
+        if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+            raise UserError(f"{path}: {value:g} is no size or number of a model; expected at most {MAX_NUMBER}")
 
 
 @contextmanager

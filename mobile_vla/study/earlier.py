@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mobile_vla.disk import remove
 from mobile_vla.policy.checkpoint_folder import Found, search
 from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
@@ -34,9 +34,6 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
         for text in found.damaged:
             _log.warning("%s; no other one is whole, so the job begins anew", text)
     # Nothing of the earlier attempt may pass for the next one's.
-    for path in (folder / name for name in _OF_AN_ATTEMPT):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    for name in _OF_AN_ATTEMPT:
+        remove(folder / name)
     return None

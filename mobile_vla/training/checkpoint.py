@@ -18,6 +18,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 
+from mobile_vla.disk import remove
 from mobile_vla.disk_sync import sync_folder
 from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import (
@@ -168,10 +169,7 @@ def _renamed_to_remove(path: Path) -> Path:
 
 def _delete(path: Path) -> None:
     try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
     except OSError as error:  # such as a file that is still open elsewhere, on NFS: no reason to stop training
         _log.warning("%s: cannot be removed (%s); the next checkpoint tries it again", path, error)
 

@@ -9,8 +9,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mobile_vla.errors import UserError
 
@@ -72,7 +73,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(where), [*folders, *files]
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; ``UserError`` where ``path`` is a named pipe, a device or a folder.
 
     Those are never waited for nor read. Raises ``OSError`` as ``open`` does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.containers import values_in
 from mobile_vla.untrusted.files import inside
 from mobile_vla.untrusted.targets import check_targets
 from mobile_vla.untrusted.yaml_file import checked_text
@@ -46,18 +47,10 @@ def say_data_read(run: Path, config: DictConfig, console: Console) -> None:
     """Print what of this machine is read and written because the config of ``run`` names it."""
     data, cache = (OmegaConf.select(config, f"dataset.{key}") for key in ("path", "cache_dir"))
     text = f"{run / CONFIG_FILE} names the data, which are read now: {data} (cached in {cache})"
-    others = {path: value for path, value in _texts(plain(config)) if path.rsplit(".", 1)[-1] in _NAMING_FILES}
-    text += "".join(f"; {path}={value}" for path, value in others.items())
+    for path, value in values_in(plain(config)):
+        if isinstance(value, str) and path.rsplit(".", 1)[-1] in _NAMING_FILES:
+            text += f"; {path}={value}"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _texts(node: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield key and value of every text in ``node``, plain containers."""
-    if isinstance(node, str):
-        yield path, node
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in children:
-        yield from _texts(value, f"{path}.{key}" if path else str(key))
 
 
 def config_in(path: Path) -> DictConfig:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mobile_vla.config import CONF
 from mobile_vla.errors import UserError
+from mobile_vla.untrusted.containers import values_in
 
 _TARGET = re.compile(r"^\s*_target_:\s*([\w.]+)\s*(?:#.*)?$", re.MULTILINE)
 
@@ -35,7 +36,7 @@ def own_targets() -> Mapping[str, frozenset[str]]:
 
 def targets_of(config: object) -> frozenset[str]:
     """Return every ``_target_`` in ``config``, plain containers: what whoever wrote it has named."""
-    return frozenset(str(node["_target_"]) for _, node in _nodes(config, "") if "_target_" in node)
+    return frozenset(str(node["_target_"]) for _, node in _nodes(config) if "_target_" in node)
 
 
 def check_targets(config: Mapping[str, Any], *, place: object, trust: Collection[str]) -> None:
@@ -45,7 +46,7 @@ def check_targets(config: Mapping[str, Any], *, place: object, trust: Collection
     imported.
     """
     wrong, unknown = [], set()
-    for path, node in _nodes(config, ""):
+    for path, node in _nodes(config):
         own = own_targets().get(path.split(".")[0], frozenset())
         wrong += [f"{path}.{key}" for key in node if key in UNREAD_KEYS]
         if not isinstance(node.get("_partial_", False), bool):
@@ -80,10 +81,6 @@ def defined_object(name: str) -> Callable[..., Any]:
     return found
 
 
-def _nodes(node: object, path: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def _nodes(node: object) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Yield every mapping in ``node`` and where it stands."""
-    if isinstance(node, Mapping):
-        yield path, node
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for key, value in children:
-        yield from _nodes(value, f"{path}.{key}" if path else str(key))
+    yield from ((where, value) for where, value in values_in(node) if isinstance(value, Mapping))

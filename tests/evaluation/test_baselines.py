@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import actions, law, made_episode, made_reader
 
-from mobile_vla.evaluation.baselines import BASELINES, baseline_metrics
+from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import Episode
 
 NAMES = ("linear_x", "angular_z")
@@ -78,7 +79,7 @@ def test_each_baseline_is_what_its_definition_says(train_lengths: list, val_leng
         for index, dimension in enumerate(NAMES):
             expected[f"baseline/{name}/rmse/{dimension}"] = math.sqrt(squared[:, index].mean())
     assert found == pytest.approx(expected, abs=1e-6)
-    assert {key.split("/")[1] for key in found} == set(BASELINES)
+    assert {key.split("/")[1] for key in found} == set(PREDICTORS)
 
 
 def test_nothing_is_learnt_from_what_is_measured() -> None:
