@@ -14,7 +14,14 @@ __all__ = ["Policy"]
 def __getattr__(name: str) -> object:
     """Import ``Policy`` when it is asked for: torch takes a second that ``--help`` should not wait for."""
     if name == "Policy":
-        from mobile_vla.policy.policy import Policy
+        try:
+            from mobile_vla.policy.policy import Policy
+        except ModuleNotFoundError as error:
+            if error.name != "mobile_vla.policy":
+                raise
+            raise ImportError(
+                "only the client for robots is installed: pip uninstall mobile-vla-client, then install mobile_vla"
+            ) from error
 
         return Policy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

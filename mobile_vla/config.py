@@ -1,12 +1,13 @@
-"""Compose the config of a job, and hold every value in it against the signature that it will reach."""
+"""Compose the config of a job, and check every value in it against the signature of the class that gets it."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import logging
 import typing
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 from hydra import compose, initialize_config_dir
@@ -17,8 +18,8 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 from pydantic_core import SchemaError
 
 from mobile_vla.errors import ConfigError
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from mobile_vla.extras import missing_extra
+from mobile_vla.installation import CONF
 
 ROOT_KEYS = {
     "seed",
@@ -44,15 +45,18 @@ SET_BY_THE_RUN = {
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
     "model.head.history": {"feature_dim"},
 }
-"""Arguments, by config path and what lies below it, that come from the data and the budget and not from the config."""
+"""Arguments that the run computes from the data and the budget, so that the config must not set them.
+
+A key is a config path; its entry is valid for the options below it as well, unless a longer path has an entry.
+"""
 
 _OWN_KEYS = {"_target_", "_partial_"}
 
 
 def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictConfig:
-    """Return the config of a job as ``run.py`` would compose it; ``ConfigError`` where the overrides do not fit.
+    """Return the config of a job as ``run.py`` composes it; raise ``ConfigError`` if the overrides do not fit.
 
-    ``name`` is another file of conf/ to start from, such as ``sampler/rho`` for that option alone.
+    ``name`` is the file in conf/ to start from, for example ``sampler/rho`` for only that option.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -62,16 +66,17 @@ def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictCon
 
 
 def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
-    """Hold every value against the signature it will reach; ``ConfigError`` lists all errors of the config at once.
+    """Check every value against the signature that gets it; raise one ``ConfigError`` with all errors of the config.
 
-    Unknown and missing keys, values of the wrong type, options out of their list and ``overrides`` that cancel
-    each other out are found here, before anything is read.
+    It finds unknown and missing keys, values of the wrong type, values that are not in the list of options, and
+    ``overrides`` that have no effect because of each other. No data are read.
     """
     errors = [
         f"{key}: unknown key; expected one of {', '.join(sorted(ROOT_KEYS))}" for key in cfg if key not in ROOT_KEYS
     ]
     if absent := ROOT_KEYS - set(cfg):
-        raise ConfigError(f"the config lacks {', '.join(sorted(absent))}: every run needs it. Leave out the ~override.")
+        none = " For no logger give logger=local." if "logger" in absent else " Leave out the ~override."
+        raise ConfigError(f"the config lacks {', '.join(sorted(absent))}: every run needs it.{none}")
     if type(cfg.seed) is not int or cfg.seed < 0:  # True is an int too
         errors.append(f"seed: {cfg.seed!r}; expected an integer of 0 or more")
     errors += study_errors(cfg.study)
@@ -90,17 +95,48 @@ def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
         assert isinstance(groups, dict)
         for name, node in groups.items():
             errors += _check_node(str(name), node)
+        if not isinstance(groups["logger"], Mapping) or _names_object(groups["logger"]):
+            errors.append("logger: expected NAME: {_target_: ...}, as in conf/logger/wandb.yaml, or logger=local")
+        else:
+            errors += _check_objects("logger", groups["logger"])
     if errors:
         raise ConfigError("the config cannot be run:\n" + "\n".join(f"  {error}" for error in errors))
 
 
 def study_errors(study: object) -> list[str]:
-    """Return what is wrong with the config's ``study``."""
+    """Return the errors in the config's ``study``."""
     if not isinstance(study, DictConfig):
         return [f"study: {study!r}; expected study.name, study.primary, study.baseline and study.controls"]
     options = OmegaConf.to_container(study)
     assert isinstance(options, dict)
     return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **options})
+
+
+def options_marked(mark: object, node: object, *, path: str) -> list[tuple[str, Any]]:
+    """Return (key, value) of the options below ``node`` whose annotation has the metadata ``mark``.
+
+    ``path`` is the key of ``node``, which is made of plain containers and was checked.
+    """
+    if not isinstance(node, Mapping):
+        return []
+    found = [pair for key, value in node.items() for pair in options_marked(mark, value, path=f"{path}.{key}")]
+    if _names_object(node):
+        hints = _hints_of(get_object(node["_target_"]))
+        found += [
+            (f"{path}.{key}", value)
+            for key, value in node.items()
+            if value is not None and _has_mark(hints.get(key), mark)
+        ]
+    return found
+
+
+def _has_mark(annotation: object, mark: object) -> bool:
+    """Return whether ``annotation`` holds ``mark``, also inside a union such as ``Annotated[int, mark] | None``."""
+    return any(part == mark or _has_mark(part, mark) for part in typing.get_args(annotation))
+
+
+def _hints_of(target: Any) -> dict[str, Any]:
+    return typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
 
 
 def _names_object(node: object) -> TypeGuard[Mapping[Any, Any]]:
@@ -124,11 +160,14 @@ def _set_by_the_run(path: str) -> set[str]:
 def _check_target(path: str, node: Mapping[Any, Any]) -> list[str]:
     given = _set_by_the_run(path)
     try:
-        target = get_object(node["_target_"])
-    except Exception as error:  # Hydra wraps whatever the import raised.
+        with _without_log("hydra.utils"):  # its traceback would hide the message made of it here
+            target = get_object(node["_target_"])
+    except Exception as error:  # an import can raise any error, and Hydra wraps it
+        if missing := missing_extra(error):
+            return [f"{path}: {missing}"]
         return [f"{path}._target_: cannot import {node['_target_']} ({str(error).splitlines()[0]})"]
     parameters = inspect.signature(target).parameters
-    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+    hints = _hints_of(target)
     errors = []
     for key in node.keys() - _OWN_KEYS:
         if key in parameters and key in given:
@@ -147,6 +186,16 @@ def _check_target(path: str, node: Mapping[Any, Any]) -> list[str]:
     return errors
 
 
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was_disabled
+
+
 def _holds_targets(value: object) -> bool:
     if isinstance(value, Mapping):
         return _names_object(value) or any(_holds_targets(v) for v in value.values())
@@ -157,10 +206,13 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
     try:
         adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, SchemaError):
-        return _check_objects(path, value)  # a protocol: what an object must do is not to be seen in its config
+        if isinstance(value, str | int | float) or (value is None and type(None) not in typing.get_args(annotation)):
+            group = path.replace(".", "/")
+            return [f"{path}: {value!r}; expected an object with a _target_. An option is chosen with /: {group}=NAME"]
+        return _check_objects(path, value)  # a protocol: the config does not show whether the object fits it
     try:
-        # Strict, as the value goes on as it is: 'no' must not pass for False and then be true.
-        # From JSON, where a list may stand for a tuple.
+        # Strict, because the class gets the value unconverted: the string 'no' must not be accepted as False, since it
+        # would then be true in an ``if``. As JSON, because a strict check of Python values rejects a list for a tuple.
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         found = {item["msg"].removeprefix("Value error, ") for item in error.errors()}
@@ -169,7 +221,7 @@ def _check_value(path: str, value: object, annotation: Any) -> list[str]:
 
 
 def _check_objects(path: str, value: object) -> list[str]:
-    """Check that a table of objects, such as an augmentation's transforms, holds nothing else."""
+    """Return an error for each entry of a table of objects, such as an augmentation's transforms, that is no object."""
     if not isinstance(value, Mapping) or _names_object(value):
         return []
     odd = {key: entry for key, entry in value.items() if not _names_object(entry)}

@@ -1,8 +1,8 @@
-"""Name the errors that are meant for the person at the keyboard."""
+"""The errors whose message is written for the user."""
 
 
 class UserError(ValueError):
-    """Something given to us cannot be used; the message says what was given, what was expected and what to do."""
+    """An input cannot be used; the message states what was given, what was expected and what to do."""
 
 
 class ConfigError(UserError):
@@ -14,4 +14,8 @@ class DataError(UserError):
 
 
 class UnreadableNowError(DataError):
-    """An episode file or folder cannot be read now for a cause outside of it (a lock, a permission, the disk)."""
+    """An episode file or folder cannot be read now, for a cause outside the file (a lock, a permission, the disk).
+
+    A separate class because the file itself may be good: caches must not record it as bad, and the user must not be
+    advised to remove it.
+    """

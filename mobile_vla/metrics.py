@@ -1,7 +1,7 @@
-"""State what each metric is, its unit, which way is better, whether it may decide a study, and where it is shown.
+"""Define every metric: its meaning, unit and better direction, whether it may decide a study, and where it is shown.
 
-Everything that names, formats, ranks or shows a metric asks here. To add one, add an entry and the code that computes
-it. Metrics are shown in the order of ``VOCABULARY``; where there is no room, the last ones are left out.
+All code that names, formats, ranks or shows a metric uses this module. To add a metric, add an entry here and the code
+that computes it. Metrics are shown in the order of ``VOCABULARY``; where there is no room, the last ones are left out.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ from functools import cache
 from typing import Literal
 
 Direction = Literal["lower", "higher"]
-"""Which values are better."""
+"""Which values are better: lower or higher ones."""
 
 Unit = Literal["action", "share", "m", "m/s", "s", "1/s", "GiB"]
-"""``action``: that of the actions, where all have one; ``share``: 0 to 1, shown in percent where it decides."""
+"""``action``: the unit of the actions, if they all have the same one; ``share``: 0 to 1, shown in percent."""
 
 Place = Literal["bar", "end", "table", "intervals", "curves", "draws", "dashboard", "dashboard_draws", "changes"]
 """Where a metric is shown by default.
 
-Of a run: ``bar``, its progress bar; ``end``, its last line. Of a comparison: ``table``, on terminal and page;
-``intervals``, ``curves`` (of learning) and ``draws`` (of what was drawn), on the page; ``dashboard``, the curves of a
-dashboard of W&B, ``dashboard_draws``, its axes of what was drawn; ``changes``, the table of first and last values.
+For a run: ``bar`` is its progress bar, ``end`` its last line. For a comparison: ``table`` is the table on the terminal
+and on the HTML page. ``intervals``, ``curves`` (learning curves) and ``draws`` (which windows were drawn) are plots on
+the page. ``dashboard`` is the curves of the W&B dashboard, ``dashboard_draws`` its axes for the drawn windows.
+``changes`` is the table of first and last values.
 """
 
 
 Kind = Literal["compared", "reference", "recorded"]
-"""``compared`` between treatments; ``reference``, of a predictor without training; ``recorded`` in a summary only."""
+"""``compared`` between treatments; ``reference``: of a predictor that is not trained; ``recorded``: only in summaries.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Describe all metrics whose names match ``pattern``.
+    """The description of all metrics whose names match ``pattern``.
 
-    In ``pattern``, ``{field}`` matches a part of the name without a slash, ``{field*}`` any rest of it. ``meaning`` is
-    a noun phrase. Without a ``direction`` no value is better than another, and there is no P(better). With
-    ``may_decide`` it may be the primary metric of a study: every run measures it, and on the same windows or drives.
-    ``title`` is what a person reads, with the fields of ``pattern``; None means the name. A metric that ``is_detail``
-    stands in ``comparison.json`` but not in the CSV, whose columns it would treble.
+    In ``pattern``, ``{field}`` matches one part of the name (no slash) and ``{field*}`` matches the rest of the name.
+    ``meaning`` is a noun phrase. Without a ``direction`` no value is better than another, and there is no P(better).
+    A metric with ``may_decide`` may be the primary metric of a study, because every run measures it on the same windows
+    or drives. ``title`` is the text shown to users, with the fields of ``pattern``; None means the metric's name. A
+    metric with ``is_detail`` is written to ``comparison.json`` but not to the CSV, which would get three times as many
+    columns.
     """
 
     pattern: str
@@ -55,7 +58,7 @@ class Entry:
 
 
 ERROR = "val/rmse"
-"""What all is held against where nothing else is named, and what has parts by scenario, phase and horizon."""
+"""The default primary metric. It is also measured by scenario, phase and horizon."""
 
 PROBE = "probe/rmse"
 LOSS = "train/loss"
@@ -69,14 +72,14 @@ PREDICTORS = {
     "time_lookup": "time-step lookup",
     "scenario_time_lookup": "(scenario, time step) lookup",
 }
-"""What needs no training, from the simplest on: the name of each, and what a person reads."""
+"""The reference predictors, which need no training, simplest first: the name and the title of each."""
 
 REFERENCES = tuple(f"baseline/{name}/rmse" for name in PREDICTORS)
 
 SHARE, TARGET, PHASE = "sampler/share/{scenario}", "sampler/target/{scenario}", "sampler/phase_{phase}"
 
 COSTS = ("samples_seen", "windows_scored", "wall_s")
-"""What a run spent: windows trained on, windows of a sampler's extra forward passes, seconds."""
+"""The costs of a run: windows trained on, windows in the sampler's extra forward passes, seconds."""
 
 
 def _error(pattern: str, meaning: str, *, shown: tuple[Place, ...] = ()) -> Entry:
@@ -86,7 +89,7 @@ def _error(pattern: str, meaning: str, *, shown: tuple[Place, ...] = ()) -> Entr
 
 
 def _drawn(name: str, meaning: str, *, title: str | None = None, shown: tuple[Place, ...] = ()) -> Entry:
-    """Return the entry of what a sampler drew: neither more nor less of it is better."""
+    """Return the entry of a statistic of the drawn windows: neither a higher nor a lower value is better."""
     return Entry(pattern=f"sampler/{name}", meaning=meaning, title=title, shown=shown)
 
 
@@ -100,7 +103,7 @@ def _of_suite(
     title: str | None = None,
     is_detail: bool = False,
 ) -> Entry:
-    """Return the entry of what the drives in one suite of the closed loop came to."""
+    """Return the entry of a result of the drives in one closed-loop suite."""
     return Entry(
         pattern=f"closed_loop/{{suite}}/{name}",
         meaning=meaning,
@@ -142,15 +145,16 @@ VOCABULARY: tuple[Entry, ...] = (
     _error("probe/loss", "the loss on one sample of the train windows"),
     _error("unseen/loss", "the loss on the episodes that dataset.unseen holds out of training"),
     _error("inner/loss", "the loss on the train episodes that dataset.inner_fraction holds out"),
-    # Of training: every sampler draws other windows, so that neither of two losses is the better one.
+    # Metrics of training. Each sampler draws different windows, so two training losses cannot be ranked: they have no
+    # direction.
     Entry(
         pattern=LOSS,
-        meaning="the mean loss of the windows drawn since the evaluation before",
+        meaning="the mean loss of the windows drawn since the previous evaluation",
         shown=("bar", "end", "table", "curves", "dashboard", "changes"),
     ),
     Entry(
         pattern="train/rmse",
-        meaning="the RMSE of the windows drawn since the evaluation before",
+        meaning="the RMSE of the windows drawn since the previous evaluation",
         unit="action",
         shown=("curves", "changes"),
     ),
@@ -160,11 +164,12 @@ VOCABULARY: tuple[Entry, ...] = (
     Entry(pattern="train/skipped_steps", meaning="how many steps changed no weight, as their gradient overflowed"),
     Entry(
         pattern="train/windows_per_s",
-        meaning="how many windows a second were trained on, evaluations aside",
+        meaning="windows trained on per second, without the time of evaluations",
         unit="1/s",
         direction="higher",
     ),
-    # Of the run's best evaluation: its step is chosen by the val episodes themselves, so that it decides nothing.
+    # The run's best evaluation. Its step is chosen on the val episodes themselves, which is optimistic, so this metric
+    # may not decide a study.
     Entry(
         pattern="best/val/rmse",
         meaning="the lowest val/rmse of all evaluations",
@@ -172,7 +177,7 @@ VOCABULARY: tuple[Entry, ...] = (
         direction="lower",
         shown=("end",),
     ),
-    # Of what was drawn. See sampling.diagnostics.
+    # Statistics of the drawn windows. See sampling.diagnostics.
     _drawn(
         "coverage",
         "the share of the train windows drawn at least once",
@@ -194,10 +199,11 @@ VOCABULARY: tuple[Entry, ...] = (
     _drawn("scenarios_per_batch", "the number of scenarios in a batch", title="scenarios a batch", shown=("draws",)),
     _drawn("repeats_max", "the most visits of one window", title="most repeats", shown=("draws",)),
     Entry(pattern=SHARE, meaning="the share of a scenario in all draws"),
-    Entry(pattern=TARGET, meaning="the share of a scenario that the sampler aims at"),
+    Entry(pattern=TARGET, meaning="the target share of a scenario, according to the sampler"),
     Entry(pattern=PHASE, meaning="the share of draws by the phase of their current frame, in tenths of an episode"),
     _drawn("{figure*}", "a figure of what was drawn"),
-    # Of drives, by suite. Times and paths are means over the drives that succeeded, and there may be none.
+    # Results of closed-loop drives, by suite. Times and paths are means over the successful drives only. A run may have
+    # none, and then it has no value: so these metrics may not decide a study.
     _of_suite(
         "success_rate",
         "the share of drives that reached the goal",
@@ -228,16 +234,21 @@ VOCABULARY: tuple[Entry, ...] = (
         "final_error_m", "the mean distance to the goal at the end", unit="m", direction="lower", may_decide=True
     ),
     _of_suite("time_to_goal_s", "the mean time to the goal", unit="s", direction="lower"),
-    _of_suite("path_ratio", "the mean way driven to the goal, as a multiple of the expert's", direction="lower"),
+    _of_suite(
+        "path_ratio", "the mean length of the path to the goal, as a multiple of the expert's", direction="lower"
+    ),
     _of_suite("command_change_m_s", "the mean change of the command from step to step", unit="m/s", direction="lower"),
     _of_suite("episodes", "the number of drives"),
-    _of_suite("failure/{kind}", "the share of drives that failed in a way", direction="lower", is_detail=True),
-    _of_suite("{outcome}_rate", "the share of drives that ended in another way", direction="lower"),
-    # What a run spent.
+    _of_suite("failure/{kind}", "the share of drives that failed in this way", direction="lower", is_detail=True),
+    _of_suite("collision_rate", "the share of drives that ended with a collision", direction="lower"),
+    _of_suite("wrong_target_rate", "the share of drives that ended at the other bottle", direction="lower"),
+    _of_suite("left_room_rate", "the share of drives that left the room", direction="lower"),
+    _of_suite("timeout_rate", "the share of drives that ran out of time", direction="lower"),
+    # The costs of a run.
     Entry(pattern="samples_seen", meaning="the number of windows trained on"),
     Entry(
         pattern="windows_scored",
-        meaning="the number of windows that the sampler asked about before it drew",
+        meaning="the number of windows scored in the sampler's extra forward passes",
         direction="lower",
     ),
     Entry(pattern="wall_s", meaning="the time that training took", unit="s", direction="lower"),
@@ -246,16 +257,16 @@ VOCABULARY: tuple[Entry, ...] = (
     ),
     Entry(
         pattern="memory/peak_gib",
-        meaning="the most memory taken at once",
+        meaning="the peak memory",
         unit="GiB",
         direction="lower",
         kind="recorded",
     ),
-    # Of the trained policy, with something taken from it. See evaluation.shortcuts.
+    # Errors of the trained policy when one of its inputs is changed or removed. See evaluation.shortcuts.
     Entry(pattern="shortcut/{probe}/rmse", meaning="val/rmse under a probe", unit="action", kind="recorded"),
     Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", unit="action", kind="recorded"),
     Entry(pattern="shortcut/{figure*}", meaning="what the probes show", kind="recorded"),
-    # Of predictors that are not trained, on the val windows.
+    # Errors of the reference predictors, which are not trained, on the val windows.
     *(
         Entry(
             pattern=f"baseline/{name}/rmse",
@@ -272,7 +283,8 @@ VOCABULARY: tuple[Entry, ...] = (
         unit="action",
         kind="reference",
     ),
-    # Of a class or a version that this one does not know: it is compared, and neither value is the better one.
+    # Metrics of a user's own class or of another version of this package. They are compared, but without a direction.
+    # They come last because ``entry_of`` takes the first pattern that matches.
     *(
         Entry(pattern=f"{split}/{{figure*}}", meaning="a figure that no other entry describes")
         for split in ("train", "val", "unseen", "inner", "probe", "best", "closed_loop")
@@ -284,57 +296,61 @@ _UNLISTED = Entry(pattern="{name*}", meaning="no metric of this vocabulary", kin
 
 @cache
 def _regex(pattern: str) -> re.Pattern[str]:
-    """Return what the names of an entry's ``pattern`` match, its fields as named groups."""
+    """Return the regular expression of an entry's ``pattern``, with its fields as named groups."""
+    # re.escape also escapes the braces and the star, so both substitutions look for the escaped characters.
     text = re.sub(r"\\{(\w+)\\\*\\}", r"(?P<\1>.+)", re.escape(pattern))
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", text))
 
 
 @cache
 def entry_of(name: str) -> Entry:
-    """Return the entry that describes the metric ``name``; one that says nothing of it where none does."""
+    """Return the first entry whose pattern matches the metric ``name``; a placeholder entry if none does."""
     return next((entry for entry in VOCABULARY if _regex(entry.pattern).fullmatch(name)), _UNLISTED)
 
 
 def title_of(name: str) -> str:
-    """Return what a person reads of the metric ``name``: ``success in looks``, or the name itself."""
+    """Return the title of the metric ``name`` for users: ``success in looks``, or the name itself."""
     entry = entry_of(name)
     match = _regex(entry.pattern).fullmatch(name)
     return name if entry.title is None or match is None else entry.title.format(**match.groupdict())
 
 
 def is_metric(name: str) -> bool:
-    """Return whether ``name`` is a figure of what a run did or reached, and not a fact of what it was given."""
+    """Return whether ``name`` is a metric that is compared between treatments, not an input or a reference figure."""
     return entry_of(name).kind == "compared"
 
 
 def deciding_in(suite: str) -> list[str]:
-    """Return the names of the metrics of one suite of the closed loop that a study may be decided by."""
+    """Return the names of the metrics of one closed-loop suite that may be the primary metric of a study."""
     patterns = [entry.pattern for entry in VOCABULARY if entry.may_decide]
     return [pattern.format(suite=suite) for pattern in patterns if pattern.startswith("closed_loop/{suite}/")]
 
 
 def is_reference(name: str) -> bool:
-    """Return whether ``name`` is a figure of a predictor that is not trained."""
+    """Return whether ``name`` is a metric of a reference predictor, which is not trained."""
     return entry_of(name).kind == "reference"
 
 
 def shown(place: Place) -> tuple[str, ...]:
-    """Return the names of the metrics that are shown unasked in ``place``, in order."""
+    """Return the names of the metrics that are shown in ``place`` by default, in order."""
     return tuple(entry.pattern for entry in VOCABULARY if place in entry.shown)
 
 
 def parts_of(names: Iterable[str], pattern: str) -> dict[str, str]:
-    """Return those of ``names`` that match ``pattern``, an entry's with one field, by what stands in the field."""
+    """Return the ``names`` that match ``pattern`` (an entry's pattern with one field), by the value of that field."""
     return {match[1]: name for name in names if (match := _regex(pattern).fullmatch(name))}
 
 
 def is_better(name: str, difference: float) -> bool:
-    """Return whether a value ``difference`` above another one is the better of the two; an equal one is not."""
+    """Return whether a value that is ``difference`` higher than another is better; False for an equal value."""
     return {"lower": difference < 0, "higher": difference > 0, None: False}[entry_of(name).direction]
 
 
 def best_first(name: str, value: float | None) -> float:
-    """Return what sorts the best ``value`` first and a missing one last; without a direction the lowest is first."""
+    """Return a sort key that puts the best ``value`` first and a missing one last.
+
+    A metric without a direction is sorted from low to high.
+    """
     if value is None:
         return math.inf
     return -value if entry_of(name).direction == "higher" else value

@@ -1,4 +1,4 @@
-"""Hold the plain data that crosses the project's boundaries.
+"""The plain data classes that the package's modules exchange.
 
 Shape legend, used as suffixes of array and tensor names:
 
@@ -6,8 +6,8 @@ Shape legend, used as suffixes of array and tensor names:
     T history frames (``window_size``)      K predicted actions (``fwd_pred_next_n``)
     A action dimensions                     C Y X image channels (RGB), rows, columns
 
-History frame i of a window predicts actions i .. i+K-1, its own included, so a window touches T frames and T+K-1
-actions. The *current* frame is the last of the history: the one a robot would be standing at.
+History frame i of a window predicts actions i .. i+K-1, including the action of frame i itself, so a window covers T
+frames and T+K-1 actions. The *current* frame is the last history frame: the one that a robot would see now.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
 ACTION_UNITS = {"linear_x": "m/s", "linear_y": "m/s", "angular_z": "rad/s"}
 
 NUM_PHASES = 10
-"""Equal bins of episode progress that phase figures are given for."""
+"""Number of equal bins of episode progress; metrics per phase are reported for each bin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """One recorded episode without its images.
 
-    ``actions`` is [num_frames, A] float32 in physical units, A the file's own columns (2 or 3). ``fields`` are the
-    named groups of the file-name grammar, ``task`` being what the instruction asks for where a data set holds several
-    tasks; ``scenario`` is what they say, or ``unknown``. ``instruction_source`` is where the instruction comes from
-    (``file``, ``attribute``, ``template`` or ``constant``), ``similar_names`` the keys and attributes of the file that
-    look as if they held one and were not read. From ``doubtful_row`` on the actions may never have been written, unless
-    it is None.
+    ``actions`` is [num_frames, A] float32 in physical units; A is the number of action columns in the file (2 or 3).
+    ``fields`` are the named groups of the file-name grammar; the field ``task`` names what the instruction asks for in
+    a data set with several tasks. ``scenario`` is the group of that name, or ``unknown``. ``instruction_source`` is
+    where the instruction comes from (``file``, ``attribute``, ``template`` or ``constant``). ``similar_names`` are keys
+    and attributes of the file whose names suggest an instruction and that were not read. ``doubtful_row`` is the first
+    row from which the actions may never have been written; None where there is no such doubt.
     """
 
     name: str
@@ -63,13 +63,15 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowTable:
-    """All windows of one split: integer columns, one row a window. Samplers see this and nothing else.
+    """All windows of one part of the split: integer columns, one row per window. The only data that samplers see.
 
     ``start`` is the frame of the first history position and is negative where history is missing; ``progress`` is the
-    current frame's place in its episode in thousandths (0..1000); ``pad_start`` and ``pad_end`` count the missing
-    frames and actions. ``episode``, ``scenario`` and ``task`` index ``episode_names``, ``scenario_names`` and
+    position of the current frame in its episode, in thousandths (0..1000); ``pad_start`` and ``pad_end`` count the
+    missing frames and actions. ``episode``, ``scenario`` and ``task`` index ``episode_names``, ``scenario_names`` and
     ``task_names``. ``window_size`` is the number of history frames of every window.
     """
+
+    # int16 and int32 keep a table of millions of windows small: 18 bytes per window.
 
     episode: NDArray[np.int32]
     start: NDArray[np.int32]
@@ -99,25 +101,26 @@ class WindowTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """A sampler's answer for one step: ``ids`` [B] rows of the window table, ``weights`` [B] for the loss."""
+    """A sampler's result for one step: ``ids`` [B], rows of the window table, and ``weights`` [B] for the loss."""
 
     ids: NDArray[np.int64]
     weights: NDArray[np.float32]
 
     @classmethod
     def unweighted(cls, ids: NDArray[np.int64]) -> Draw:
-        """Give every drawn window the loss weight 1."""
+        """Return a draw of ``ids`` in which every window has the loss weight 1."""
         return cls(ids=ids.astype(np.int64), weights=np.ones(len(ids), np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a policy sees, on one device.
+    """The input of a policy: B windows, on one device.
 
     ``images_BTCYX`` is uint8, or float in [0, 1] after augmentation; frames that do not exist are zero and False in
-    ``history_BT``. ``actions_BTKA`` are physical units, ``mask_BTK`` is False where the history frame or the action
-    does not exist. ``instruction`` and ``scenario`` hold B texts. ``features_BTD`` are what a frozen backbone makes of
-    images and instruction, where they were computed before; who changes either must drop them.
+    ``history_BT``. ``actions_BTKA`` are in physical units; ``mask_BTK`` is False where the history frame or the action
+    does not exist. ``instruction`` and ``scenario`` hold B texts. ``features_BTD`` are the precomputed features of a
+    frozen backbone for these images and instructions, or None; code that changes an image or an instruction must set
+    them to None.
     """
 
     images_BTCYX: torch.Tensor
@@ -133,12 +136,12 @@ class Batch:
         return len(self.window_ids)
 
     def rows(self, first: int, last: int) -> Batch:
-        """Return the windows ``first`` .. ``last`` - 1 as a batch of their own; its tensors are views."""
+        """Return the windows ``first`` .. ``last`` - 1 as a separate batch; its tensors are views of this batch's."""
         columns = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return replace(self, **{name: column[first:last] for name, column in columns.items() if column is not None})
 
     def to(self, device: torch.device) -> Batch:
-        """Move the tensors to ``device``; nothing is copied when they are there."""
+        """Return the batch with its tensors on ``device``; a tensor that is already there is not copied."""
         return replace(
             self,
             images_BTCYX=self.images_BTCYX.to(device, non_blocking=True),

@@ -19,8 +19,8 @@ import psutil
 from tiny_runs import ROOT, Ran, run_py
 
 from mobile_vla.errors import UserError
-from mobile_vla.interruption import quiet
 from mobile_vla.policy.checkpoint_folder import find_in_run
+from mobile_vla.process.interruption import quiet
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 

@@ -12,12 +12,12 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from tiny_runs import compose_config
 
-from mobile_vla import build
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.frames import FrameStore
-from mobile_vla.data.hdf5_recording import read_blocks
+from mobile_vla.data.hdf5.recording import read_blocks
 from mobile_vla.data.windows import Padding, build_windows
+from mobile_vla.run import build
 from mobile_vla.schema import Episode
 
 law = settings(max_examples=60)

@@ -15,10 +15,10 @@ import numpy as np
 from safetensors.numpy import load_file
 from tiny_runs import Ran, run_in
 
-from mobile_vla.commands.export import Export
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
-from mobile_vla.policy.checkpoint_folder import Entry, entries_of, find_checkpoint
+from mobile_vla.policy.checkpoint_folder import CheckpointEntry, entries_of, find_checkpoint
+from mobile_vla.policy.export.export import Export
 from mobile_vla.policy.policy import Policy
 from mobile_vla.sampler_report.run_scores import scores_of_run
 from mobile_vla.window_losses.trained_run import RunLosses
@@ -181,7 +181,7 @@ class Pristine:
         return next((entry.path for entry in entries if entry.path.name not in mutation.damaged), None)
 
 
-def max_best_step(entries: Sequence[Entry]) -> int:
+def max_best_step(entries: Sequence[CheckpointEntry]) -> int:
     return max(entry.step for entry in entries if entry.kind == "best")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 from tiny_runs import CONF, READS_SCORES, ROOT, Ran, run_py
 
-from mobile_vla.cli import main
-from mobile_vla.sim.scripted import ScriptedEpisodes
+from mobile_vla.commands.cli import main
+from mobile_vla.sim.demonstrations.scripted import ScriptedEpisodes
 
 
 def call(*arguments: str | Path) -> int:
@@ -245,3 +246,37 @@ def test_help_names_the_groups_and_how_to_use_them() -> None:
     for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
         assert f"{group}: " in shown.stdout
     assert "python run.py -m sampler=" in shown.stdout
+
+
+@pytest.mark.parametrize("asked", ["experiment=tune_hard_negative", "hydra/sweeper=optuna"])
+def test_a_sweep_by_optuna_without_it_names_the_extra(
+    asked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mobile_vla.extras.find_spec", lambda name: None)
+    assert call("train", "-m", asked) == 1
+    assert "pip install 'mobile-vla[tune]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "dataset.generator.num_episodes=4", "logger=local"],
+        pytest.param(["sampler", "shuffled", "dataset.generator.num_episodes=4"], marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_command_whose_package_is_missing_names_the_extra(
+    command: list[str], stores: tuple[str, ...], tmp_path: Path
+) -> None:
+    without = "import sys; sys.modules['mujoco'] = None; from mobile_vla.commands.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", without, *command, *stores],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.returncode == 1
+    expected = "error: needs the package mujoco, which is not installed: pip install 'mobile-vla[sim]'"
+    assert ran.stderr.strip().splitlines()[-1] == expected, ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -10,7 +10,7 @@ from mobile_vla.config_keys import BUDGET, is_within, key_of, trains_nothing
 @pytest.mark.parametrize(
     "key",
     [
-        *("logger", "logger.mode", "resume", "trainer.stop_at_step", "evaluation", "evaluation.shortcuts"),
+        *("logger", "logger.wandb.mode", "resume", "trainer.stop_at_step", "evaluation", "evaluation.shortcuts"),
         *("study.name", "study.controls.execution", "closed_loop", "closed_loop.episodes"),
         *("closed_loop/suite/seen@closed_loop.suites.seen", "closed_loop.suites.execution_slow"),
     ],

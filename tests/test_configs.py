@@ -9,8 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 from tiny_runs import CONF, choose_sampler, compose_config, options_of, run_in
 
-from mobile_vla import build, config
+from mobile_vla import config
 from mobile_vla.errors import ConfigError
+from mobile_vla.run import build
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 OPTIONS = [(group, option) for group in GROUPS for option in options_of(group)]
@@ -136,7 +137,8 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
             "dataset.instruction.order: ['tape']; Input should be 'file', 'attribute'",
         ),
         ("dataset.on_bad_episode", "ignore", "dataset.on_bad_episode: 'ignore'; Input should be 'error' or 'skip'"),
-        ("logger.mode", "loud", "logger.mode: 'loud'; Input should be 'auto', 'online' or 'offline'"),
+        ("trainer.schedule", "linear", "trainer.schedule: 'linear'; expected an object with a _target_"),
+        ("logger.wandb.mode", "loud", "logger.wandb.mode: 'loud'; Input should be 'auto', 'online' or 'offline'"),
         ("dataset.val_fraction", 1.5, "dataset.val_fraction: 1.5; Input should be less than 1"),
         ("seed", -1, "seed: -1; expected an integer of 0 or more"),
         ("seed", 1.5, "seed: 1.5; expected an integer of 0 or more"),
@@ -222,7 +224,10 @@ def test_all_mistakes_stand_in_one_message() -> None:
     ("overrides", "message"),
     [
         (("trainer.score_smoothing=1",), "trainer.score_smoothing: 1; Input should be less than 1"),
-        (("trainer.final_learning_rate=1",), "trainer.final_learning_rate=1: the rate decays, so expected at most"),
+        (
+            ("trainer.schedule.final_learning_rate=1",),
+            "the rate falls, so expected at most",
+        ),
         (("trainer.device=abacus",), "trainer.device=abacus: expected auto, cpu, cuda or cuda:N"),
         (("dataset.actions=[linear_y,linear_x]",), "expected one or more of linear_x, linear_y, angular_z, each once"),
         (("dataset.grammars.boxes='('",), "dataset.grammars.boxes: not a regular expression"),

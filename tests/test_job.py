@@ -133,6 +133,7 @@ def test_training_learns_what_it_is_shown(tiny: tuple[str, ...], tmp_path: Path)
     assert ran.rows[-1]["probe/rmse"] < ran.rows[0]["probe/rmse"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_epochs_are_the_same_number_of_steps_for_every_sampler(
     sampler: str, tiny: tuple[str, ...], tmp_path: Path
@@ -204,7 +205,7 @@ def test_a_user_error_is_one_plain_message(
 def test_an_error_of_ours_shows_its_traceback_and_leaves_a_failed_run(
     tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mobile_vla.job.gather_evidence", lambda data: 1 / 0)
+    monkeypatch.setattr("mobile_vla.run.job.data_report_of", lambda data: 1 / 0)
 
     ran = run_in(tmp_path / "run", *tiny)
 

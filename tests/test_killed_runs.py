@@ -11,6 +11,7 @@ from tiny_runs import Ran, run_in
 SETTINGS = ("trainer.steps=60", "trainer.eval_every=10", "trainer.log_every=1", "evaluation.shortcuts=false")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_is_what_it_would_have_been(tiny: tuple[str, ...], tmp_path: Path) -> None:
     settings = (*tiny, *SETTINGS, "sampler=hard_negative")
     whole = run_in(tmp_path / "whole", *settings)

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from tiny_runs import ROOT, forked, run_py
 
-from mobile_vla.cli import main
+from mobile_vla.commands.cli import main
+from mobile_vla.errors import ConfigError
+from mobile_vla.sampling.contract import check_sampler
 
 FOUND = "hydra.searchpath=[file://my_study]"
 
@@ -42,6 +44,7 @@ def run_there(folder: Path, task: Callable[[], tuple[int, str]]) -> tuple[int, s
     return forked(with_its_modules, cwd=folder).wait()
 
 
+@pytest.mark.slow
 def test_it_is_trained_and_compared_beside_the_others(my_study: Path, tiny: tuple[str, ...]) -> None:
     sweep = my_study / "sweep"
     options = ("-m", FOUND, *tiny, f"hydra.sweep.dir={sweep}")
@@ -81,3 +84,26 @@ def test_what_it_draws_can_be_looked_at(my_study: Path, tiny: tuple[str, ...]) -
     exit_code, said = run_there(my_study, draw)
     assert exit_code == 0, said
     assert list((my_study / "drawn").glob("*.png"))
+
+
+class Former:
+    """A sampler as it was written for an earlier contract."""
+
+    windows = None
+    differs_in = "preference"
+
+    def draw(self, step: int, scores: object, look: object) -> None:
+        """Draw nothing."""
+
+    def probabilities(self, step: int, scores: object, ids: object) -> None:
+        """Return nothing."""
+
+    def no_effect_reason(self) -> None:
+        """Return nothing."""
+
+
+def test_a_sampler_of_another_form_is_an_error_that_says_what_it_lacks() -> None:
+    with pytest.raises(ConfigError, match=r"Former.draw takes step, scores, look; expected draw\(self, step, scores\)"):
+        check_sampler(Former())
+    with pytest.raises(ConfigError, match="object has no windows, differs_in, draw"):
+        check_sampler(object())

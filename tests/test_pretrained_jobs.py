@@ -21,7 +21,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return (
         *("dataset.generator.num_episodes=8", "dataset.generator.image_size=16", "dataset.num_workers=0"),
         *(f"dataset.datasets_dir={root}/datasets", f"dataset.cache_dir={root}/cache", "dataset.window_size=3"),
-        *("trainer.batch_size=4", "trainer.warmup_steps=1", "evaluation.batch_size=32", "evaluation.probe_windows=0"),
+        *(
+            "trainer.batch_size=4",
+            "trainer.schedule.warmup_steps=1",
+            "evaluation.batch_size=32",
+            "evaluation.probe_windows=0",
+        ),
         *("logger=local", "closed_loop.episodes=2", "closed_loop.max_steps=3", "closed_loop.videos=0"),
         *("~closed_loop.suites.shifted", "~closed_loop.suites.looks", "evaluation.shortcuts=false"),
     )
@@ -108,6 +113,7 @@ def test_half_precision_weights_that_would_learn_nothing_are_refused(
     assert "model.backbone.dtype=fp16: its gradients vanish without a scaled loss" in ran.message
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_its_weights_have_moved_and_on_no_others(
     vlms: Path, data: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_another_seed_meets_the_same_states(ran: Ran, stores: Path, tmp_path: Pa
     assert not (other.folder / "videos").exists()
 
 
+@pytest.mark.slow
 def test_what_is_held_out_of_training_is_driven_as_unseen(stores: Path, tmp_path: Path) -> None:
     held_out = ("dataset.unseen=['distance=far']", "closed_loop.episodes=40", "closed_loop.max_steps=1")
     ran = run_in(tmp_path / "run", *sim_overrides(stores), *held_out, "closed_loop.videos=0")
@@ -126,6 +127,7 @@ def test_a_stopped_run_is_not_driven_and_drives_when_it_is_done(ran: Ran, stores
     assert results_of(resumed.folder) == results_of(ran.folder)
 
 
+@pytest.mark.slow
 def test_driving_may_change_where_a_run_goes_on(stores: Path, tmp_path: Path) -> None:
     done = run_in(tmp_path / "run", *sim_overrides(stores), "closed_loop.videos=0")
     again = run_in(done.folder, f"resume={done.folder}", "closed_loop.episodes=2", "closed_loop.videos=0")
@@ -202,6 +204,7 @@ def test_more_episodes_begin_with_the_same(ran: Ran, tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.slow
 def test_the_expert_drives_every_suite_and_chance_does_not(ran: Ran, tmp_path: Path) -> None:
     rates = {}
     for driver in ("expert", "chance", "no_instruction"):
@@ -269,10 +272,10 @@ ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     ("content", "message"),
     [
         (ALIASES, "line 5: holds more than 20,000 values with its aliases"),
-        ("changed: &c {side: *c}", "line 1: *c stands inside of what it repeats"),
+        ("changed: &c {side: *c}", "line 1: *c is inside the value that it repeats"),
         ("mjcf: ${oc.env:HOME}", "line 1: '${oc.env:HOME}' would be replaced"),
         ("looks: {_target_: os.system}", "'os.system'"),
-        ("placements: {a: {_target_: mobile_vla.sampling.static_scores.static_scores}}", "static_scores"),
+        ("placements: {a: {_target_: mobile_vla.sampling.strategies.static_scores.static_scores}}", "static_scores"),
     ],
 )
 def test_a_suite_of_somebody_elses_does_no_harm(

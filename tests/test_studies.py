@@ -104,6 +104,7 @@ def half_done(stopped_sweep: Path, tmp_path: Path) -> Path:
     return shutil.copytree(stopped_sweep, tmp_path / "sweep")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["running", "failed", "stopped"])
 def test_a_job_with_a_checkpoint_goes_on_and_is_what_it_would_have_been(
     status: str, half_done: Path, whole: Ran, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -137,7 +138,7 @@ def test_a_job_goes_on_from_what_is_whole_and_begins_anew_without(
     assert f"training {f'from step {entries[num_damaged].step} ' if is_left else ''}to step 4" in shown
     for folder in damaged:
         assert f"{folder.name} is damaged: training.json is missing" in shown
-    assert ("so the job begins anew" in shown) == (not is_left)
+    assert ("so the job starts again from step 0" in shown) == (not is_left)
     assert job.timeless_rows == whole.timeless_rows
     assert not find_in_run(job.folder).damaged
 
@@ -264,6 +265,7 @@ def test_a_job_that_another_process_trains_is_left_to_it(
     assert not (job.folder / LOCK_FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_named_study_has_one_place_and_a_nameless_sweep_one_by_its_time(
     tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +293,7 @@ def test_a_study_that_cannot_be_one_is_refused_before_anything_is_planned(tmp_pa
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_job_is_what_its_score_file_says_too(tiny: tuple[str, ...], tmp_path: Path) -> None:
     name, file = choose_sampler("static_scores", tiny)
     scores = tmp_path / "scores.csv"
@@ -327,7 +330,7 @@ def test_a_baseline_that_nothing_carries_is_said_before_the_jobs_run(
 ) -> None:
     # Without data, as it is said whatever becomes of the jobs.
     study = (tmp_path / "sweep", *tiny, f"study.baseline='{baseline}'", f"dataset.path={tmp_path / 'nowhere'}")
-    warning = f"warning: study.baseline: '{baseline}': no job of this sweep is called so"
+    warning = f"warning: study.baseline: '{baseline}': no job of this sweep has this label"
     sweep(*study, "sampler=random_temporal", "augmentation=none,mirror")
     assert capsys.readouterr().out.startswith(warning) == (baseline != "random_temporal, augmentation=mirror")
 
@@ -341,7 +344,7 @@ def test_a_control_that_nothing_carries_is_said_too(
     controls = "+study.controls={stratified: shuffled, stratifed: shuffled, lap: huber}"
     sweep(tmp_path / "sweep", *tiny, controls, f"dataset.path={tmp_path / 'nowhere'}", "sampler=shuffled,stratified")
     assert capsys.readouterr().out.startswith(
-        "warning: study.controls: 'stratifed', study.controls: 'lap', study.controls: 'huber': no job of this sweep is"
+        "warning: study.controls: 'stratifed', study.controls: 'lap', study.controls: 'huber': no job of this sweep has"
     )
 
 
@@ -353,9 +356,10 @@ def test_a_label_that_was_planned_and_never_began_is_known(
     shutil.rmtree(tmp_path / "sweep" / "shuffled-s0", ignore_errors=True)
     capsys.readouterr()
     sweep(tmp_path / "sweep", *tiny, nowhere, "sampler=stratified")
-    assert "no job of this sweep is called so" not in capsys.readouterr().out
+    assert "no job of this sweep has this label" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_question_can_be_mended_while_nothing_is_measured(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     assert sweep(folder, *tiny, "sampler=shuffled", "study.primary=val/rsme")[0] == 1

@@ -26,6 +26,7 @@ def comparison_of(folder: Path) -> dict[str, dict]:
     return {row["sampler"]: row for row in strict_json((folder / "comparison.json").read_text())["rows"]}
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_is_what_it_would_be_alone(tiny: tuple[str, ...], tmp_path: Path) -> None:
     samplers = ("hard_negative", "stratified", "shuffled")
     exit_code, jobs = sweep(tmp_path / "sweep", *tiny, f"sampler={','.join(samplers)}", "seed=1")

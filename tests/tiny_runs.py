@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from hydra._internal.hydra import Hydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mobile_vla.commands import train
 from mobile_vla.data.episode_writer import write_episode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def tiny_overrides(episodes: Path, cache: Path) -> tuple[str, ...]:
         *SMALLEST_MODEL,
         "trainer.steps=4",
         "trainer.batch_size=8",
-        "trainer.warmup_steps=2",
+        "trainer.schedule.warmup_steps=2",
         "trainer.eval_every=2",
         "trainer.log_every=1",
         "trainer.device=cpu",
@@ -178,13 +178,13 @@ def strict_json(text: str) -> Any:
 
 
 def run_py(*arguments: str) -> tuple[int, str]:
-    """Run run.py's main with ``arguments`` in this process; return its exit code and the message it dies with."""
+    """Run ``train`` with ``arguments`` in this process; return its exit code and the message it dies with."""
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     argv = ["run.py", "--config-path", str(CONF), *options, *overrides]
     with patch.object(sys, "argv", argv):
         try:
-            _main()()
+            train.main()
         except SystemExit as end:
             return (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     return 0, ""
@@ -207,7 +207,6 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    _main()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))
 
@@ -221,13 +220,3 @@ def slow_but(names: Sequence[str], always: Collection[str]) -> list[Any]:
     """Return parameters of a test: ``names``, all but those ``always`` marked as slow."""
     assert set(always) <= set(names)
     return [name if name in always else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-def _main() -> Callable[[], None]:
-    if "run" not in sys.modules:  # its resolver can be registered only once
-        spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["run"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules["run"].main

@@ -13,10 +13,10 @@ from rich.table import Table
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
-from mobile_vla.build import build_dataset
-from mobile_vla.compare.runs import Run, load_runs, runs_by_label
+from mobile_vla.compare.data.runs import RunRecord, load_runs, runs_by_label
 from mobile_vla.config import compose_config
 from mobile_vla.policy.checkpoint_folder import ARRAYS_FILE, find_checkpoint
+from mobile_vla.run.build import build_dataset
 from mobile_vla.sampling.score_file import read_window_scores
 
 COLUMNS = (
@@ -44,7 +44,7 @@ def main() -> None:
     Console(width=120).print(table)
 
 
-def row_of(runs: Sequence[Run], losses: NDArray[np.float32]) -> NDArray[np.float64]:
+def row_of(runs: Sequence[RunRecord], losses: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the means over ``runs`` of the figures of ``COLUMNS``; ``losses`` [N] are the irreducible ones."""
     hardest = np.argsort(losses)[-len(losses) // 5 :]
     found = []

@@ -24,11 +24,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from mobile_vla.build import build_dataset
 from mobile_vla.data.dataset import OpenDataset
-from mobile_vla.progress import track
+from mobile_vla.process.progress_bar import track
+from mobile_vla.run.build import build_dataset
+from mobile_vla.sampling.contract import draw_windows
 from mobile_vla.sampling.scores import Scores
-from mobile_vla.sampling.shuffled import Shuffled
+from mobile_vla.sampling.strategies.shuffled import Shuffled
 from mobile_vla.schema import Batch, WindowTable
 from mobile_vla.streams import Stream
 
@@ -172,7 +173,7 @@ def make_loaders(folder: Path, cache: Path, options: argparse.Namespace) -> list
 
     return [
         ours("ours, random ids", lambda step: reader.gather(random_ids(table, step))),
-        ours("ours, shuffled", lambda step: reader.gather(sampler.draw(step, scores, look).ids)),
+        ours("ours, shuffled", lambda step: reader.gather(draw_windows(sampler, step, scores, look).ids)),
         ours("ours, padding=both", lambda step: reader_padded.gather(random_ids(table_padded, step))),
         Loader(name="report's loader", num_windows=options.report_windows, load=load_report),
     ]

@@ -23,9 +23,10 @@ from rows import Row, Times, markdown, verdict, write_csv
 from synthetic import SyntheticData, make_data, make_windows
 from torchrl_trees import import_trees
 
-from mobile_vla.build import build_sampler
-from mobile_vla.config import CONF, compose_config
-from mobile_vla.progress import track
+from mobile_vla.config import compose_config
+from mobile_vla.installation import CONF
+from mobile_vla.process.progress_bar import track
+from mobile_vla.run.build import build_sampler
 from mobile_vla.sampling.contract import Sampler
 from mobile_vla.sampling.score_file import write_window_scores
 from mobile_vla.sampling.scores import Scores

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synthetic import SyntheticData
 from torch.utils.data import WeightedRandomSampler
 
-from mobile_vla.sampling.contract import Sampler
+from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
 
@@ -49,7 +49,7 @@ class Ours:
 
     def draw(self, step: int) -> NDArray[np.int64]:
         """See ``Contender.draw``."""
-        self._drawn = self._sampler.draw(step, self._scores, self._look)
+        self._drawn = draw_windows(self._sampler, step, self._scores, self._look)
         return self._drawn.ids
 
     def count(self, step: int) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mobile_vla.compare.episodes import cluster_interval
-from mobile_vla.compare.significance import LEVEL, detectable_difference, flip_p_values, holm, t_p_values
+from mobile_vla.compare.data.episode_errors import cluster_interval
+from mobile_vla.compare.statistics.significance import LEVEL, detectable_difference, flip_p_values, holm, t_p_values
 
 SEEDS = (3, 5, 8, 10)
 SAMPLERS = (1, 10, 23)

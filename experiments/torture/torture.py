@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "tracking")
 
 from promises import PROMISES, Outcome, Promise  # noqa: E402
 
-from mobile_vla.disk import write_atomically  # noqa: E402
+from mobile_vla.storage.disk import write_atomically  # noqa: E402
 from mobile_vla.tracking.provenance import code_commit  # noqa: E402
 
 TABLE = Path(__file__).parent / "table.md"

@@ -10,7 +10,7 @@ from mutated_checkpoints import USES, Pristine, Trial
 from promises import Facts, Outcome
 from tiny_runs import compose_config, run_in, tiny_overrides, write_tiny_episodes
 
-from mobile_vla.build import build_dataset
+from mobile_vla.run.build import build_dataset
 
 
 def trial(seed: int, number: int, folder: Path, batch: int) -> Outcome:

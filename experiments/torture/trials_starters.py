@@ -16,7 +16,7 @@ _STARTERS = 8
 _OPEN = """
 import hashlib, json, logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-from mobile_vla.build import build_dataset
+from mobile_vla.run.build import build_dataset
 from mobile_vla.config import compose_config
 
 data = build_dataset(compose_config(json.loads(sys.argv[1]))).open()

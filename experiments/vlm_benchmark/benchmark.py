@@ -22,7 +22,7 @@ from rich.table import Table
 from steps import Step, Variant, make_batch, make_variants
 from torch import nn
 
-from mobile_vla.progress import track
+from mobile_vla.process.progress_bar import track
 
 GIB = 2**30
 

@@ -18,10 +18,9 @@ from mobile_vla.policy.backbones.vlm import VlmBackbone
 from mobile_vla.policy.estimate.step import BackboneOptions, Workload, estimate_backbone
 from mobile_vla.policy.model import Backbone, Model
 from mobile_vla.schema import Batch
-from mobile_vla.training.gradient import accumulate_gradient, measure
+from mobile_vla.training.gradient import accumulate_gradient, gradient_scaler, measure
 from mobile_vla.training.optimizer import build_optimizer, trained_parameters
 from mobile_vla.training.options import Trainer
-from mobile_vla.training.precision import gradient_scaler
 
 NUM_ACTIONS, FWD_PRED_NEXT_N = 2, 10
 

@@ -1,4 +1,4 @@
-"""Vary brightness, contrast, saturation and hue: the camera and the light of another day."""
+"""Vary brightness, contrast, saturation and hue, to simulate another camera and other light."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _GRAY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, kw_only=True)
 class ColorJitter:
-    """Factors uniform in [1 - x, 1 + x] (not below 0) for brightness, contrast and saturation; hue by [-x, x] turns.
+    """Random factors in [1 - x, 1 + x] (not below 0) for brightness, contrast and saturation; hue in [-x, x] turns.
 
-    All four are one linear map of RGB a window, except that contrast pivots about each frame's own mean luma.
+    The factors are uniform. All four changes are one linear map of RGB for each window, except that the contrast scales
+    about the mean luma of each frame.
     """
 
     takes_bytes: ClassVar[bool] = False
@@ -53,7 +54,7 @@ def _saturation_matrix(factor_B: np.ndarray) -> np.ndarray:
 
 
 def _hue_matrix(angle_B: np.ndarray) -> np.ndarray:
-    """Rotate RGB about the gray axis (1, 1, 1) by ``angle_B`` rad (Rodrigues' formula)."""
+    """Return the rotations [B, 3, 3] of RGB about the gray axis (1, 1, 1) by ``angle_B`` rad (Rodrigues' formula)."""
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     cos, sin = np.cos(angle_B)[:, None, None], np.sin(angle_B)[:, None, None]

@@ -1,4 +1,4 @@
-"""Add sensor noise to every pixel; its strength is drawn once a window, the noise itself anew for every frame."""
+"""Add sensor noise to every pixel; the strength is drawn once for each window, the noise separately for each frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise:
-    """Standard deviation uniform in [0, ``std_max``], in units of the full range."""
+    """Gaussian noise with a standard deviation uniform in [0, ``std_max``], in units of the full range."""
 
     takes_bytes: ClassVar[bool] = False
 
@@ -24,6 +24,7 @@ class GaussianNoise:
         """See ``Transform``."""
         images = batch.images_BTCYX
         std = torch.as_tensor(stream.at(step).uniform(0, self.std_max, len(batch)), dtype=images.dtype)
+        # Drawn on the device: a torch generator, seeded by the stream, because numpy's noise would have to be copied.
         generator = torch.Generator(images.device).manual_seed(stream.child("pixels").integer(step))
         noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
         return replace(batch, images_BTCYX=images + noise * std.to(images.device)[:, None, None, None, None])

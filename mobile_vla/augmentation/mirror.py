@@ -16,7 +16,7 @@ from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
 
 MIRRORED_ACTIONS = ("linear_y", "angular_z")
-"""Actions that change sign: positive is left and counter-clockwise."""
+"""Actions that change sign in a mirror image: positive values mean left and counter-clockwise."""
 
 _PAIRS = [("left", "right"), ("왼쪽", "오른쪽"), ("좌측", "우측"), ("좌회전", "우회전")]
 _OPPOSITE = dict(_PAIRS) | {right: left for left, right in _PAIRS}
@@ -28,7 +28,7 @@ _SIDES = re.compile(
 
 
 def mirror_words(text: str) -> str:
-    """Return ``text`` with left and right exchanged, case kept, in "Leftmost" too; "upright" stays."""
+    """Return ``text`` with left and right exchanged, in the same case, also in "Leftmost"; "upright" is unchanged."""
 
     def swap(match: re.Match[str]) -> str:
         word = match.group()
@@ -42,7 +42,7 @@ def mirror_words(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror:
-    """Mirrors a window with probability ``probability``; ``action_names`` say which action columns change sign."""
+    """A mirror image with probability ``probability``; ``action_names`` determine which action columns change sign."""
 
     takes_bytes: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Apply image and mirror transforms to a training batch, in batch, on its device, one random draw a window."""
+"""Apply image transforms and mirroring to a whole training batch on its device, with one random draw per window."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mobile_vla.streams import Stream
 
 
 class Transform(Protocol):
-    """Changes a batch; every draw is one a window, the same for its T frames.
+    """A random change of a batch; one draw applies to all T frames of a window.
 
-    Images come as floats in [0, 1], or as bytes too where ``takes_bytes``: what moves pixels need not turn them to
-    floats, which costs more than all of a mirror's work.
+    Images are floats in [0, 1], or may also be bytes if ``takes_bytes``: a transform that only moves pixels needs no
+    conversion to floats, which would cost more than mirroring itself.
     """
 
     takes_bytes: ClassVar[bool]
@@ -27,7 +27,7 @@ class Transform(Protocol):
 
 
 class Augment(Protocol):
-    """Changes a training batch on its device."""
+    """A function that augments a training batch on its device."""
 
     def __call__(self, batch: Batch, *, step: int) -> Batch:
         """Return the changed batch; the same step gives the same change."""
@@ -35,14 +35,14 @@ class Augment(Protocol):
 
 
 class Pipeline:
-    """Runs its transforms in the order of the config; images stay uint8 as long as no transform needs floats."""
+    """A sequence of transforms, in the order of the config; images stay uint8 until a transform needs floats."""
 
     def __init__(self, *, transforms: Mapping[str, Transform], stream: Stream) -> None:
         self.transforms = dict(transforms)
         self.stream = stream
 
     def __call__(self, batch: Batch, *, step: int) -> Batch:
-        """Return ``batch`` augmented for ``step``; floats end up clamped to [0, 1], absent frames zero."""
+        """Return ``batch`` augmented for ``step``; float images are clamped to [0, 1], absent frames set to zero."""
         for name, transform in self.transforms.items():
             if not transform.takes_bytes and not batch.images_BTCYX.is_floating_point():
                 batch = replace(batch, images_BTCYX=batch.images_BTCYX.float() / 255)

@@ -1,4 +1,4 @@
-"""Crop a random part of the image and resize it back: another camera position."""
+"""Crop a random part of the image and resize it to the full size, to simulate another camera position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
-    """The crop's sides are a share of the image's, uniform in [``scale_min``, 1]; its place is uniform inside it."""
+    """A random crop whose sides are a share of the image's, uniform in [``scale_min``, 1], at a uniform position."""
 
     takes_bytes: ClassVar[bool] = False
 
@@ -27,6 +27,7 @@ class RandomCrop:
         random = stream.at(step)
         scale = random.uniform(self.scale_min, 1, len(batch))
         centre_x, centre_y = random.uniform(-1, 1, (2, len(batch))) * (1 - scale)
+        # In the coordinates of ``affine_grid`` the image is [-1, 1]: a centre within 1 - scale keeps the crop inside.
         theta = torch.zeros(len(batch), 2, 3, dtype=images.dtype)
         theta[:, 0, 0] = theta[:, 1, 1] = torch.as_tensor(scale, dtype=images.dtype)
         theta[:, 0, 2] = torch.as_tensor(centre_x, dtype=images.dtype)

@@ -1,4 +1,4 @@
-"""Drive without a policy, as references: the expert that recorded the data, chance, and a policy that cannot read."""
+"""Reference drivers: the expert that recorded the data, random actions, and a policy without the instruction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mobile_vla.closed_loop.rollout import Driver
 from mobile_vla.schema import ACTION_NAMES
-from mobile_vla.sim.expert import drive, positions
+from mobile_vla.sim.demonstrations.expert import drive, positions
+from mobile_vla.sim.demonstrations.planner import NoWayError
 from mobile_vla.sim.initial_state import InitialState
-from mobile_vla.sim.planner import NoWayError
 from mobile_vla.sim.scene import ROBOT_SPEED_M_S
 from mobile_vla.streams import Stream
 
@@ -19,8 +19,8 @@ _KEYS = np.array([(x, y, 0) for x in (-1, 0, 1) for y in (-1, 0, 1)], np.float32
 
 
 def expert_actions(states: Sequence[InitialState]) -> list[NDArray[np.float32] | None]:
-    """Return one drive's actions [F, 3] for each state, by the recorded data's driver; None where it finds no way."""
-    stream = Stream(0, "expert")
+    """Return the actions [F, 3] of the expert's drive from each state; None where it finds no way."""
+    stream = Stream(0, "expert")  # a fixed seed: the reference is the same for all policies and runs
     found: list[NDArray[np.float32] | None] = []
     for index, state in enumerate(states):
         try:
@@ -31,13 +31,13 @@ def expert_actions(states: Sequence[InitialState]) -> list[NDArray[np.float32] |
 
 
 def expert_paths(states: Sequence[InitialState]) -> list[NDArray[np.float64] | None]:
-    """Return where that drive leads from each state: positions [F, 2] in metres."""
+    """Return the positions [F, 2] in metres of the expert's drive from each state; None where it finds no way."""
     drives = zip(states, expert_actions(states), strict=True)
     return [None if actions is None else positions(state.scene, actions) for state, actions in drives]
 
 
 class Expert:
-    """The recorded data's driver: robot i plays its ``actions`` (see ``expert_actions``), then stands."""
+    """The driver of the recorded data: robot i executes its ``actions`` (see ``expert_actions``), then stands."""
 
     action_names: tuple[str, ...] = ACTION_NAMES
     fwd_pred_next_n = 1
@@ -53,7 +53,7 @@ class Expert:
     def act(
         self, image: NDArray[np.uint8], instruction: Sequence[str], *, robots: Sequence[Hashable]
     ) -> NDArray[np.float32]:
-        """See ``Driver``; the images are not looked at."""
+        """See ``Driver``; images and instructions are ignored."""
         chunks = np.zeros((len(robots), 1, len(ACTION_NAMES)), np.float32)
         for row, robot in enumerate(robots):
             chunks[row, 0] = next(self._to_come[robot], 0)
@@ -61,7 +61,7 @@ class Expert:
 
 
 class Chance:
-    """One of the nine keyboard classes at every step, any as likely as any other."""
+    """A random driver: one of the nine keyboard classes at every step, all equally likely."""
 
     action_names: tuple[str, ...] = ACTION_NAMES
     fwd_pred_next_n = 1
@@ -77,14 +77,14 @@ class Chance:
     def act(
         self, image: NDArray[np.uint8], instruction: Sequence[str], *, robots: Sequence[Hashable]
     ) -> NDArray[np.float32]:
-        """See ``Driver``; nothing is looked at."""
+        """See ``Driver``; images and instructions are ignored."""
         rng = self._stream.at(self._num_calls)
         self._num_calls += 1
         return _KEYS[rng.integers(len(_KEYS), size=len(robots))][:, None]
 
 
 class WithoutInstruction:
-    """A policy from which the instruction is withheld: every text is empty."""
+    """A driver that gives another one an empty text instead of each instruction."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

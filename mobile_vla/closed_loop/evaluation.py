@@ -1,4 +1,4 @@
-"""Measure how a driver drives: every suite rolled out, one record a drive, rates by suite, some drives as videos."""
+"""Closed-loop evaluation: roll out every suite, with one record per drive, rates per suite, and some videos."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -15,18 +16,20 @@ from mobile_vla.closed_loop.execution import Execution
 from mobile_vla.closed_loop.results import EpisodeResult, episode_result, suite_metrics
 from mobile_vla.closed_loop.rollout import Driver, command_columns, roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
-from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.closed_loop.video import pick_videos, write_video
-from mobile_vla.disk import write_atomically
-from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.storage.disk import write_atomically
+
+if TYPE_CHECKING:
+    from mobile_vla.sim.environment import BottleEnv
 
 RESULTS_FILE = "episode_results.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Driven:
-    """What was measured: a record of every drive, flat ``metrics`` under ``closed_loop/<suite>/...``, and the videos.
+    """The measurements: a record of every drive, flat ``metrics`` under ``closed_loop/<suite>/...``, and the videos.
 
     Videos are named ``<suite>/success_1``, ``<suite>/failure_1`` and so on.
     """
@@ -38,7 +41,7 @@ class Driven:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedLoop:
-    """Which suites are driven and how; see conf/closed_loop/none.yaml for each option."""
+    """The options of the closed-loop evaluation; see conf/closed_loop/none.yaml for each option."""
 
     suites: Mapping[str, Suite]
     episodes: PositiveInt
@@ -46,24 +49,28 @@ class ClosedLoop:
     max_steps: PositiveInt
     videos: NonNegativeInt
 
-    def check(self, taught: TaughtScenarios, *, action_names: Sequence[str], fwd_pred_next_n: int) -> None:
-        """Raise ``UserError`` where policies with these predictions could not be driven in every suite."""
+    def check(self, trained: TrainedScenarios, *, action_names: Sequence[str], fwd_pred_next_n: int) -> None:
+        """Raise ``UserError`` if a policy with these predictions could not be driven in every suite."""
+        # Done before training, as the errors would otherwise appear only after it. Drawing all states is quick.
         self.execution.begin(fwd_pred_next_n=fwd_pred_next_n)
         for suite in self.suites.values():
-            command_columns(action_names, BottleEnv(mjcf=suite.mjcf))
-            suite.states(self.episodes, taught)
+            command_columns(action_names, self._env(suite))
+            suite.states(self.episodes, trained)
 
     def measure(
-        self, make_driver: Callable[[Sequence[InitialState]], Driver], taught: TaughtScenarios, video_folder: Path
+        self,
+        make_driver: Callable[[Sequence[InitialState]], Driver],
+        trained: TrainedScenarios,
+        video_folder: Path,
     ) -> Driven:
-        """Roll out every suite, and film some drives into ``video_folder``.
+        """Roll out every suite, and write videos of some drives into ``video_folder``.
 
-        What is measured depends on the driver, the options and the scenarios alone: all policies meet the same states.
+        The result depends only on the driver, the options and the scenarios: all policies start from the same states.
         """
         driven = Driven(results=[], metrics={}, videos={})
         for name, suite in self.suites.items():
-            states = suite.states(self.episodes, taught)
-            make_env = partial(BottleEnv, image_size=taught.image_size, max_steps=self.max_steps, mjcf=suite.mjcf)
+            states = suite.states(self.episodes, trained)
+            make_env = partial(self._env, suite, image_size=trained.image_size)
             drives = roll_out(make_driver(states), states, execution=self.execution, make_env=make_env)
             paths = expert_paths(states)
             results = [
@@ -79,7 +86,12 @@ class ClosedLoop:
                 driven.videos[f"{name}/{kind}"] = path
         return driven
 
+    def _env(self, suite: Suite, **options: Any) -> BottleEnv:
+        from mobile_vla.sim.environment import BottleEnv  # here: runs that drive nothing need no MuJoCo
+
+        return BottleEnv(max_steps=self.max_steps, mjcf=suite.mjcf, **options)
+
 
 def write_results(results: Sequence[EpisodeResult], path: Path) -> None:
-    """Write one JSON object a drive and line."""
+    """Write one line per drive, a JSON object."""
     write_atomically(path, "".join(f"{json.dumps(asdict(result))}\n" for result in results))

@@ -1,4 +1,4 @@
-"""Choose what a robot does now from the chunks of actions that a policy has predicted for it."""
+"""Choose a robot's command at each step from the chunks of actions that a policy has predicted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Command = NDArray[np.float32]
 
 
 class Execution(Protocol):
-    """A way to execute chunks; ``begin`` gives each robot its own memory of what was predicted."""
+    """A way to execute chunks; ``begin`` makes an executor with its own state for each robot."""
 
     def begin(self, *, fwd_pred_next_n: int) -> Executor:
-        """Return the executor of one episode; ``ConfigError`` where chunks of K actions do not suffice."""
+        """Return the executor of one episode; ``ConfigError`` if chunks of this many actions are too short."""
         ...
 
 
 class Executor(Protocol):
-    """Executes the chunks of one episode."""
+    """The executor of the chunks of one episode."""
 
     def __call__(self, chunk_KA: NDArray[np.float32]) -> Command:
-        """Take up the chunk predicted at this step and return the command [A] of this step."""
+        """Store the chunk predicted at this step and return the command [A] for this step."""
         ...
 
 
 class FirstActions:
-    """Execute the first ``count`` actions of a chunk, then take the chunk predicted then; 1: only ever the first."""
+    """Execution of the first ``count`` actions of a chunk, then of the newest chunk; 1: always the first action."""
 
     def __init__(self, *, count: PositiveInt) -> None:
         self._count = count
@@ -54,9 +54,10 @@ class FirstActions:
 
 
 class TemporalEnsemble:
-    """Average what all chunks so far say of this step, weighted by exp(-decay * i), i = 0 for the oldest chunk.
+    """The mean of all predictions for this step, weighted by exp(-decay * i) with i = 0 for the oldest chunk.
 
-    A larger ``decay`` trusts old predictions more; 0 is the plain mean. Source: Zhao et al. 2023 (ACT), algorithm 2.
+    A larger ``decay`` gives old predictions more weight; 0 is the plain mean. Source: Zhao et al. 2023 (ACT),
+    algorithm 2.
     """
 
     def __init__(self, *, decay: NonNegativeFloat) -> None:
@@ -68,6 +69,7 @@ class TemporalEnsemble:
 
         def execute(chunk_KA: NDArray[np.float32]) -> Command:
             chunks.append(chunk_KA)
+            # A chunk that was predicted ``age`` steps ago has its prediction for this step at index ``age``.
             said = np.stack([chunk[age] for age, chunk in zip(reversed(range(len(chunks))), chunks, strict=True)])
             weights = np.exp(-self._decay * np.arange(len(said)))
             return (weights @ said / weights.sum()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Name how a drive failed, in the words of the people who watch robots fail."""
+"""Types of failure of a drive, named by what an observer of the robot sees."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.closed_loop.rollout import Drive
-from mobile_vla.sim.environment import STANDING_SPEED_M_S
-from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_RADIUS_M, STEP_S, STOP_TOLERANCE_M
+from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_RADIUS_M, STANDING_SPEED_M_S, STEP_S, STOP_TOLERANCE_M
 
 _LAST_SECOND_STEPS = 10
 _ASIDE_M = 0.15
@@ -20,13 +19,14 @@ _TOUCHING_M = 0.05
 
 
 def failure_of(drive: Drive) -> str | None:
-    """Return the first of FAILURES that holds, in their order; None for a success.
+    """Return the first type in FAILURES whose condition holds; None for a success.
 
-    ``left_right_confusion``: ended at, or past the boxes and 0.3 m nearer to, the place before the other bottle.
-    ``overshoot``: ran into its own bottle, or drove past its place, ahead or aside. ``missed_stop``: came within the
-    tolerance of its place and did not stop. ``false_stop``: stood elsewhere for the last second. ``oscillation``:
-    changed between left and right four times or more. ``straight_only``: drove ahead and never 0.15 m aside.
-    ``late_turn``: turned aside, but ran into the front of a box. ``other``: none of these, for example a corner cut.
+    ``left_right_confusion``: ended at the place before the other bottle, or past the boxes and 0.3 m nearer to that
+    place than to its own. ``overshoot``: hit the target bottle, or drove past the place before it, forward or sideways.
+    ``missed_stop``: came within the tolerance of that place and did not stop. ``false_stop``: stood elsewhere for the
+    last second. ``oscillation``: changed between left and right four times or more. ``straight_only``: drove forward
+    and never 0.15 m sideways. ``late_turn``: turned, but hit the front of a box. ``other``: none of these, for example
+    a corner that was cut.
     """
     if drive.outcome == "success":
         return None
@@ -34,7 +34,7 @@ def failure_of(drive: Drive) -> str | None:
 
 
 def goal_distance_m(drive: Drive, side: str | None = None) -> NDArray[np.float64]:
-    """Return how far the robot is from the place before a bottle, at every position [F+1]; by default its own."""
+    """Return the distance from every position [F+1] to the place before a bottle, by default the target."""
     return np.hypot(*(drive.position - drive.state.scene.goal(side)).T)
 
 
@@ -87,6 +87,7 @@ def _turns_late(drive: Drive) -> bool:
     return bool(x < box.x - box.half_x)
 
 
+# The order matters: a drive can meet several conditions, and the first one is reported.
 _CHECKS: dict[str, Callable[[Drive], bool]] = {
     "left_right_confusion": _is_confused,
     "overshoot": _overshoots,

@@ -1,4 +1,4 @@
-"""Turn drives into one record each, and the records of a suite into rates and means."""
+"""One record per drive, and rates and means over the records of a suite."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from scipy.stats import binomtest
 
 from mobile_vla.closed_loop.failures import FAILURES, failure_of, goal_distance_m
 from mobile_vla.closed_loop.rollout import Drive
-from mobile_vla.sim.environment import Outcome
-from mobile_vla.sim.scene import STEP_S
+from mobile_vla.sim.scene import STEP_S, Outcome
 
 _NUM_PLACE_FIELDS = 5
-"""Of a scenario's name: where things stand, and the side. Colours and task follow."""
+"""First fields of a scenario's name: number of boxes, layout, side, placement, distance. Colours and task follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """One line of ``episode_results.jsonl``: initial state ``index`` of ``suite``, and how it was driven.
+    """One line of ``episode_results.jsonl``: the drive from initial state ``index`` of ``suite``.
 
-    ``side`` is where the bottle that is meant stands; ``task`` is what the instruction names, a side or a colour, None
-    where bottles have no colours of their own and the side is all there is to name.
-    ``final_error_m`` is the distance to the place before the named bottle at the end, ``expert_path_length_m`` the way
-    the expert took from the same state (None where it found none). ``command_change_m_s`` is how smooth the drive was:
-    the mean change of the command from step to step. ``time_to_goal_s`` is None unless the drive succeeded, ``failure``
-    unless it failed.
+    ``side`` is the side of the target bottle. ``task`` is the side or colour that the instruction names; None if both
+    bottles have the same colour, so that there is only one task. ``final_error_m`` is the distance at the end to the
+    place before the target; ``expert_path_length_m`` is the length of the expert's way from the same state, None if it
+    found none. ``command_change_m_s`` measures smoothness: the mean change of the command from step to step.
+    ``time_to_goal_s`` is None for a failure, ``failure`` is None for a success.
     """
 
     suite: str
@@ -52,7 +50,7 @@ class EpisodeResult:
 
 
 def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray[np.float64] | None) -> EpisodeResult:
-    """Measure ``drive``; ``expert_path`` [M, 2] are the expert's positions from the same start."""
+    """Return the record of ``drive``; ``expert_path`` [M, 2] are the expert's positions from the same start."""
     is_success = drive.outcome == "success"
     num_steps = len(drive.command)
     changes = np.diff(drive.command[:, :2], axis=0)
@@ -77,18 +75,20 @@ def episode_result(drive: Drive, *, suite: str, index: int, expert_path: NDArray
 
 
 def path_length_m(position: NDArray[np.float64]) -> float:
-    """Return the length of a way through positions [F, 2]."""
+    """Return the length of the path through positions [F, 2]."""
     return float(np.hypot(*np.diff(position, axis=0).T).sum())
 
 
 def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """Return rates in [0, 1] and means of one suite's results; a mean over nothing is left out.
+    """Return rates in [0, 1] and means of one suite's results; the mean of an empty set is left out.
 
-    ``success_low`` and ``success_high`` are the Wilson 95 % interval of the success rate: what other episodes would
-    give this one policy. ``path_ratio`` (the way driven to the expert's) and ``time_to_goal_s`` are means over
-    successes, ``failure/*`` shares of all episodes, ``success_rate/scenario_mean`` the mean over scenarios.
+    ``success_low`` and ``success_high`` are the Wilson 95 % confidence interval of the success rate. It covers the
+    choice of episodes for this one policy, not the variation between training seeds. ``path_ratio`` (driven length
+    divided by the expert's) and ``time_to_goal_s`` are means over successes; ``failure/*`` are shares of all episodes;
+    ``success_rate/scenario_mean`` is the mean over scenarios.
     """
     count, successes = len(results), [result for result in results if result.success]
+    # Wilson and not the normal approximation, which has zero width at rates of 0 and 1.
     interval = binomtest(len(successes), count).proportion_ci(method="wilson")
     outcomes, failures = Counter(r.outcome for r in results), Counter(r.failure for r in results)
     metrics = {
@@ -110,9 +110,9 @@ def suite_metrics(results: Sequence[EpisodeResult]) -> dict[str, float]:
 
 
 def _success_by_part(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """Return ``success_rate/<part>``: by scenario as val has it (boxes, layout, side), placement, distance and task.
+    """Return ``success_rate/<part>`` by scenario (boxes, layout, side, as in val), placement, distance and task.
 
-    Where there is one task only it is no part.
+    The rates by task are left out if there is only one task.
     """
     drives: dict[str, list[bool]] = {}
     has_tasks = len({result.task for result in results}) > 1

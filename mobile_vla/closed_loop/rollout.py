@@ -1,28 +1,31 @@
-"""Let a driver drive many initial states at once: all robots advance together, one call of the driver a step."""
+"""Roll out many initial states in parallel: all robots advance together, with one call of the driver per step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.closed_loop.execution import Execution
 from mobile_vla.errors import ConfigError
-from mobile_vla.sim.environment import BottleEnv, Outcome
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.sim.scene import Outcome
+
+if TYPE_CHECKING:
+    from mobile_vla.sim.environment import BottleEnv
 
 
 class Driver(Protocol):
-    """What is asked for actions; ``mobile_vla.Policy`` is one. Robots are numbered as the initial states are."""
+    """A source of actions, such as ``mobile_vla.Policy``. Robot i is the one that started in initial state i."""
 
     action_names: tuple[str, ...]
     fwd_pred_next_n: int
 
     def reset(self) -> None:
-        """Begin: no robot has seen anything."""
+        """Begin new episodes: drop the histories of all robots."""
         ...
 
     def act(
@@ -34,7 +37,7 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """One finished episode of F steps: ``position`` [F+1, 2] in metres from the start on, ``command`` [F, A]."""
+    """One finished episode of F steps: ``position`` [F+1, 2] in metres including the start, ``command`` [F, A]."""
 
     state: InitialState
     outcome: Outcome
@@ -48,8 +51,8 @@ def roll_out(
 ) -> list[Drive]:
     """Return one drive for each of ``states``, in their order.
 
-    Robots whose episode has ended are no longer asked about, so the number that a call is about falls. Raises
-    ``ConfigError`` where the driver does not predict what the world's robot is commanded by.
+    Robots whose episode has ended are left out of later calls, so the batch shrinks. Raises ``ConfigError`` if the
+    driver does not predict all actions that the world's robot needs.
     """
     robots = [
         _Robot(env=make_env(), state=state, execute=execution.begin(fwd_pred_next_n=driver.fwd_pred_next_n))
@@ -71,7 +74,7 @@ def roll_out(
 
 
 class _Robot:
-    """One episode under way."""
+    """One running episode."""
 
     def __init__(self, *, env: BottleEnv, state: InitialState, execute: Callable[..., NDArray[np.float32]]) -> None:
         self.env = env
@@ -103,7 +106,7 @@ class _Robot:
 
 
 def command_columns(action_names: Sequence[str], env: BottleEnv) -> list[int]:
-    """Return which of the predicted actions command a world's robot; ``ConfigError`` where one is missing."""
+    """Return the indices of the predicted actions that a world's robot needs; ``ConfigError`` if one is missing."""
     if missing := [name for name in env.action_names if name not in action_names]:
         raise ConfigError(
             f"the policy predicts {', '.join(action_names)}, and the robot of this world is commanded by "

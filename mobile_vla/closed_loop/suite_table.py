@@ -1,4 +1,4 @@
-"""Show what was measured in the closed loop: one line a suite, and how its drives failed."""
+"""Print the closed-loop results: one line per suite, and the types of failure of its drives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADERS = ("closed loop", "success", "95 %", "hit", "wrong", "out", "time-out",
 
 
 def print_suites(metrics: Mapping[str, float | str], console: Console) -> None:
-    """Print rates, means and failures of every suite among flat ``closed_loop/<suite>/...`` metrics."""
+    """Print rates, means and failures of every suite in flat ``closed_loop/<suite>/...`` metrics."""
     suites = [key.split("/")[1] for key in metrics if key.endswith("/success_rate") and key.count("/") == 2]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for header in _HEADERS:

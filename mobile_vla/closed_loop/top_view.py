@@ -1,4 +1,4 @@
-"""Draw the floor of the embedded world from above, and where the robot and the expert drove on it."""
+"""Draw the floor of the embedded world from above, with the paths of the robot and of the expert."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ TOP_VIEW_SIZE = (240, 360)
 
 Colour = tuple[int, int, int]
 
-# After Okabe and Ito (2008): these stay apart under every colour blindness. What only stands there is grey or beige.
+# Colours of Okabe and Ito (2008), which people with any type of colour blindness can tell apart. Objects that are not
+# the target are grey or beige.
 DRIVEN: Colour = (213, 94, 0)
 EXPERT: Colour = (84, 116, 156)
 _TARGET, _TOLERANCE = (0, 130, 95), (210, 238, 228)
@@ -38,26 +39,26 @@ _CROSS = (((-0.4, -0.4), (0.4, 0.4)), ((-0.4, 0.4), (0.4, -0.4)))
 
 @dataclass(frozen=True, kw_only=True)
 class TopView:
-    """The floor from above, to scale, forward up and left to the left; ``centre`` (x, y) in metres is in the middle."""
+    """A map view of the floor: forward is up, left is left, and ``centre`` (x, y) in metres is in the middle."""
 
     centre: tuple[float, float]
     px_per_m: float
 
     @classmethod
     def of(cls, drive: Drive) -> TopView:
-        """Return the view of the whole room, in a large one of 3 m around the bottles and the drive."""
+        """Return the view of the whole room, but of at most 3 m around the bottles and the drive."""
         room = drive.state.scene.room
         places = np.array([*drive.state.scene.bottles.values(), *drive.position])
         low = np.maximum(places.min(0) - _AROUND_M, (room.back_x, -room.half_width))
         high = np.minimum(places.max(0) + _AROUND_M, (room.front_x, room.half_width))
-        # A robot that has left the room is still in the view.
+        # Also contain positions outside the room, for a robot that has left it.
         low, high = np.minimum(low, places.min(0)) - _MARGIN_M, np.maximum(high, places.max(0)) + _MARGIN_M
         width_px, height_px = TOP_VIEW_SIZE
         px_per_m = min(np.array([height_px, width_px]) / (high - low))
         return cls(centre=tuple((low + high) / 2), px_per_m=float(px_per_m))
 
     def pixels(self, places_m: ArrayLike) -> NDArray[np.float64]:
-        """Return (column, row) from the view's upper left corner for floor places [..., 2] (x, y)."""
+        """Return (column, row) [..., 2] from the view's upper left corner for floor positions [..., 2] (x, y)."""
         offset = np.asarray(places_m, np.float64) - self.centre
         return np.array(TOP_VIEW_SIZE) / 2 - offset[..., ::-1] * self.px_per_m
 
@@ -83,7 +84,7 @@ def top_views(drive: Drive, expert_path: NDArray[np.float64] | None) -> Iterator
 
 
 class _Pen:
-    """Draws on an image ``_FINER`` times as large as the top view: places and radii in metres, widths in its pixels."""
+    """Drawing on an image ``_FINER`` times as large as the top view: positions in metres, line widths in its pixels."""
 
     def __init__(self, *, image: Image.Image, view: TopView) -> None:
         self.view = view
@@ -100,7 +101,7 @@ class _Pen:
         self._draw.circle(self._at(place).tolist(), radius, fill, edge, _EDGE_PX * _FINER)
 
     def line(self, way: ArrayLike, colour: Colour, *, width_px: float) -> None:
-        """Draw through places [N, 2], with round corners and ends."""
+        """Draw a line through positions [N, 2], with round corners and ends."""
         places, width = self._at(way), round(width_px * _FINER)
         self._draw.line(places.ravel().tolist(), colour, width)
         for place in places.tolist():
@@ -111,7 +112,7 @@ class _Pen:
 
 
 def _draw_scene(pen: _Pen, scene: Scene) -> None:
-    """Draw what stands in the room; the named bottle alone is filled and has its place marked."""
+    """Draw the objects in the room; only the target bottle is filled, and the place to stop before it is marked."""
     room = scene.room
     back_right, front_left = np.array([room.back_x, -room.half_width]), np.array([room.front_x, room.half_width])
     if room.wall_height > 0:

@@ -1,4 +1,4 @@
-"""Show a drive as an animated GIF: what the robot saw, and from above where it and the expert drove."""
+"""Write a drive as an animated GIF: the camera's images beside a top view with the robot's and the expert's path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +29,29 @@ from mobile_vla.closed_loop.top_view import (
     TopView,
     top_views,
 )
-from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.scene import STEP_S
+
+if TYPE_CHECKING:
+    from mobile_vla.sim.environment import BottleEnv
 
 PICTURE_SIZE = (536, 384)
 """Width and height of every frame in pixels."""
 
 TOP_VIEW_CORNER = (284, 12)
-"""Where the top view's upper left pixel lies in the picture."""
+"""Position (column, row) of the top view's upper left pixel in the picture."""
 
 _LEFT, _CAMERA_TOP, _CAMERA_PX = 12, 40, 256
 _HOLD_MS = 1000
 
-# Fewer colours make smaller files; one of a GIF's 256 is left to say what did not change.
+# Fewer colours make smaller files. The sum must stay below the 256 of a GIF: one index is needed for "transparent",
+# which marks pixels that did not change.
 _NUM_SEEN, _NUM_DRAWN = 96, 96
 
 
 def pick_videos(results: Sequence[EpisodeResult], *, count: int) -> dict[str, int]:
-    """Return positions in ``results`` of up to ``count`` successes and failures, named success_1.. and failure_1..
+    """Return indices in ``results`` of up to ``count`` successes and failures, named success_1.. and failure_1..
 
-    The earliest come first; of failures, the earliest of each type before the second of any.
+    The earliest come first. Among failures, the first of each type comes before the second of any type.
     """
     num_before = Counter()
     ranked: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
@@ -70,10 +73,11 @@ def write_video(
     make_env: Callable[[], BottleEnv],
     title: str,
 ) -> None:
-    """Write ``drive`` as a GIF: one frame a position, at the pace it was driven, the last one held for a second.
+    """Write ``drive`` as a GIF: one frame per position, in real time, with the last frame held for a second.
 
-    ``expert_path`` [M, 2] is in metres, None where the expert found no way. ``make_env`` makes the world that was
-    driven in: replaying the commands there gives the images again. The folder is made. Equal drives give equal bytes.
+    ``expert_path`` [M, 2] is in metres, None if the expert found no way. ``make_env`` makes the world of the drive:
+    replaying the commands there renders the images again, so that a rollout need not keep them. The folder is created.
+    Equal drives give equal bytes.
     """
     drawn = _quantized_drawings(_drawings(drive, expert_path, title))
     seen = _quantized_camera(_replay(drive, make_env()))
@@ -84,7 +88,7 @@ def write_video(
     first, *rest = drawn
     pace_ms = [round(1000 * STEP_S)] * len(rest) + [_HOLD_MS]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Optimizing leaves out the pixels that did not change.
+    # ``optimize`` leaves out pixels that did not change.
     first.save(path, "GIF", save_all=True, append_images=rest, duration=pace_ms, loop=0, palette=colours, optimize=True)
 
 
@@ -99,25 +103,26 @@ def _replay(drive: Drive, env: BottleEnv) -> list[NDArray[np.uint8]]:
 
 
 def _quantized_camera(images: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:
-    """Return the images enlarged, in ``_NUM_SEEN`` colours in all; where that can be, each pixel becomes a square."""
+    """Return the images enlarged, with ``_NUM_SEEN`` colours in all; each pixel becomes a square if sizes allow it."""
     size = images[0].shape[0]
     if _CAMERA_PX % size:
         size = _CAMERA_PX
         smooth = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images]
         images = [np.asarray(image) for image in smooth]
-    # The default method mixes the few pixels of a distant bottle into the floor.
+    # All images are quantised together, to share one palette. Median cut, the default method, would merge the few
+    # pixels of a distant bottle with the floor.
     film = Image.fromarray(np.concatenate(images)).quantize(_NUM_SEEN, method=Image.Quantize.MAXCOVERAGE)
     frames = [film.crop((0, top, size, top + size)) for top in range(0, film.height, size)]
     return [frame.resize((_CAMERA_PX, _CAMERA_PX), Image.Resampling.NEAREST) for frame in frames]
 
 
 def _quantized_drawings(drawings: Sequence[Image.Image]) -> list[Image.Image]:
-    """Return the drawings in ``_NUM_DRAWN`` colours, the commonest at the end: those are kept as they are."""
+    """Return the drawings with ``_NUM_DRAWN`` colours: the most frequent ones of the last drawing, unchanged."""
     last = drawings[-1]
     chosen: list[Colour] = []
     counted = cast("list[tuple[int, Colour]]", last.getcolors(last.width * last.height))
     for _, colour in sorted(counted, reverse=True):
-        # Pillow takes colours for one another that differ by less.
+        # Pillow treats colours that differ by less than this as equal.
         if not chosen or np.abs(np.subtract(chosen, colour)).max(1).min() >= 8:
             chosen.append(colour)
     palette = Image.new("P", (1, 1))
@@ -138,7 +143,7 @@ def _drawings(drive: Drive, expert_path: NDArray[np.float64] | None, title: str)
 
 
 def _page(drive: Drive, title: str) -> Image.Image:
-    """Return what stays: title, instruction and legend."""
+    """Return the parts that are the same in all frames: title, instruction and legend."""
     page = Image.new("RGB", PICTURE_SIZE, WHITE)
     draw = ImageDraw.Draw(page)
     draw.text((_LEFT, 12), _fitted(title, size=16, num_lines=1), INK, _font(16))
@@ -168,7 +173,7 @@ def _write_status(frame: Image.Image, drive: Drive, step: int) -> None:
 
 
 def _ending(drive: Drive) -> str:
-    """Say how it ended, for example ``collision with box_0: late turn``."""
+    """Return how the drive ended, for example ``collision with box_0: late turn``."""
     outcome, failure = drive.outcome.replace("_", " "), failure_of(drive)
     if drive.outcome == "collision":
         outcome += f" with {drive.touched}"
@@ -176,7 +181,7 @@ def _ending(drive: Drive) -> str:
 
 
 def _fitted(text: str, *, size: int, num_lines: int) -> str:
-    """Break ``text`` into lines as wide as the camera's image; what does not fit ends in dots."""
+    """Break ``text`` into lines as wide as the camera's image; text that does not fit is cut with an ellipsis."""
     length = _font(size).getlength
     lines: list[str] = []
     for word in text.split():

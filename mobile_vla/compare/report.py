@@ -1,4 +1,4 @@
-"""Compare a folder of runs: print the table, write comparison.csv, comparison.json and report.html beside them."""
+"""Compare the runs in a folder: print the table, and write comparison.csv, comparison.json and report.html there."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobile_vla.compare.comparability import ComparabilityError
-from mobile_vla.compare.comparison import Comparison, Metric, Row, compare_runs
+from mobile_vla.compare.data.comparability import ComparabilityError
+from mobile_vla.compare.data.comparison import Comparison, Metric, Row, compare_runs
+from mobile_vla.compare.data.planned import load_study
+from mobile_vla.compare.data.runs import MISSING
 from mobile_vla.compare.page.page import write_page
-from mobile_vla.compare.plan import load_study
-from mobile_vla.compare.runs import MISSING
-from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.compare.table import print_comparison
-from mobile_vla.compare.verdict import verdict
-from mobile_vla.disk import write_atomically
+from mobile_vla.compare.statistics.estimates import PairedDifference
+from mobile_vla.compare.terminal.comparison_table import print_comparison
+from mobile_vla.compare.verdict.verdict import verdict
 from mobile_vla.metrics import entry_of
-from mobile_vla.tracking.recordings import viewing_hint
+from mobile_vla.storage.disk import write_atomically
+from mobile_vla.tracking.wandb.recordings import viewing_hint
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def compare_folder(folder: Path, *, baseline: str | None = None, console: Console) -> Comparison:
-    """Compare all runs at or below ``folder`` with ``baseline`` (a label), print and write the result into ``folder``.
+    """Compare all runs in ``folder`` or below with ``baseline`` (a label); print the result and write it to ``folder``.
 
-    Without ``baseline`` it is the one that the runs' study named. Jobs that a study planned and that never began are
-    among ``Comparison.unfinished``. Raises UserError where there is no run, ComparabilityError where they cannot be
-    ranked; nothing is written then.
+    Without ``baseline``, the study's baseline is used. Planned jobs that never started are part of
+    ``Comparison.unfinished``. Raises UserError if there is no run and ComparabilityError if the runs cannot be ranked;
+    then nothing is written.
     """
     runs = load_study(folder)
     try:
         comparison = compare_runs(runs, baseline=baseline)
     except ComparabilityError as error:
-        # A refusal must not hide that runs failed as well.
+        # The error must not hide that some runs failed as well.
         others = [f"{run.folder.name} is {run.status}: {run.error}" for run in runs if not run.is_done]
         raise ComparabilityError("\n  ".join([str(error), *others])) from error
     write_json(comparison, folder / "comparison.json")
@@ -51,17 +51,17 @@ def compare_folder(folder: Path, *, baseline: str | None = None, console: Consol
 
 
 def write_json(comparison: Comparison, path: Path) -> None:
-    """Write the whole comparison as strict JSON: one row a sampler, ``null`` for every number that is missing.
+    """Write the whole comparison as strict JSON: one row per sampler, ``null`` for every missing number.
 
-    A row is ``sampler`` (its label), ``n``, ``failed``, ``unfinished`` (stopped or running), ``missing`` (planned,
-    never begun), and by metric ``mean``, ``std``, ``iqm``, ``values`` by seed, and against the baseline
-    ``improvement``, ``paired_difference``, ``paired_ci95`` [low, high], ``paired_n``, ``paired_t_p`` and
-    ``paired_sign_flip_p``. The primary metric has also ``paired_t_p_holm``, ``episode_ci95`` and ``verdict``: ``sure``,
-    ``indicative`` or ``not told apart``. Every other metric is secondary, its p values not adjusted. What each number
-    cost stands beside it: the metrics ``samples_seen``, ``windows_scored`` and ``wall_s``. ``paired_drives`` holds, by
-    suite of the closed loop, the fields of PairedDrives. ``different_states`` describes, by suite, which runs met other
-    initial states, so that they are not compared there. ``controls`` holds, for each pair that the study named, the
-    same of its difference in the primary metric. ``verdict`` says it all in sentences.
+    A row has ``sampler`` (its label), ``n``, ``failed``, ``unfinished`` (stopped or running) and ``missing`` (planned,
+    never started). Each metric of a row has ``mean``, ``std``, ``iqm``, ``values`` by seed, and the comparison with the
+    baseline: ``improvement``, ``paired_difference``, ``paired_ci95`` [low, high], ``paired_n``, ``paired_t_p`` and
+    ``paired_sign_flip_p``. The primary metric also has ``paired_t_p_holm``, ``episode_ci95`` and ``verdict``: ``sure``,
+    ``indicative`` or ``not told apart``. All other metrics are secondary, and their p values are not adjusted. The
+    costs are metrics too: ``samples_seen``, ``windows_scored`` and ``wall_s``. ``paired_drives`` contains the fields of
+    PairedDrives for each closed-loop suite. ``different_states`` lists, by suite, the runs with different initial
+    states, which are not compared in that suite. ``controls`` contains the same statistics for the difference in the
+    primary metric of each pair that the study named. ``verdict`` contains the conclusions as sentences.
     """
     content = {
         "baseline": comparison.baseline,
@@ -83,13 +83,14 @@ def write_json(comparison: Comparison, path: Path) -> None:
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
-    """Write one line a run and one column a metric, so that a pivot table or ``groupby('label')`` is all it takes.
+    """Write one line per run and one column per metric, ready for a pivot table or ``groupby('label')``.
 
-    Columns: ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file), ``control``
-    (the label of the sampler's, where the study named one), then the metrics under their own names, except a suite's
-    figures by scenario and by type of failure, which would treble the columns: they stand in ``comparison.json``. Runs
-    that did not finish are lines too, without numbers. A missing number is an empty cell. A text that a spreadsheet
-    would compute, as a label of somebody else's run may be, has an apostrophe before it.
+    The columns are ``label``, ``sampler``, ``seed``, ``status``, ``error``, ``folder`` (relative to the file),
+    ``control`` (the label of the sampler's control, if the study named one), then the metrics under their own names. A
+    suite's metrics by scenario and by type of failure are left out, because there would be three times as many columns;
+    they are in ``comparison.json``. Unfinished runs have a line too, without numbers. A missing number is an empty
+    cell. A text that a spreadsheet would run as a formula gets an apostrophe in front, because a label may come from a
+    run of somebody else.
     """
     names = [name for name in comparison.rows[0].metrics if not entry_of(name).is_detail]
     text = io.StringIO()

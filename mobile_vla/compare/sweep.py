@@ -1,4 +1,4 @@
-"""Compare the runs of a sweep when its last job has ended, and let the exit code say whether all went well."""
+"""Compare the runs of a sweep after its last job, and set the exit code to 1 if a run did not finish."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from omegaconf import DictConfig
 
 
 class CompareAtEnd(Callback):
-    """Compare the runs in ``hydra.sweep.dir`` with the study's baseline at the end of a multirun.
+    """A Hydra callback that compares the runs in ``hydra.sweep.dir`` with the study's baseline after a multirun.
 
-    The process exits with 1 if a run did not finish or the runs may not be ranked. ``change_table`` prints the founding
-    report's first-last-change table as well. Hydra calls the hook only if every job returned, so jobs record their
-    failure in their run folder and return NaN.
+    The process exits with 1 if a run did not finish or the runs cannot be ranked. ``first_vs_last`` also prints the
+    table of the training report: each metric at the first and at the last evaluation. Hydra calls this hook only if
+    every job returned, so a failed job records its failure in its run folder and returns NaN.
     """
 
-    def __init__(self, change_table: bool = False) -> None:
-        self.change_table = change_table
+    def __init__(self, first_vs_last: bool = False) -> None:
+        self.first_vs_last = first_vs_last
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print and write the comparison; raises SystemExit(1), as Hydra turns every Exception here into a warning."""
-        # Hydra builds its callbacks before it knows that it only has to print --help.
+        """Print and write the comparison.
+
+        Raises SystemExit(1) on failure, because Hydra only warns of an Exception in a callback.
+        """
+        # Imported here because Hydra creates its callbacks even if it only has to print --help, which should be fast.
         from mobile_vla.errors import UserError
-        from mobile_vla.terminal import new_console, printable
+        from mobile_vla.process.console import new_console, printable
 
         try:
             num_unfinished = self._compare(Path(config.hydra.sweep.dir), config.study.baseline, new_console())
@@ -40,10 +43,10 @@ class CompareAtEnd(Callback):
             raise SystemExit(1)
 
     def _compare(self, folder: Path, baseline: str, console: Any) -> int:
-        from mobile_vla.compare.change_table import report_change_table
         from mobile_vla.compare.report import compare_folder
+        from mobile_vla.compare.terminal.first_vs_last import report_first_vs_last
 
         comparison = compare_folder(folder, baseline=baseline, console=console)
-        if self.change_table:
-            report_change_table(folder, console)
+        if self.first_vs_last:
+            report_first_vs_last(folder, console)
         return len(comparison.unfinished)

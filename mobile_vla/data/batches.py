@@ -1,4 +1,4 @@
-"""Gather windows into batches: one copy out of the frame store, no decoding."""
+"""Batches of windows, gathered with one copy from the frame store and without decoding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mobile_vla.schema import Batch, Episode, WindowTable
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What the N windows of a table predict from their current frame on.
+    """The targets of the N windows of a table, from the current frame on.
 
-    ``actions_NKA`` physical units, zero where ``mask_NK`` is False; ``frame_NK`` their frames in the episode;
-    ``previous_NA`` the action before the current frame (zero, standing still, before the first); ``next_NA`` the
-    action after the last target (the episode's last where there is none).
+    ``actions_NKA`` are in physical units, zero where ``mask_NK`` is False; ``frame_NK`` are their frames in the
+    episode. ``previous_NA`` is the action before the current frame (zero, which is standing still, at the first frame);
+    ``next_NA`` is the action after the last target (the last action of the episode where there is none).
     """
 
     actions_NKA: NDArray[np.float32]
@@ -32,12 +32,12 @@ class Targets:
 
 
 class Reader(Protocol):
-    """Reads the windows of one table; what it returns is a pure function of their ids."""
+    """A reader of the windows of one table; its results are pure functions of the window ids."""
 
     windows: WindowTable
 
     def gather(self, ids: NDArray[np.int64]) -> Batch:
-        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked."""
+        """Return the windows ``ids`` [B] as one batch on the CPU; missing frames and actions are zero and masked."""
         ...
 
     def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -45,31 +45,36 @@ class Reader(Protocol):
         ...
 
     def current_targets(self) -> Targets:
-        """Return what every window of the table predicts from its current frame on."""
+        """Return the targets of every window of the table, from its current frame on."""
         ...
 
 
 class _ImageMemory:
-    """Lends arrays for images, the same memory again once nothing uses it: fresh pages cost more than the copy."""
+    """A pool of arrays for images, whose memory is reused once nothing refers to it.
+
+    Measured: new memory pages cost more time than the copy of the pixels.
+    """
 
     def __init__(self) -> None:
         self._free: list[NDArray[np.uint8]] = []
 
     def lend(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return an array of ``shape``, its content undefined, that shares no memory with an array or tensor in use."""
+        """Return an array of ``shape`` with undefined content that shares no memory with an array or tensor in use."""
         memory = self._free.pop() if self._free else None
         if memory is None or memory.shape != shape:
             memory = np.empty(shape, np.uint8)
-        # Through a memoryview, so that whatever is made of the lent array holds on to it and not to the memory below.
+        # numpy views refer to the array that owns the memory, so views of a plain slice would keep `memory` alive and
+        # not `lent`, and the finalizer would run too early. With a memoryview in between, every view or tensor made
+        # from `lent` keeps `lent` alive.
         lent = np.asarray(memory.data)
         weakref.finalize(lent, self._free.append, memory)
         return lent
 
 
 class WindowReader:
-    """Reads the windows of one table: ``gather(ids)`` is a pure function of the ids.
+    """The reader of the windows of one table: ``gather(ids)`` is a pure function of the ids.
 
-    Keeps all actions of its episodes in memory and the frames memory-mapped.
+    It keeps all actions of its episodes in memory; the frames stay memory-mapped.
     """
 
     def __init__(
@@ -95,9 +100,9 @@ class WindowReader:
         self._actions_FA = np.concatenate([e.actions_of(action_names) for e in listed])
 
     def gather(self, ids: NDArray[np.int64], *, with_images: bool = True) -> Batch:
-        """Return the windows ``ids`` [B] as one batch on the CPU; what does not exist is zero and masked.
+        """Return the windows ``ids`` [B] as one batch on the CPU; missing frames and actions are zero and masked.
 
-        ``with_images`` False leaves the images empty, [B, T, 3, 0, 0].
+        With ``with_images`` False the images are empty, [B, T, 3, 0, 0].
         """
         rows_BT, history_BT = self.frame_rows(ids)
         actions_BTKA, mask_BTK = self.targets(ids)
@@ -112,9 +117,9 @@ class WindowReader:
         )
 
     def frame_rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return where in the frame store the history [B, T] of the windows ``ids`` stands, and which of it exists.
+        """Return the rows of the frame store for the history of the windows ``ids`` [B, T], and which frames exist.
 
-        A frame that does not exist stands where its episode begins.
+        A frame before the episode begins gets the row of the episode's first frame.
         """
         episode = self.windows.episode[ids]
         length = self._lengths[episode][:, None]
@@ -124,11 +129,11 @@ class WindowReader:
 
     def _images(self, rows_BT: NDArray[np.int64], history_BT: NDArray[np.bool_]) -> torch.Tensor:
         images_BTYXC = self._image_memory.lend((*rows_BT.shape, *self._frames.shape[1:]))
-        # All rows exist; "clip" only keeps numpy from checking them by way of a second buffer.
+        # All rows exist. With mode="raise", numpy would write to a temporary buffer first when `out` is given.
         np.take(self._frames, rows_BT, axis=0, out=images_BTYXC, mode="clip")
         if not history_BT.all():
             images_BTYXC[~history_BT] = 0
-        # A view: the pixels stay channels-last in memory, which is also what the convolutions like best.
+        # A view: the pixels stay channels-last in memory, which is also the fastest layout for convolutions.
         return torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3)
 
     def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -144,12 +149,12 @@ class WindowReader:
         return actions_BTKA, mask_BTK
 
     def chunks(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the physical actions [B, K, A] from the current frames on, zero where the mask [B, K] is False."""
+        """Return the physical actions [B, K, A] from the current frame on, zero where their mask [B, K] is False."""
         actions_BTKA, mask_BTK = self.targets(ids)
         return actions_BTKA[:, -1], mask_BTK[:, -1]
 
     def current_targets(self) -> Targets:
-        """Return what every window of the table predicts from its current frame on."""
+        """Return the targets of every window of the table, from its current frame on."""
         length = self._lengths[self.windows.episode][:, None]
         current = self.windows.start[:, None].astype(np.int64) + self._num_history - 1
         frame_NK = current + np.arange(self._num_actions)

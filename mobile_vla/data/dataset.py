@@ -1,4 +1,4 @@
-"""Open a data set: from a folder of episode files to splits, windows and readers."""
+"""The data set: a folder of episode files, read, split and cut into windows with their readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_files, open_frames
-from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.hdf5.instruction import Instruction
 from mobile_vla.data.instruction_sources import odd_instructions
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
@@ -26,18 +26,19 @@ from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
 
 
 class Generator(Protocol):
-    """Makes a data set that is not there yet."""
+    """A generator of a data set, for options that create their episodes instead of reading a given folder."""
 
     def ensure(self, root: Path) -> Path:
-        """Return the folder of episodes below ``root``, generating it first where it is missing."""
+        """Return the folder of episodes inside ``root``, generating it first where it is missing."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """All files of a folder, read: usable episodes, what is wrong with the others, frames, content digests by name.
+    """The result of reading all files of a folder.
 
-    ``warnings`` are what was left out of the folder.
+    ``episodes`` are the usable ones, ``problems`` one error for each other file, ``digests`` the content digest of each
+    file by episode name. ``warnings`` list what was left out of the folder and which actions may be lost.
     """
 
     episodes: Sequence[Episode]
@@ -49,12 +50,12 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenDataset:
-    """A data set that is ready to train on: everything below is read and checked.
+    """A data set that is ready to train on: all files are read and checked.
 
-    ``data_hash`` covers the files' content, what was read from their names and the window settings: runs that share it
-    (and the split) are measured on the same targets. ``windows`` has the parts ``train``, ``val`` and, where scenarios
-    are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name. ``problems`` are the files
-    that were skipped, ``warnings`` the oddities that were tolerated.
+    ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
+    same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
+    and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
+    ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
     episodes: Mapping[str, Episode]
@@ -71,7 +72,10 @@ class OpenDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Which episodes, and how they are read, split and cut into windows. See conf/dataset/h5.yaml for each option."""
+    """The options of a data set: which episodes, and how they are read, split and cut into windows.
+
+    Each option is explained in conf/dataset/h5.yaml.
+    """
 
     path: str | None
     generator: Generator | None
@@ -96,7 +100,7 @@ class Dataset:
     on_bad_episode: Literal["error", "skip"]
 
     def __post_init__(self) -> None:
-        compile_grammars(self.grammars)
+        compile_grammars(self.grammars)  # only for its errors: a bad expression must fail before any file is read
         if not self.actions or list(self.actions) != [name for name in ACTION_NAMES if name in self.actions]:
             raise ConfigError(
                 f"dataset.actions={list(self.actions)}: expected one or more of {', '.join(ACTION_NAMES)}, each once, "
@@ -110,7 +114,7 @@ class Dataset:
 
     @property
     def image(self) -> ImageOptions:
-        """The image settings that the frame cache is keyed by."""
+        """The image settings, which are part of the frame cache's key."""
         size = self.image_size
         return ImageOptions(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
@@ -119,14 +123,14 @@ class Dataset:
         )
 
     def folder(self) -> Path:
-        """Return the folder of episode files, generating them first where the data set makes its own."""
+        """Return the folder of episode files, generating them first where ``generator`` is set."""
         if self.generator is not None:
             return self.generator.ensure(Path(self.datasets_dir))
         assert self.path is not None
         return Path(self.path).expanduser()
 
     def scan(self) -> Scan:
-        """Read every file, pixels included."""
+        """Return all episodes of the folder; every file is read, and its frames are decoded into the cache."""
         episodes, problems, warnings = scan_episodes(
             self.folder(),
             grammars=compile_grammars(self.grammars),
@@ -143,9 +147,9 @@ class Dataset:
         return Scan(episodes=usable, problems=problems, frames=frames, digests=digests, warnings=warnings)
 
     def open(self, scan: Scan | None = None) -> OpenDataset:
-        """Return the data set ready for training, from ``scan`` where one was made before.
+        """Return the data set ready for training, from ``scan`` where the folder was scanned before.
 
-        ``DataError`` lists all bad files unless they are to be skipped.
+        Raises ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
         scan = scan or self.scan()
         episodes, problems = scan.episodes, scan.problems
@@ -181,6 +185,8 @@ class Dataset:
             )
             for part, table in windows.items()
         }
+        # Names and texts are hashed with the files' content because the file name gives scenario and instruction: the
+        # same file under another name can be another target. All usable episodes count, also those in no part.
         content = json.dumps(
             [
                 [self.window_size, self.fwd_pred_next_n, self.padding, list(self.actions)],
@@ -218,7 +224,7 @@ class Dataset:
 
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
-    """Return all problems as one message, one a line."""
+    """Return one message that lists all problems, one per line: damaged files and temporarily unreadable ones apart."""
     passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
     bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
     blocks = [
@@ -239,7 +245,9 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     if bad:
         listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
         found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
-    if passing:  # not refused: `skip` asks to go on, and runs that then differ in data_hash are not ranked together
+    # Also skipped: `skip` means to go on. Runs that read different files then have a different data_hash, and the
+    # comparison does not rank them together.
+    if passing:
         listed = "; ".join(str(problem) for problem in passing)
         found.append(f"{len(passing)} episode file(s) left out that may be good, for causes outside of them: {listed}")
     copies = Counter(scan.digests[e.name] for e in episodes)
@@ -252,7 +260,7 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
         found.append(f"mixed image sizes, all are resized: {listed}")
     num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
     if num_unknown:
-        found.append(f"{num_unknown} of {len(episodes)} episode names tell no scenario: they count as '{UNKNOWN}'")
+        found.append(f"{num_unknown} of {len(episodes)} episode names contain no scenario: they count as '{UNKNOWN}'")
     for part, table in windows.items():
         without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
         if without:

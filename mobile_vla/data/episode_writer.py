@@ -1,4 +1,4 @@
-"""Write episodes in the flat HDF5 layout of the Mobile VLA collector."""
+"""The writer of episode files, in the flat HDF5 layout of the Mobile VLA collector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.disk import write_atomically
+from mobile_vla.storage.disk import write_atomically
 
 
 def write_episode(
@@ -23,14 +23,15 @@ def write_episode(
 ) -> None:
     """Write one episode of F frames: RGB ``images_FYXC``, ``actions_FA`` in m/s, m/s, rad/s, and its event types.
 
-    The images are an array or yield one frame after another, so that only their compressed bytes lie in memory (twice).
-    One frame is one chunk, so that reading a frame decompresses that frame alone. The same arguments give the same
-    bytes: no time stamps are stored, and gzip is reproducible where lzf is not (the same frames gave other bytes).
-    The file is whole or what was there before: ``OSError`` where the disk does not take it.
+    ``images_FYXC`` is an array or an iterator over frames; with an iterator, only the compressed bytes are in memory
+    (twice). One frame is one chunk, so that reading a frame decompresses only that frame. The same arguments give the
+    same bytes: no time stamps are stored, and gzip is used because lzf is not reproducible (the same frames gave
+    different bytes). After an error the path holds what was there before. Raises ``OSError`` where the disk does not
+    accept the file.
     """
-    # HDF5 does not survive a disk that fills up under an open file (SIGSEGV as the process ends): the file is composed
-    # in memory and written at once. The core driver gives the bytes that a file on the disk has; that over BytesIO,
-    # which allocates without blocks for metadata, gives others.
+    # The file is composed in memory and written at once, because HDF5 crashes when the disk fills up while a file is
+    # open (SIGSEGV when the process ends). The core driver gives the same bytes as a file on disk; h5py on a BytesIO
+    # does not, because it allocates metadata without blocks.
     with h5py.File(path, "w", driver="core", backing_store=False, block_size=2**20) as file:
         _write_images(file, images_FYXC, num_frames=len(actions_FA))
         file.create_dataset("actions", data=actions_FA.astype(np.float32), track_times=False)
@@ -50,6 +51,7 @@ def write_episode(
 
 
 def _write_images(file: h5py.File, images_FYXC: Iterable[NDArray[np.uint8]], *, num_frames: int) -> None:
+    # The first frame is read before the data set is created, because an iterator does not state the image size.
     frames = iter(images_FYXC)
     first = next(frames)
     images = file.create_dataset(

@@ -1,4 +1,4 @@
-"""Find the episodes of a folder, and say exactly what is wrong with the files that cannot be used."""
+"""The episodes of a folder, with one error for each file that cannot be used."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from pathlib import Path
 
 from regex import Pattern
 
-from mobile_vla.data.episode_files import find_episode_files
-from mobile_vla.data.hdf5_recording import Recording, read_recording
-from mobile_vla.data.instruction import INSTRUCTION_KEY, Instruction
+from mobile_vla.data.hdf5.episode_files import find_episode_files
+from mobile_vla.data.hdf5.instruction import INSTRUCTION_KEY, Instruction
+from mobile_vla.data.hdf5.recording import Recording, read_recording
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.scenario import parse_name
 from mobile_vla.errors import DataError
-from mobile_vla.number_format import first_few
 from mobile_vla.schema import ACTION_NAMES, Episode
+from mobile_vla.text import first_few
 
 
 def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction) -> Episode:
-    """Read everything but the pixels of one episode; ``DataError`` names file, key, what was found and what to do."""
+    """Return one episode without its pixels.
+
+    Raises ``DataError``, which names the file, the key, what was found and what to do.
+    """
     recording: Recording = ask(read_recording, path, tuple(instruction.order))
     scenario, fields = parse_name(path.stem, grammars)
     chosen = instruction.choose(recording.texts, fields=fields)
@@ -45,10 +48,9 @@ def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instructio
 def scan_episodes(
     folder: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction, action_names: Sequence[str]
 ) -> tuple[list[Episode], list[DataError], list[str]]:
-    """Read all episodes of a folder without their pixels.
+    """Return all usable episodes of a folder (without pixels), one error for each other file, and warnings.
 
-    Return those that can be used, one error for each file that cannot, and warnings: what was left out of the folder,
-    and actions that may be lost.
+    The warnings list what was left out of the folder, and episodes whose actions may be lost.
     """
     found = find_episode_files(folder)
     episodes, problems = [], list(found.problems)
@@ -63,7 +65,10 @@ def scan_episodes(
 
 
 def _lost_actions(episodes: Sequence[Episode]) -> list[str]:
-    """Return a warning of episodes whose last actions, or all, may never have been written: zero is a value as well."""
+    """Return a warning that lists the episodes whose last actions, or all actions, may never have been written.
+
+    It is a warning and not an error because zero is also a valid action.
+    """
     found = [
         f"{episode.name} (rows {episode.doubtful_row}..{episode.num_frames - 1})"
         for episode in episodes

@@ -1,4 +1,4 @@
-"""Decode and resize every frame once, into one memory-mapped uint8 array that all later runs share."""
+"""The frame cache: every frame decoded and resized once, in one memory-mapped uint8 array that all runs share."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from mobile_vla.data.build_once import build_once, check_free_space, digest_of
-from mobile_vla.data.hdf5_recording import read_blocks
+from mobile_vla.data.hdf5.recording import read_blocks
 from mobile_vla.data.reading.process import Request, ask_each
-from mobile_vla.disk import allocate, write_atomically
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
-from mobile_vla.progress import track
+from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
+from mobile_vla.storage.build_once import build_once, check_free_space, digest_of
+from mobile_vla.storage.disk import allocate, write_atomically
 
 _log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
-"""Part of every cache key: raise it when the same settings give other pixels."""
+"""Part of every cache key. Increase it when a code change makes the same settings give different pixels."""
 
 
 _WRITTEN_MEANWHILE = "was written while it was read. Start again when the program that writes it has closed it."
 
 
 Side = Annotated[int, Field(gt=0, le=8192)]
-"""Rows or columns of the policy's image, in pixels."""
+"""Number of rows or columns of the policy's image, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """How a recorded frame becomes the policy's image; serving must use the same.
+    """The conversion of a recorded frame to the policy's image; serving must use the same options.
 
-    ``size`` is (rows, columns) in pixels. ``direct`` stretches to it; ``letterbox`` keeps the aspect and fills with
-    black. ``channel_order`` is the file's own; images here are always RGB.
+    ``size`` is (rows, columns) in pixels. ``direct`` stretches the frame to this size; ``letterbox`` keeps its aspect
+    ratio and fills the rest with black. ``channel_order`` is that of the files; the policy's images are always RGB.
     """
 
     size: tuple[Side, Side]
@@ -55,7 +55,7 @@ class ImageOptions:
 class FrameStore:
     """All frames of a data set: RGB uint8 ``images_FYXC``, memory-mapped, and each episode's first row by name.
 
-    ``folder`` is the cache they lie in; its name tells files and settings from others.
+    ``folder`` is the cache folder of the frames; its name contains a digest of the files' content and the settings.
     """
 
     images_FYXC: NDArray[np.uint8]
@@ -64,7 +64,7 @@ class FrameStore:
 
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
-    """Turn one recorded frame [Y, X, 3] into the policy's RGB image of ``options.size`` (antialiased bilinear)."""
+    """Return the policy's RGB image of ``options.size`` for one recorded frame [Y, X, 3] (antialiased bilinear)."""
     if options.channel_order == "bgr":
         image_YXC = image_YXC[..., ::-1]
     rows, columns = options.size
@@ -82,20 +82,23 @@ def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArra
 
 
 def _resize(image_YXC: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    # Pillow's resize averages over all source pixels when it shrinks; torch's default bilinear does not and aliases.
     picture = Image.fromarray(np.ascontiguousarray(image_YXC))
     return np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR))
 
 
 def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
-    """Return the content digest of each file by its stem; a file is read again only when its status changed.
+    """Return the content digest of each file, by its stem; a file is read again only when its status changed.
 
-    What was read is remembered in ``cache_dir``; a memory that is damaged or cannot be written costs time alone.
+    The digests are stored in ``cache_dir``. If that store is damaged or cannot be written, the only cost is time: the
+    files are read again.
     """
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}
     for path in paths:
         status = path.stat()
+        # The change time is part of the key because any program can set the modification time back, but not this one.
         keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}
@@ -106,7 +109,7 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
 
 
 def _read_memo(path: Path) -> dict[str, str]:
-    """Return the digests that ``path`` remembers, none where it is missing; a damaged one is said and left out."""
+    """Return the digests stored in ``path``, or none where the file is missing or damaged (which is logged)."""
     try:
         content = json.loads(path.read_bytes())
         memo = content["files"]
@@ -125,7 +128,7 @@ def _digest_memo(memo: Mapping[str, str]) -> str:
 
 
 def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
-    """Remember ``memo``; where that fails the next run reads the files again, which the log says."""
+    """Store ``memo`` in ``path``; a failure is only logged, because the next run can read the files again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"digest": _digest_memo(memo), "files": memo}).encode())
@@ -136,10 +139,11 @@ def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
 def open_frames(
     episodes: Sequence[Episode], *, options: ImageOptions, digests: Mapping[str, str], cache_dir: Path, num_workers: int
 ) -> tuple[FrameStore, dict[str, DataError]]:
-    """Return the frames of ``episodes``, building the cache first where it is missing, and by name what did not decode.
+    """Return the frames of ``episodes``, and by name the error of each episode that could not be decoded.
 
-    The cache is keyed by the files' content and by ``options``; several runs that start together build it once. The
-    frames of an episode that did not decode are black: the caller must not use it.
+    The cache is built first where it is missing. Its key covers the files' content and ``options``; several runs that
+    start together build it once. The frames of an episode that could not be decoded are black: the caller must not use
+    that episode.
     """
     key = json.dumps([CACHE_VERSION, asdict(options), [(e.name, digests[e.name]) for e in episodes]])
     folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
@@ -156,7 +160,9 @@ def open_frames(
     )
     try:
         build_once(folder, build)
-    except _UnreadableFilesError as found:  # the next run may read them: they must not stand in a cache as bad
+    except _UnreadableFilesError as found:
+        # The next run may be able to read these files, so no cache may record them as bad: the cache is built without
+        # them.
         rest = [e for e in episodes if e.name not in found.problems]
         store, problems = open_frames(
             rest, options=options, digests=digests, cache_dir=cache_dir, num_workers=num_workers
@@ -174,7 +180,7 @@ def open_frames(
 
 
 class _UnreadableFilesError(Exception):
-    """Some episodes, by name, could not be read for a cause outside of their files."""
+    """Some episodes, by name, could not be read for a cause outside their files."""
 
     def __init__(self, problems: Mapping[str, DataError]) -> None:
         super().__init__(problems)
@@ -194,7 +200,8 @@ def _build(
     shape = (first_rows[-1], *options.size, 3)
     check_free_space(folder, math.prod(shape), what="the decoded frames", remedy="choose a smaller dataset.image_size")
     frames = folder / "frames.u8"
-    allocate(frames, max(math.prod(shape), 1))  # an empty file cannot be mapped; frames that do not decode stay black
+    # At least 1 byte: an empty file cannot be mapped. The file is all zeros, so frames that are not decoded stay black.
+    allocate(frames, max(math.prod(shape), 1))
     requests = [
         Request(work=decode_into, path=episode.path, arguments=(episode.num_frames, frames, row, options))
         for episode, row in zip(episodes, first_rows, strict=False)
@@ -206,13 +213,16 @@ def _build(
         if problem is not None
     }
     unreadable = {name: problem for name, problem in problems.items() if isinstance(problem, UnreadableNowError)}
+    # The digests are computed again: the cache's key names the content before decoding, and a recorder that wrote to a
+    # file meanwhile would leave frames in the cache that do not belong to that content.
     after = digest_files([e.path for e in episodes if e.name not in unreadable], cache_dir=cache_dir)
     for episode in episodes:
         if episode.name in after and after[episode.name] != digests[episode.name]:
             unreadable[episode.name] = UnreadableNowError(f"{episode.path}: {_WRITTEN_MEANWHILE}")
     if unreadable:
         raise _UnreadableFilesError(unreadable)
-    # Without the path: the same content may lie elsewhere next time. In the order of the episodes, not of the answers.
+    # The messages are stored without the path, because the same content may be in another folder next time, and in the
+    # order of the episodes, because the answers of the workers come in any order.
     findings = {e.name: str(problems[e.name]).removeprefix(f"{e.path}: ") for e in episodes if e.name in problems}
     (folder / "problems.json").write_text(json.dumps(findings))
 
@@ -220,9 +230,10 @@ def _build(
 def decode_into(
     path: Path, num_frames: int, frames: Path, first_row: int, options: ImageOptions
 ) -> Generator[None, None, None]:
-    """Decode one episode into the file ``frames`` from ``first_row`` on, in blocks; called in a reading process.
+    """Decode one episode into the file ``frames``, starting at ``first_row``, in blocks; called in a reading process.
 
-    Written, not mapped: a map of all frames is larger than the memory that a reading process may have.
+    Each yield reports progress. The frames are written with ``write`` and not through a memory map, because a map of
+    all frames counts as more memory than a reading process may have.
     """
     num_done = 0
     with frames.open("r+b") as file:
@@ -230,7 +241,7 @@ def decode_into(
         for block in read_blocks(path):
             num_done += len(block)
             if num_done > num_frames:
-                break  # the rows behind are another episode's
+                break  # the following rows belong to the next episode
             _write(file, (prepare_image(image, options) for image in block), frames)
             yield
     if num_done != num_frames:

@@ -1,4 +1,4 @@
-"""Show which instructions the episodes have and where each comes from, and what is odd about them."""
+"""A summary of the episodes' instructions and their sources, and warnings about unusual ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mobile_vla.number_format import shortened
 from mobile_vla.schema import Episode
+from mobile_vla.text import shortened
 
 _SOURCES = {
     "file": "key language_instruction",
@@ -18,14 +18,14 @@ _SOURCES = {
 
 _MAX_LINES = 4
 _MAX_LENGTH = 44
-"""Of lines and of characters of one text: a line fits a terminal of 80 columns."""
+"""Maximum number of lines, and of characters of one text: a line fits into a terminal of 80 columns."""
 
 _BYTES_AS_TEXT = re.compile(r"""(?<!\w)b(['"]).*\1""", re.DOTALL)
-"""What Python's ``str()`` makes of bytes."""
+"""Matches the text that Python's ``str()`` returns for bytes: ``b'...'``."""
 
 
 def instruction_lines(episodes: Sequence[Episode]) -> list[str]:
-    """Return the most frequent instructions, one a line, with how many episodes have each and where from."""
+    """Return the most frequent instructions, one per line, with the number of episodes and the source of each."""
     counts = Counter((e.instruction, e.instruction_source) for e in episodes).most_common()
     shown = counts if len(counts) <= _MAX_LINES else counts[: _MAX_LINES - 1]
     lines = [f"{count} x {_cut(text)} ({source})" for (text, source), count in shown]
@@ -39,7 +39,7 @@ def instruction_lines(episodes: Sequence[Episode]) -> list[str]:
 
 
 def odd_instructions(episodes: Sequence[Episode]) -> list[str]:
-    """Return one warning each for mixed sources, names that may hold the instruction, and bytes written as text."""
+    """Return warnings for mixed sources, for similar names that may hold the instruction, and for bytes as text."""
     found = []
     sources = Counter(e.instruction_source for e in episodes)
     if len(sources) > 1:

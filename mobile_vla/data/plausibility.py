@@ -1,4 +1,4 @@
-"""Find commands that the data make implausible: a frame far beyond all others, a column that hardly moves."""
+"""Checks for implausible commands: a value far above all others, or a column that hardly changes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from numpy.typing import NDArray
 from mobile_vla.schema import ACTION_NAMES, ACTION_UNITS, Episode
 
 _FAR = 10.0
-"""A command above so many times the 99th percentile of its column is no command that was meant."""
+"""A command larger than this many times the 99th percentile of its column is most likely a recording error."""
 
 _HARDLY = 0.01
-"""A column whose spread is below this share of the largest column's hardly moves: joysticks rest at less noise."""
+"""A column with a spread below this share of the largest column's spread counts as hardly changing.
+
+The noise of a joystick at rest is below it.
+"""
 
 _MAX_NAMED = 3
-"""Frames and files that one warning names."""
+"""Maximum number of frames, with their files, that one warning names."""
 
 
 def implausible_actions(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
-    """Return one warning for each predicted column that holds commands far beyond its 99th percentile.
+    """Return one warning for each predicted column that contains commands far above its 99th percentile.
 
-    Each names the files and frames, and what helps.
+    Each warning names the files and frames, and what to do.
     """
     found = []
     for name in action_names:
@@ -35,10 +38,11 @@ def implausible_actions(episodes: Sequence[Episode], action_names: Sequence[str]
 
 
 def unmoving_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
-    """Return one warning for each recorded column that is predicted though it hardly moves, or moves and is left out.
+    """Return one warning for each column that is predicted but hardly changes, or changes but is not predicted.
 
-    Columns are compared by the spread between their 1st and 99th percentile and by their whole spread: a column of rare
-    key presses moves, and one frame that is far out does not make its neighbours constant.
+    The whole spread of a column (maximum - minimum) is compared with the largest spread between the 1st and the 99th
+    percentile of any column. With the whole spread, a column of rare key presses counts as changing. With the
+    percentiles as reference, one extreme frame in one column does not make the other columns look constant.
     """
     num_columns = min(e.actions.shape[1] for e in episodes)
     values_FA = np.concatenate([e.actions[:, :num_columns] for e in episodes])
@@ -50,21 +54,22 @@ def unmoving_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -
         if spread > 0 and name not in action_names:
             found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
         elif spread == 0 and name in action_names:
-            found.append(f"{name} never changes: predicting it is no task, yet it lowers the RMSE over all dimensions")
+            found.append(f"{name} never changes: predicting it is trivial, yet it lowers the RMSE over all dimensions")
         elif spread < _HARDLY * largest and name in action_names:
             found.append(
                 f"{name} hardly changes (by {spread:.2g} {ACTION_UNITS[name]}, another by {largest:.2g}): predicting "
-                "it is no task, yet it lowers the RMSE over all dimensions"
+                "it is trivial, yet it lowers the RMSE over all dimensions"
             )
     return found
 
 
 def _usual_size(columns: Sequence[NDArray[np.float32]]) -> float:
-    """Return the 99th percentile of all sizes; of those other than 0 where most are 0.
+    """Return the 99th percentile of the absolute values in ``columns`` (one column per episode).
 
-    A key that is pressed in less than one frame of a hundred would otherwise make the percentile 0, and each press an
-    alarm. Elsewhere the largest of each episode is left out: one bad frame in every short episode is more than a
-    hundredth of all, and would hide itself.
+    Where most values are 0, zeros are left out: a key that is pressed in less than one frame of a hundred would make
+    the percentile 0, and each press a warning. Otherwise the largest value of each episode is left out: one bad frame
+    in every short episode can be more than a hundredth of all frames, and would raise the percentile so far that no
+    bad frame is found.
     """
     sizes_F = np.concatenate(columns)
     moving_F = sizes_F[sizes_F > 0]

@@ -1,4 +1,4 @@
-"""Read an episode's scenario from its file name with configurable grammars."""
+"""The scenario and fields of an episode, read from its file name with configurable grammars (regular expressions)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ UNKNOWN = "unknown"
 
 
 _MAX_LENGTH = 2000
-"""Characters of a grammar: the time that compiling takes grows with them."""
+"""Maximum number of characters of a grammar, because the compile time grows with its length."""
 
 _MAX_SECONDS = 0.5
-"""Of one match: those of the shipped grammars take microseconds."""
+"""Time limit of one match. The shipped grammars take microseconds; a bad expression can take exponential time."""
 
 
 def compile_grammars(grammars: Mapping[str, str]) -> dict[str, Pattern[str]]:
-    """Compile regular expressions by grammar name; an invalid one is a ``ConfigError`` that names it.
+    """Return the compiled regular expressions by grammar name; an invalid one raises ``ConfigError`` with its name.
 
-    They are those of Python's ``re``; the module ``regex`` runs them, as it can give up after a time.
+    The syntax is that of Python's ``re``. The package ``regex`` runs them, because only it has a timeout.
     """
     compiled = {}
     for name, expression in grammars.items():
         try:
             if len(expression) > _MAX_LENGTH:
                 raise re.error(f"{len(expression)} characters, more than {_MAX_LENGTH}")
-            re.compile(expression)
+            re.compile(expression)  # rejects the syntax that only `regex` has
             compiled[name] = regex.compile(expression)
         except (re.error, regex.error, RecursionError, OverflowError) as error:
             raise ConfigError(
@@ -42,11 +42,11 @@ def compile_grammars(grammars: Mapping[str, str]) -> dict[str, Pattern[str]]:
 
 
 def parse_name(name: str, grammars: Mapping[str, Pattern[str]]) -> tuple[str, dict[str, str]]:
-    """Return (scenario, fields) of an episode name: the first grammar that matches the whole name decides.
+    """Return (scenario, fields) of an episode name, from the first grammar that matches the whole name.
 
-    The named group ``scenario`` is the scenario; all other named groups that took part are fields. A name that no
-    grammar matches, or one whose grammar has no scenario (a bare time stamp), is ``unknown``. Raises ``ConfigError``
-    where a grammar tries for longer than any should.
+    The named group ``scenario`` is the scenario; all other named groups that matched are fields. The scenario is
+    ``unknown`` where no grammar matches, or where the grammar has no group ``scenario`` (a bare time stamp). Raises
+    ``ConfigError`` where a match takes longer than the time limit.
     """
     for key, pattern in grammars.items():
         try:
@@ -54,7 +54,7 @@ def parse_name(name: str, grammars: Mapping[str, Pattern[str]]) -> tuple[str, di
         except TimeoutError as error:
             raise ConfigError(
                 f"dataset.grammars.{key}: takes more than {_MAX_SECONDS} s to match the name {name!r}: "
-                f"{pattern.pattern!r}. A repeated group that holds a repeat, such as (a+)+, does that; write one."
+                f"{pattern.pattern!r}. The cause is often a repeat inside a repeated group, such as (a+)+: write a+."
             ) from error
         if match:
             fields = {key: value for key, value in match.groupdict().items() if value is not None}
@@ -63,12 +63,12 @@ def parse_name(name: str, grammars: Mapping[str, Pattern[str]]) -> tuple[str, di
 
 
 def task_of(fields: Mapping[str, str]) -> str:
-    """Return what an episode's instruction asks for: the named group ``task``, or ``unknown`` where it took no part."""
+    """Return the task of an episode: its field ``task``, or ``unknown`` where its name has none."""
     return fields.get("task", UNKNOWN)
 
 
 def matches_selector(selector: str, *, scenario: str, fields: Mapping[str, str]) -> bool:
-    """Tell whether ``selector``, a scenario's name or ``field=value``, picks this episode."""
+    """Return whether ``selector``, a scenario's name or ``field=value``, selects this episode."""
     if "=" in selector:
         key, value = selector.split("=", 1)
         return fields.get(key) == value

@@ -1,4 +1,7 @@
-"""Split episodes into train, val and unseen, once, from the split's own seed."""
+"""The split of episodes into train, val and unseen, drawn from its own seed.
+
+The seed is not the run's seed: all runs of a sweep over seeds then train and are measured on the same episodes.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Episode names by part, each sorted. ``unseen`` holds every episode of the scenarios kept from training.
+    """The episode names of each part, sorted. ``unseen`` holds every episode of the held-out scenarios.
 
-    Where fewer than all train episodes are asked for, the others are in no part. ``inner`` is held out of train for
-    whoever tunes, so that val stays unseen until the end.
+    With ``train_episodes`` below the number available, the other train episodes are in no part. ``inner`` is held out
+    of train for tuning, so that val is not used until the end.
     """
 
     train: tuple[str, ...]
@@ -35,15 +38,15 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """Short digest of who is where."""
+        """A short digest of which episode is in which part."""
         return hashlib.blake2b(json.dumps(self._parts()).encode(), digest_size=8).hexdigest()
 
     def write(self, path: Path) -> None:
-        """Write the manifest: the lists and their hash."""
+        """Write the split's manifest to ``path`` as JSON: the name lists and their hash."""
         path.write_text(json.dumps({"hash": self.hash, **self._parts()}, indent=1) + "\n")
 
     def _parts(self) -> dict[str, tuple[str, ...]]:
-        # A split without inner episodes is what it was before there were any.
+        # Without inner episodes the key is left out, so that the hash is the same as before `inner` existed.
         return {part: names for part, names in asdict(self).items() if part != "inner" or names}
 
 
@@ -55,13 +58,13 @@ def split_episodes(
     unseen: Sequence[str] = (),
     train_episodes: int | None = None,
 ) -> Split:
-    """Split by episode, every scenario in proportion.
+    """Return a split by episode in which train and val have the scenarios in the same proportion.
 
-    ``unseen`` selects whole scenarios (``2box_hori_left``) or fields (``distance=far``) that neither train nor val may
-    hold. Of the rest, round(val_fraction * n) episodes go to val, shared out over the scenarios by largest remainder
-    and drawn by ``seed`` alone. The order of ``episodes`` does not matter. ``train_episodes`` keeps that many of what
-    is left for train: see ``_keep``; val and unseen do not depend on it. ``ConfigError`` when train or val would be
-    empty, or when there are fewer than ``train_episodes``.
+    ``unseen`` selects whole scenarios (``2box_hori_left``) or fields (``distance=far``) that are held out of train and
+    val. Of the n other episodes, round(val_fraction * n) go to val, distributed over the scenarios by largest remainder
+    and drawn by ``seed`` alone. The order of ``episodes`` does not matter. ``train_episodes`` limits how many of the
+    remaining episodes are used for train (see ``_keep``); val and unseen do not depend on it. Raises ``ConfigError``
+    when train or val would be empty, or when there are fewer than ``train_episodes``.
     """
     for selector in unseen:
         if not any(matches_selector(selector, scenario=e.scenario, fields=e.fields) for e in episodes):
@@ -84,6 +87,7 @@ def split_episodes(
     val: list[str] = []
     for scenario, count in zip(scenarios, num_val, strict=True):
         names = np.array(by_scenario[scenario])
+        # One stream per scenario: adding episodes to one scenario does not change the shuffle of the others.
         shuffled = Stream(seed, f"split/{scenario}").at(0).permutation(names).tolist()
         val += shuffled[:count]
         train[scenario] = shuffled[count:]
@@ -104,9 +108,10 @@ def split_episodes(
 
 
 def hold_out_inner(split: Split, episodes: Sequence[Episode], *, fraction: float, seed: int) -> Split:
-    """Return ``split`` with round(fraction * n) of its n train episodes in ``inner``, every scenario in proportion.
+    """Return ``split`` with round(fraction * n) of its n train episodes moved to ``inner``, stratified by scenario.
 
-    They are drawn by ``seed`` alone; val and unseen stay. ``ConfigError`` when train or inner would be empty.
+    They are drawn by ``seed`` alone; val and unseen do not change. Raises ``ConfigError`` when train or inner would be
+    empty.
     """
     train = [episode for episode in episodes if episode.name in set(split.train)]
     try:
@@ -120,10 +125,11 @@ def hold_out_inner(split: Split, episodes: Sequence[Episode], *, fraction: float
 
 
 def _keep(train: Mapping[str, Sequence[str]], count: int) -> list[str]:
-    """Return ``count`` train episodes, of every scenario the first ones of its list, in proportion.
+    """Return ``count`` train episodes: the first ones of each scenario's list, with the scenarios in proportion.
 
-    Every scenario has one before any has two, the commonest first. Sainte-Lague's divisors decide, not the largest
-    remainders, by which a scenario can lose an episode as ``count`` grows: here fewer are always a part of more.
+    Every scenario gets one episode before any gets two; the most frequent scenario comes first. The episodes are
+    distributed by Sainte-Lague divisors and not by largest remainder, because there a scenario can lose an episode when
+    ``count`` grows. Here a smaller selection is always a subset of a larger one.
     """
     in_turn = sorted(
         (place > 0, (place + 0.5) / len(names), scenario, name)
@@ -134,7 +140,8 @@ def _keep(train: Mapping[str, Sequence[str]], count: int) -> list[str]:
 
 
 def _largest_remainder(shares: np.ndarray, *, total: int) -> np.ndarray:
+    """Return integers near ``shares`` that sum to ``total``: rounded down, plus 1 for the largest fractions."""
     counts = np.floor(shares).astype(int)
-    order = np.argsort(-(shares - counts), kind="stable")
+    order = np.argsort(-(shares - counts), kind="stable")  # stable: equal fractions go by scenario name
     counts[order[: total - counts.sum()]] += 1
     return counts

@@ -1,4 +1,4 @@
-"""Cut episodes into windows: the table that samplers draw from."""
+"""The window table: every training window of a set of episodes, from which samplers draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mobile_vla.schema import Episode, WindowTable
 Padding = Literal["none", "end", "both"]
 
 NumFrames = Annotated[int, Field(gt=0, le=1000)]
-"""Of a window's history, or of what it predicts."""
+"""Number of frames of a window's history, or of its predicted actions.
+
+The limit also keeps ``pad_start`` and ``pad_end`` of the window table within int16.
+"""
 
 
 def build_windows(
@@ -24,9 +27,10 @@ def build_windows(
 ) -> WindowTable:
     """Return every window of ``episodes``, episode after episode, in time order.
 
-    ``none``: all window_size + fwd_pred_next_n frames exist (the report's rule, one frame more than the targets need).
-    ``end``: the history exists, targets may run past the end. ``both``: every frame is the current frame of one window.
-    An episode too short for its rule has no window; ``ConfigError`` when none has one.
+    ``padding`` is the rule for windows at the ends of an episode. ``none``: all window_size + fwd_pred_next_n frames
+    exist (the report's rule, one frame more than the targets need). ``end``: the history exists, and targets may extend
+    beyond the end. ``both``: every frame is the current frame of one window. An episode that is too short for the rule
+    has no window. Raises ``ConfigError`` when no episode has one.
     """
     lengths = np.array([e.num_frames for e in episodes], np.int64)
     first, last = start_range(lengths, window_size=window_size, fwd_pred_next_n=fwd_pred_next_n, padding=padding)
@@ -38,6 +42,8 @@ def build_windows(
             f"dataset.fwd_pred_next_n={fwd_pred_next_n} needs {num_needed} frames, and the longest of {len(episodes)} "
             f"episodes has {lengths.max(initial=0)}. Use a shorter window or dataset.padding=both."
         )
+    # Arrays instead of a Python loop over windows: large data sets have millions of them.
+    # counts.cumsum() - counts is the row of each episode's first window, so ``within`` is 0, 1, ... in every episode.
     episode = np.repeat(np.arange(len(episodes)), counts)
     within = np.arange(len(episode)) - np.repeat(np.cumsum(counts) - counts, counts)
     start = np.repeat(first, counts) + within
@@ -61,7 +67,10 @@ def build_windows(
 
 
 def _number(names_E: Sequence[str], episode_N: NDArray[np.integer]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
-    """Return the names of those episodes that have a window, sorted, each once, and each window's place among them."""
+    """Return the sorted distinct names of the windows, and for each window the index of its name in them [N].
+
+    ``names_E`` has a name (scenario or task) per episode. The name of an episode without a window is left out.
+    """
     names, name_N = np.unique(np.array(names_E)[episode_N], return_inverse=True)
     return tuple(names.tolist()), name_N.astype(np.int16)
 
@@ -69,7 +78,10 @@ def _number(names_E: Sequence[str], episode_N: NDArray[np.integer]) -> tuple[tup
 def start_range(
     lengths: NDArray[np.int64], *, window_size: int, fwd_pred_next_n: int, padding: Padding
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and the last valid start of episodes of ``lengths`` frames; last < first where there is none."""
+    """Return the first and the last valid start for episodes of ``lengths`` frames.
+
+    An episode without a valid start has last < first. Starts are negative where history may be missing.
+    """
     if padding == "none":
         return np.zeros_like(lengths), lengths - window_size - fwd_pred_next_n
     if padding == "end":

@@ -1,4 +1,4 @@
-"""Predict without looking: the reference predictors that a policy has to beat."""
+"""Baseline predictors that see no images: a policy should have a lower error than all of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from mobile_vla.schema import Episode, WindowTable
 def baseline_metrics(
     *, train: Sequence[Episode], windows: WindowTable, targets: Targets, action_names: Sequence[str]
 ) -> dict[str, float]:
-    """Return ``baseline/<name>/rmse[/dimension]`` on ``targets``, everything learnt from the ``train`` episodes alone.
+    """Return ``baseline/<name>/rmse[/dimension]`` on ``targets``; the predictors are fitted to ``train`` alone.
 
-    ``mean``: the mean train action. ``hold_last``: the action before the current frame, held (it sees what the policy
-    does not). ``time_lookup``: the mean train action at that time step of an episode. ``scenario_time_lookup``: the
-    same by scenario; what neither table holds falls back to the table before it.
+    - ``mean``: the mean action of the train episodes.
+    - ``hold_last``: the action before the current frame, repeated; a policy does not get this action.
+    - ``time_lookup``: the mean train action at this time step of an episode; ``mean`` beyond the longest episode.
+    - ``scenario_time_lookup``: the same for each scenario; ``time_lookup`` where a scenario has no such time step.
     """
     by_time = TimeLookup(train, action_names)
     shape = targets.actions_NKA.shape
@@ -39,7 +40,7 @@ def baseline_metrics(
 
 
 class TimeLookup:
-    """The mean action at each time step of ``episodes``; beyond the longest, their overall mean."""
+    """A table of the mean action at each time step of ``episodes``; their overall mean beyond the longest episode."""
 
     def __init__(self, episodes: Iterable[Episode], action_names: Sequence[str]) -> None:
         actions = [e.actions_of(action_names).astype(np.float64) for e in episodes]

@@ -1,4 +1,4 @@
-"""Show the windows that a policy is worst at: what it saw, what it said, and what was right."""
+"""Write the windows with the largest errors of a policy: their images, the predicted actions and the targets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.batches import Reader
-from mobile_vla.disk import write_atomically
 from mobile_vla.evaluation.window_errors import WindowErrors
+from mobile_vla.storage.disk import write_atomically
 
 HARDEST_FILE = "hardest.json"
 HARDEST_FOLDER = "hardest"
 NUM_HARDEST = 12
 
 APART = 4
-"""Frames of one episode that are as near as this are near-duplicates: the hardest of them stands for all."""
+"""Windows of one episode at most this many frames apart are near-duplicates; only the hardest of them is written."""
 
 _MAX_HEIGHT_PX = 128
 _JPEG_QUALITY = 85
@@ -30,8 +30,8 @@ _JPEG_QUALITY = 85
 def hardest_windows(errors: WindowErrors, *, count: int = NUM_HARDEST) -> list[int]:
     """Return the rows of at most ``count`` windows of highest RMSE, the hardest first.
 
-    A window whose current frame is at most ``APART`` frames from that of a harder one of its episode is passed over. A
-    prediction that is not finite is harder than any other.
+    A window is skipped if its current frame is at most ``APART`` frames from that of a chosen window of its episode. A
+    prediction that is not finite counts as harder than any other.
     """
     windows = errors.windows
     chosen: list[int] = []
@@ -45,7 +45,7 @@ def hardest_windows(errors: WindowErrors, *, count: int = NUM_HARDEST) -> list[i
 
 
 def write_hardest(errors: WindowErrors, reader: Reader, *, action_names: Sequence[str], folder: Path) -> None:
-    """Write ``hardest.json`` and the pictures it names into the run folder; what an earlier end left there goes.
+    """Write ``hardest.json`` and the pictures that it names into the run folder; earlier pictures are deleted.
 
     ``reader`` reads the images of the windows of ``errors``. ``predicted`` and ``target`` are [K][A] in physical units,
     null where a target does not exist or a number is not finite.
@@ -65,7 +65,7 @@ def write_hardest(errors: WindowErrors, reader: Reader, *, action_names: Sequenc
 
 
 def history_strip(images_TCYX: NDArray[np.uint8]) -> Image.Image:
-    """Return the frames of a history side by side, the oldest on the left, at most ``_MAX_HEIGHT_PX`` high."""
+    """Return one image of the frames of a history, the oldest on the left, at most ``_MAX_HEIGHT_PX`` high."""
     strip = Image.fromarray(np.ascontiguousarray(np.concatenate(images_TCYX.transpose(0, 2, 3, 1), axis=1)))
     strip.thumbnail((strip.width, _MAX_HEIGHT_PX))
     return strip
@@ -85,7 +85,7 @@ def _described(errors: WindowErrors, row: int) -> dict[str, Any]:
 
 
 def _with_nulls(values: NDArray[np.floating] | np.floating) -> Any:
-    """Return ``values`` as what JSON can hold, null in place of what is not finite."""
+    """Return ``values`` as JSON values, with null for numbers that are not finite (JSON has no NaN or infinity)."""
     listed = np.array(values, object)
     listed[~np.isfinite(values)] = None
     return listed.tolist()

@@ -1,4 +1,4 @@
-"""Measure a policy on fixed windows: every window once, in order, without augmentation."""
+"""Evaluate a policy on fixed windows: every window once, in order, without augmentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a policy says of N windows: the loss of each, and the actions from its current frame on (physical units)."""
+    """Predictions for N windows: the loss of each, and the actions from its current frame on (physical units)."""
 
     loss_N: NDArray[np.float32]
     actions_NKA: NDArray[np.float32]
@@ -26,11 +26,12 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How a policy is measured while it trains.
+    """Options of the evaluation during training.
 
-    ``probe_windows`` train windows, drawn once, uniformly and from the split's own seed, are measured as ``probe/...``:
-    training losses of different samplers cannot be compared, these can. ``critical_threshold`` is in standard
-    deviations. ``shortcuts`` says whether the trained policy is probed by ``measure_shortcuts``.
+    ``probe_windows`` train windows are evaluated as ``probe/...``. They are drawn once, uniformly and with the seed of
+    the split, so they are the same for all samplers: the training losses of different samplers cannot be compared, but
+    the losses on the probe can. ``critical_threshold`` is in standard deviations. If ``shortcuts`` is set,
+    ``measure_shortcuts`` probes the trained policy.
     """
 
     batch_size: PositiveInt
@@ -41,7 +42,7 @@ class Evaluation:
     def measure(
         self, model: Model, readers: Mapping[str, Reader], *, action_names: Sequence[str], split_seed: int
     ) -> dict[str, float]:
-        """Return loss and RMSE of ``val``, of ``unseen`` and ``inner`` where they are held out, and of the probe."""
+        """Return the loss and RMSE of ``val``, of ``unseen`` and ``inner`` if they exist, and of the probe."""
         result: dict[str, float] = {}
         for split in ("val", "unseen", "inner"):
             if split in readers:
@@ -75,9 +76,9 @@ class Evaluation:
 
 @torch.no_grad()
 def predict_windows(model: Model, reader: Reader, ids: NDArray[np.int64], *, batch_size: int) -> Predictions:
-    """Return what ``model`` says of the windows ``ids``, in evaluation mode; the model is left in the mode it was in.
+    """Return the predictions of ``model`` for the windows ``ids`` in evaluation mode; the mode is restored afterwards.
 
-    Mixed precision is the caller's: this runs in whatever ``autocast`` surrounds it.
+    The caller sets the precision, by an ``autocast`` around this call.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Show a policy the same windows with one thing taken away or changed at a time."""
+"""Run a policy on the same windows several times, with one input removed or changed at a time (probes)."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _COLOURS = re.compile(r"(?<![^\W_])(red|blue)(?![^\W_])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a policy predicts under a probe, in physical units, and which windows the probe changed."""
+class ProbeResult:
+    """The actions that a policy predicts under a probe, in physical units, and the windows that the probe changed."""
 
     actions_NKA: NDArray[np.float32]
     is_changed_N: NDArray[np.bool_]
 
 
 Probed = tuple[Batch, NDArray[np.bool_]]
-"""What a probe makes of a batch, and which of its windows it changed."""
+"""The batch that a probe returns, and which of its windows it changed."""
 
 
 def swap_colours(text: str) -> str:
-    """Return ``text`` with red and blue exchanged, case kept; "bluebell" stays."""
+    """Return ``text`` with red and blue exchanged, in the same case; "bluebell" does not change."""
 
     def swap(match: re.Match[str]) -> str:
         word = match.group()
@@ -59,22 +59,22 @@ def swap_colours(text: str) -> str:
     return _COLOURS.sub(swap, text)
 
 
-def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: Stream) -> dict[str, Outcome]:
-    """Return the outcome of UNCHANGED and of every probe on all windows of ``reader``, at their current frames.
+def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: Stream) -> dict[str, ProbeResult]:
+    """Return the results of UNCHANGED and of every probe on all windows of ``reader``, at their current frames.
 
-    - ``instruction_swapped``: left and right, red and blue exchanged in the words of the instruction.
-    - ``instruction_other``: what is asked in a random episode of another task: one that names the other colour or,
-      where this instruction names no colour, whose scenario (or else whose instruction) names another side; where there
-      is none, any with a different instruction. One draw an episode.
-    - ``images_time_shuffled``: every frame replaced by a random one of another window of the same episode, or of the
-      same window where the episode has one only.
-    - ``images_mean``: every frame replaced by the mean frame of the split.
-    - ``images_mirrored``: left and right exchanged in the images, and in nothing else.
-    - ``history_cut``: nothing but the current frame left of the history.
-    - ``position_shifted``: the window starts T // 2 frames later, so that the same current frame stands T // 2
-      positions earlier and nothing follows it. Only windows with a whole history.
+    - ``instruction_swapped``: left and right, and red and blue, are exchanged in the instruction.
+    - ``instruction_other``: the instruction of a random episode with another task. That episode's instruction names the
+      other colour. If this instruction names no colour, that episode's scenario (or else its instruction) names another
+      side. If there is no such episode, it is any episode with a different instruction. One draw per episode.
+    - ``images_time_shuffled``: every frame is replaced by a random frame of another window of the same episode, or of
+      the same window if the episode has only one.
+    - ``images_mean``: every frame is replaced by the mean frame of the split.
+    - ``images_mirrored``: left and right are exchanged in the images and nowhere else.
+    - ``history_cut``: only the current frame remains of the history.
+    - ``position_shifted``: the window starts T // 2 frames later, so the same current frame is T // 2 positions earlier
+      in the window and no frame follows it. Only for windows with a complete history.
 
-    The model is left as it was.
+    The mode and the weights of the model do not change.
     """
     split = _survey(reader, batch_size, stream)
     actions: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (UNCHANGED, *PROBES)}
@@ -87,17 +87,17 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
             is_changed[name].append(is_changed_B)
     model.train(was_training)
     return {
-        name: Outcome(actions_NKA=np.concatenate(parts), is_changed_N=np.concatenate(is_changed[name]))
+        name: ProbeResult(actions_NKA=np.concatenate(parts), is_changed_N=np.concatenate(is_changed[name]))
         for name, parts in actions.items()
     }
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
-    """What the probes need to know of the other windows.
+    """Data on all windows of a split that the probes need.
 
-    ``mean_CYX``: the mean frame; ``other_E``: what is asked in another task, by episode; ``partner_N``: for each window
-    another of its episode; ``draws_NT``: where in [0, 1) to look in it.
+    ``mean_CYX``: the mean frame. ``other_E``: for each episode, the instruction of another task. ``partner_N``: for
+    each window, another window of its episode. ``draws_NT``: random numbers in [0, 1) that choose the partner's frames.
     """
 
     mean_CYX: torch.Tensor
@@ -129,14 +129,14 @@ def _say(batch: Batch, texts: Sequence[str]) -> Probed:
 
 
 def _with_images(batch: Batch, images_BTCYX: torch.Tensor) -> Batch:
-    """Show other images where there are any: what does not exist stays zero."""
+    """Return ``batch`` with other images; frames that do not exist stay zero."""
     return replace(batch, images_BTCYX=images_BTCYX * batch.history_BT[:, :, None, None, None])
 
 
 def _shuffle_times(batch: Batch, reader: WindowReader, split: _Split) -> Probed:
     ids = batch.window_ids
     partner = reader.gather(split.partner_N[ids])
-    num_seen_B = partner.history_BT.sum(1).numpy()  # they stand at the end
+    num_seen_B = partner.history_BT.sum(1).numpy()  # existing frames are at the end
     back_BT = 1 + (split.draws_NT[ids] * num_seen_B[:, None]).astype(np.int64)
     rows = torch.arange(len(ids))[:, None]
     shown = _with_images(batch, partner.images_BTCYX[rows, torch.from_numpy(-back_BT)])
@@ -186,7 +186,10 @@ def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
 
 
 def _partners(episode_N: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return for each window another one of its episode, uniformly; itself where it is alone. Episodes are in order."""
+    """Return for each window another window of its episode, uniformly; the window itself if there is no other.
+
+    ``episode_N`` must be sorted.
+    """
     first_N = np.searchsorted(episode_N, episode_N, side="left")
     count_N = np.searchsorted(episode_N, episode_N, side="right") - first_N
     ahead_N = 1 + (rng.random(len(episode_N)) * (count_N - 1)).astype(np.int64)
@@ -194,7 +197,7 @@ def _partners(episode_N: NDArray[np.int32], rng: np.random.Generator) -> NDArray
 
 
 def _target_word(scenario: str, instruction: str) -> str:
-    """Return the colour that the instruction names, else the side that scenario or instruction names, else nothing."""
+    """Return the colour in the instruction, or else the side in the scenario or the instruction, or else ""."""
     return (
         _first_changed(instruction, swap_colours)
         or _first_changed(scenario, mirror_words)
@@ -203,7 +206,7 @@ def _target_word(scenario: str, instruction: str) -> str:
 
 
 def _first_changed(text: str, change: Callable[[str], str]) -> str:
-    """Return the first word of ``text``, in lower case, that ``change`` changes; empty where it changes none."""
+    """Return the first word of ``text``, in lower case, that ``change`` changes, or "" if it changes none."""
     words, changed = _WORDS.findall(text.lower()), _WORDS.findall(change(text).lower())
     return next((word for word, other in zip(words, changed, strict=True) if word != other), "")
 
@@ -211,7 +214,11 @@ def _first_changed(text: str, change: Callable[[str], str]) -> str:
 def _other_instructions(
     instruction_E: Mapping[int, str], target_E: Mapping[int, str], rng: np.random.Generator
 ) -> dict[int, str]:
-    """Return for each episode the instruction of another task; its own where there is no other."""
+    """Return for each episode the instruction of another task, or its own instruction if there is no other.
+
+    A task with another target of the same kind (both are colours, or both are not) is preferred: with the same target,
+    the right actions could be the same.
+    """
     result = {}
     for (episode, text), draw in zip(instruction_E.items(), rng.random(len(instruction_E)), strict=True):
         different = [other for other in instruction_E if instruction_E[other] != text]

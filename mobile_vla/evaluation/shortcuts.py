@@ -1,4 +1,4 @@
-"""Tell by probes what a policy acts on: the instruction, the images, or no more than a clock."""
+"""Determine by probes which inputs a policy uses: the instruction, the images, or only the time step."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
 
 DEAD_BAND = 0.1
-"""Standard deviations of the train actions below which a sideways or turning command is straight ahead."""
+"""A sideways or turning command below this many standard deviations of the train actions counts as straight ahead."""
 
 MATTERS = 0.1
-"""What a policy does not use costs it less RMSE than this share of the mean predictor's RMSE.
+"""A policy uses an input if a probe of it increases the RMSE by more than this share of the mean predictor's RMSE.
 
-Measured on trained policies, as such shares: without images 0.41 to 0.61 on ``sim`` (0.25 after a tenth of the budget)
-and 0.32 to 0.46 on real driving, 0.01 to 0.32 on ``sim_scripted``; with the instruction swapped 0.84 or more, with
-another one 0.03 where none names a side; with the position shifted 0.01 or less, 1.1 and more on ``sim_scripted``.
+Measured increases of trained policies, as such shares: without images, 0.41 to 0.61 on ``sim`` (0.25 after a tenth of
+the budget), 0.32 to 0.46 on real driving, 0.01 to 0.32 on ``sim_scripted``; with the instruction swapped, 0.84 or more;
+with another instruction, 0.03 if no instruction names a side; with the position shifted, 0.01 or less, but 1.1 or more
+on ``sim_scripted``.
 """
 
 SIDE_MATTERS = 0.5
-"""Share of windows whose side must change more often than not for use that RMSE does not show: a policy can be wrong
-with and without. Measured: 0.16 with another instruction where none names a side, 0.56 or more with it swapped."""
+"""A policy also uses an input if a probe changes the side in more than this share of the windows.
+
+The RMSE does not show this if the policy is wrong both with and without the probe. Measured: 0.16 with another
+instruction if no instruction names a side, 0.56 or more with the instruction swapped.
+"""
 
 CLOCK_TOLERANCE = 0.05
-"""Share of its own RMSE that a policy must be ahead of the (scenario, time step) lookup; 0.13 to 0.30 on ``sim``."""
+"""The (scenario, time step) lookup must be worse than the policy by more than this share of the policy's RMSE.
+
+Otherwise a clock suffices. Measured: 0.13 to 0.30 on ``sim``.
+"""
 
 
 def measure_shortcuts(
@@ -45,18 +52,18 @@ def measure_shortcuts(
     stream: Stream,
     references: Mapping[str, float],
 ) -> dict[str, float | str]:
-    """Return what each probe of ``run_probes`` costs on the windows of ``reader``, and the verdict of ``judge``.
+    """Return the effect of each probe of ``run_probes`` on the windows of ``reader``, and the verdict of ``judge``.
 
-    Keys: ``shortcut/unchanged/rmse``, the policy's own over all windows; by probe, over the windows that it changes,
-    ``shortcut/<probe>/rmse``, ``/rmse_change`` (with the probe minus without, physical units, at the current frame) and
-    ``/side_change`` (share of windows, 0..1, whose predicted side changes). The side is left, straight or right: the
-    sign of the mean linear_y over the existing chunk, or of angular_z where linear_y is not predicted; no key where
-    neither is. A probe that changes no window is left out.
+    ``shortcut/unchanged/rmse`` is the policy's RMSE over all windows without a probe. For each probe, over the windows
+    that it changes: ``shortcut/<probe>/rmse``; ``/rmse_change``, the RMSE with the probe minus without it (physical
+    units, at the current frame); and ``/side_change``, the share of windows (0..1) whose predicted side changes. The
+    side is left, straight or right: the sign of the mean linear_y over the existing chunk, or of angular_z if linear_y
+    is not predicted. If neither is predicted, there is no such key. A probe that changes no window is left out.
 
-    ``references`` are ``baseline/<name>/rmse`` over the same windows. Pure, and the model is left as it was.
+    ``references`` are ``baseline/<name>/rmse`` over the same windows. A pure function; the model does not change.
     """
     targets = reader.current_targets()
-    outcomes = run_probes(model, reader, batch_size=batch_size, stream=stream)
+    by_probe = run_probes(model, reader, batch_size=batch_size, stream=stream)
     sideways = next((list(action_names).index(name) for name in MIRRORED_ACTIONS if name in action_names), None)
     dead_band_A = DEAD_BAND * model.normalizer.std_A.cpu().numpy()
 
@@ -64,10 +71,10 @@ def measure_shortcuts(
         mean_N = actions_NKA[..., axis].mean(1, where=targets.mask_NK)
         return np.where(np.abs(mean_N) > dead_band_A[axis], np.sign(mean_N), 0)
 
-    unchanged = outcomes[UNCHANGED].actions_NKA
+    unchanged = by_probe[UNCHANGED].actions_NKA
     result = {f"shortcut/{UNCHANGED}/rmse": _rmse(unchanged, targets, np.ones(len(unchanged), np.bool_))}
     for probe in PROBES:
-        probed, rows = outcomes[probe].actions_NKA, outcomes[probe].is_changed_N
+        probed, rows = by_probe[probe].actions_NKA, by_probe[probe].is_changed_N
         if not rows.any():
             continue
         rmse = _rmse(probed, targets, rows)
@@ -86,12 +93,13 @@ def _rmse(actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.b
 
 
 def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict[str, float | str]:
-    """Return ``shortcut/verdict`` in words, and what it says as numbers, 1 or 0, for machines.
+    """Return ``shortcut/verdict`` as text, and its parts as the numbers 1 or 0.
 
-    ``shortcut/uses_instruction`` (left out where all instructions are the same), ``/uses_images``, ``/uses_position``
-    (takes the place in the window for the time; left out where no window can be shifted) say whether a probe costs more
-    than MATTERS or changes more sides than SIDE_MATTERS. ``/clock_suffices``: the (scenario, time step) lookup is as
-    good, within CLOCK_TOLERANCE, or the policy uses the position and not the images.
+    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images`` and ``/uses_position``
+    (the policy uses the position in the window as the time; left out if no window can be shifted) are 1 if a probe
+    increases the RMSE by more than MATTERS, or changes more sides than SIDE_MATTERS. ``/clock_suffices`` is 1 if the
+    (scenario, time step) lookup is as good as the policy, within CLOCK_TOLERANCE, or if the policy uses the position
+    and not the images.
     """
     limit = MATTERS * references["baseline/mean/rmse"]
 
@@ -125,7 +133,7 @@ def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict
 
 
 def print_shortcuts(result: Mapping[str, float | str], console: Console) -> None:
-    """Show what ``measure_shortcuts`` returned as a small table, and the verdict below it."""
+    """Print the result of ``measure_shortcuts`` as a small table, with the verdict below it."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("probe")
     for heading in ("RMSE", "change", "side changed"):

@@ -1,4 +1,4 @@
-"""Keep what a policy gets wrong window by window: every slice of the RMSE is a sum over these lines."""
+"""Record the errors of a policy for each window, from which the RMSE of any subset of windows can be computed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader, Targets
-from mobile_vla.disk import write_atomically
 from mobile_vla.evaluation.offline import Predictions, predict_windows
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import WindowTable
+from mobile_vla.storage.disk import write_atomically
 
 WINDOW_ERRORS_FILE = "val_windows.csv"
 
@@ -23,11 +23,11 @@ _COLUMNS = ("episode", "frame", "scenario", "task", "phase", "squared_error", "n
 
 @dataclass(frozen=True, kw_only=True)
 class WindowErrors:
-    """What a policy predicted for all N windows of a table, and how far off it was.
+    """The predictions of a policy for all N windows of a table, and their errors.
 
-    ``squared_error_N`` sums over the existing targets of a window (horizon x action dimensions, physical units), which
-    ``num_targets_N`` counts (at least one action: the current frame's own): the RMSE of any slice is
-    sqrt(sum of the one / sum of the other).
+    ``squared_error_N`` is the sum of the squared errors over the existing targets of a window (horizon x action
+    dimensions, physical units). ``num_targets_N`` is the number of these targets; at least the action of the current
+    frame exists. The RMSE of any subset of windows is sqrt(sum of squared_error_N / sum of num_targets_N).
     """
 
     windows: WindowTable
@@ -38,15 +38,16 @@ class WindowErrors:
 
     @property
     def rmse(self) -> NDArray[np.float64]:
-        """RMSE of each window [N]; not finite where a prediction is not."""
+        """RMSE of each window [N]; not finite where a prediction is not finite."""
         return np.sqrt(self.squared_error_N / self.num_targets_N)
 
 
 def measure_windows(model: Model, reader: Reader, *, batch_size: int) -> WindowErrors:
-    """Return the errors on all windows of ``reader`` in one pass, in whatever ``autocast`` surrounds the call."""
+    """Return the errors on all windows of ``reader`` in one pass; the caller's ``autocast`` sets the precision."""
     targets = reader.current_targets()
     predictions = predict_windows(model, reader, np.arange(len(reader.windows)), batch_size=batch_size)
     squared_NKA = np.square(predictions.actions_NKA - targets.actions_NKA)
+    # ``where`` instead of a product with the mask, so that NaN at a missing target does not enter the sum.
     existing_NKA = np.where(targets.mask_NK[..., None], squared_NKA, 0)
     return WindowErrors(
         windows=reader.windows,
@@ -58,7 +59,7 @@ def measure_windows(model: Model, reader: Reader, *, batch_size: int) -> WindowE
 
 
 def write_window_errors(errors: WindowErrors, path: Path) -> None:
-    """Write one line a window, in the order of the table; ``frame`` is the window's current frame."""
+    """Write a CSV file with one line for each window, in table order; ``frame`` is the window's current frame."""
     windows = errors.windows
     columns = (
         [windows.episode_names[e] for e in windows.episode],

@@ -1,7 +1,8 @@
-"""Name the checkpoints of a run, and find one that is whole: the one way in for all that reads a checkpoint.
+"""Names of checkpoint folders, and the search for a whole one; all code that reads a checkpoint finds it here.
 
-A run folder holds ``checkpoints/step-00000250`` (the newest ones) and ``checkpoints/best-00000250`` (of the evaluation
-with the lowest ``val/rmse``). Each is complete, so that training can go on from it, and is not changed once it stands.
+A run folder holds ``checkpoints/step-00000250`` (the newest ones) and ``checkpoints/best-00000250`` (from the
+evaluation with the lowest ``val/rmse``). Each of them contains all that training needs to continue from it, and is
+never changed after it was written. A checkpoint is *whole* if no file is missing and every digest is correct.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A folder in ``checkpoints/`` that is a checkpoint by its name, whole or not."""
+class CheckpointEntry:
+    """A folder in ``checkpoints/`` with the name of a checkpoint; it may be damaged."""
 
     path: Path
     kind: Kind
@@ -47,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A whole checkpoint of a run; ``damaged`` names those that would have come before it, and what is wrong."""
+    """A whole checkpoint of a run; ``damaged`` names the preferred ones that were skipped, and what is wrong."""
 
     path: Path
     step: int
@@ -56,7 +57,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class NoneWhole:
-    """What is wrong with each checkpoint of a run that has no whole one; empty where it has none at all."""
+    """The result of a search without a whole checkpoint: what is wrong with each; empty if there are none."""
 
     damaged: tuple[str, ...]
 
@@ -66,10 +67,10 @@ def checkpoint_name(kind: Kind, step: int) -> str:
     return f"{kind}-{step:08d}"
 
 
-def entries_of(checkpoints: Path) -> list[Entry]:
-    """Return what ``checkpoints`` holds by name, the newest first; at the same step the ``best`` comes second.
+def entries_of(checkpoints: Path) -> list[CheckpointEntry]:
+    """Return the checkpoints in the folder ``checkpoints``, newest first; at the same step ``best`` comes second.
 
-    It is empty where there is no such folder. Raises ``UserError`` where it cannot be read.
+    Only names are read. The list is empty if the folder does not exist. Raises ``UserError`` if it cannot be read.
     """
     try:
         names = [path.name for path in checkpoints.iterdir()]
@@ -80,16 +81,17 @@ def entries_of(checkpoints: Path) -> list[Entry]:
     entries = []
     for match in filter(None, map(_NAME.fullmatch, names)):
         kind: Kind = "step" if match[1] == "step" else "best"
-        if match[0] == checkpoint_name(kind, int(match[2])):  # and not 9 digits where 8 do
-            entries.append(Entry(path=checkpoints / match[0], kind=kind, step=int(match[2])))
+        if match[0] == checkpoint_name(kind, int(match[2])):  # not step-000000250: one name per step
+            entries.append(CheckpointEntry(path=checkpoints / match[0], kind=kind, step=int(match[2])))
     return sorted(entries, key=lambda entry: (-entry.step, entry.kind == "best"))
 
 
 def search(run: Path, checkpoint: str = "last") -> Found | NoneWhole:
     """Return the newest whole checkpoint of the folder ``run``; a warning names each damaged one that is newer.
 
-    ``last`` is the one of the highest step, ``best`` ones included: they are as complete. ``best`` is the newest
-    ``best`` one, in its place the one of the same step, which has the same weights, then an earlier ``best``.
+    ``last`` is the one with the highest step; ``best`` ones count too, as they are just as complete. ``best`` is the
+    newest ``best`` one; if it is damaged, the ``step`` one of the same step, which has the same weights; then an
+    earlier ``best``.
     """
     inside(run, CHECKPOINTS_FOLDER)
     candidates = entries_of(run / CHECKPOINTS_FOLDER)
@@ -112,9 +114,9 @@ def search(run: Path, checkpoint: str = "last") -> Found | NoneWhole:
 
 
 def find_in_run(run: Path, checkpoint: str = "last", *, asked_by: str = "") -> Found:
-    """Return what ``search`` finds; ``UserError`` that names each checkpoint and its damage where none is whole.
+    """Return what ``search`` finds; if none is whole, ``UserError`` names each checkpoint and its damage.
 
-    ``asked_by`` stands in the message before the folder.
+    ``asked_by`` is put in front of the folder in the message.
     """
     found = search(run, checkpoint)
     if isinstance(found, NoneWhole):
@@ -123,12 +125,13 @@ def find_in_run(run: Path, checkpoint: str = "last", *, asked_by: str = "") -> F
 
 
 def find_checkpoint(folder: Path, checkpoint: str = "last") -> Path:
-    """Return a whole checkpoint: ``folder`` where it is one or an exported policy itself, else one of the run in it.
+    """Return a whole checkpoint: ``folder`` itself if it is a checkpoint or an exported policy, else one of its run.
 
-    Raises ``UserError`` as ``find_in_run`` does, and where ``folder`` itself is a damaged one.
+    Raises ``UserError`` as ``find_in_run`` does, and if ``folder`` itself is a damaged checkpoint.
     """
     if checkpoint not in CHOICES:
         raise UserError(f"checkpoint={checkpoint!r}: expected {' or '.join(CHOICES)}")
+    # Either file marks a checkpoint: one that lost its digests is reported as damaged, not searched as a run.
     if not any(os.path.lexists(folder / name) for name in (DIGESTS_FILE, DESCRIPTION_FILE)):
         return find_in_run(folder, checkpoint).path
     try:
@@ -140,7 +143,7 @@ def find_checkpoint(folder: Path, checkpoint: str = "last") -> Path:
 
 def _nothing_found(run: Path, checkpoint: str, damaged: Sequence[str]) -> str:
     if damaged:
-        others = "" if checkpoint == "last" else " (one of other weights may be: ask for last)"
+        others = "" if checkpoint == "last" else " (one with other weights may be whole: choose last)"
         return f"holds no {checkpoint} checkpoint that is whole{others}: {'; '.join(damaged)}"
     expected = run / CHECKPOINTS_FOLDER / f"{'best' if checkpoint == 'best' else 'step'}-..."
     return (
@@ -149,12 +152,13 @@ def _nothing_found(run: Path, checkpoint: str, damaged: Sequence[str]) -> str:
     )
 
 
-def _check_entry(run: Path, entry: Entry) -> None:
-    """Raise ``UserError`` where ``entry`` is not a whole checkpoint of the step in its name."""
+def _check_entry(run: Path, entry: CheckpointEntry) -> None:
+    """Raise ``UserError`` if ``entry`` is not a whole checkpoint of the step in its name."""
     folder = inside(run, entry.path.relative_to(run))
     if not folder.is_dir():
         raise UserError("it is not a folder")
     check_sealed(folder, needed=_ALL_FILES, closed=_POLICY_FOLDERS)
+    # A folder that was renamed by hand has correct digests, but training would continue at another step.
     training = read_json(folder / TRAINING_FILE)
     step = training.get("step") if isinstance(training, dict) else None
     if step != entry.step:

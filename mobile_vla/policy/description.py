@@ -1,4 +1,4 @@
-"""Describe a policy so that inference needs nothing else but its weights: the content of ``policy.json``."""
+"""The content of ``policy.json``: all that inference needs of a policy in addition to its weights."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _ActionName = Annotated[str, Field(pattern=f"^({'|'.join(ACTION_NAMES)})$")]
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyDescription:
-    """What a checkpoint says of itself.
+    """The description of a policy that is stored in its checkpoint.
 
-    ``model`` is the config of the model. ``padding`` says where windows began in training, ``image`` how recorded
-    frames were prepared; ``instructions`` are texts the policy was taught, at most MAX_INSTRUCTIONS. ``world`` is what
-    the training episodes show of the embedded world, None where they come from elsewhere.
+    ``model`` is the config of the model. ``padding`` is the padding of the training windows, ``image`` describes how
+    recorded frames were prepared. ``instructions`` are texts from the training data, at most MAX_INSTRUCTIONS.
+    ``world`` describes the scenarios of the training episodes in the embedded simulator (see ``TrainedScenarios``);
+    None if the episodes come from elsewhere.
     """
 
     model: Mapping[str, Any]
@@ -39,12 +40,12 @@ class PolicyDescription:
     world: Mapping[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain containers."""
+        """Return the description as plain containers."""
         return asdict(self)
 
     @classmethod
     def parse(cls, text: str | bytes) -> PolicyDescription:
-        """Read ``policy.json``; ``UserError`` names every key that is missing or has another value than expected."""
+        """Read the text of ``policy.json``; ``UserError`` names every key that is missing or has a wrong value."""
         try:
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Seal a folder with a digest of every file in it, and find out whether it is still what was sealed."""
+"""Seal a folder with a digest of every file in it, and check later that no sealed file has changed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from mobile_vla.disk_sync import sync_file, sync_folder
 from mobile_vla.errors import UserError
+from mobile_vla.storage.disk_sync import sync_file, sync_folder
 from mobile_vla.untrusted.files import inside, open_regular, parse_json, read_limited
 
 DIGESTS_FILE = "digests.json"
 
 _UNSEALED = (DIGESTS_FILE, "README.md")
-"""Files without a digest: the list itself, and the model card, which its owner edits."""
+"""Files without a digest: the list of digests itself, and the model card, which its owner may edit."""
 
 
 def seal(folder: Path) -> None:
-    """Write ``digests.json``: size in bytes and blake2b of every file in ``folder``; all of it is then on the disk."""
+    """Write ``digests.json``: the size in bytes and the blake2b digest of every file in ``folder``.
+
+    All files and folders are synced to the disk before it returns.
+    """
     digests = {}
+    # Synced file by file: a rename of the folder may reach the disk before the content of its files does.
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
@@ -35,24 +39,24 @@ def seal(folder: Path) -> None:
 
 
 def read_digests(folder: Path) -> dict[str, dict[str, object]]:
-    """Return what ``seal`` wrote, by the name of the file; ``UserError`` where it is missing or was changed."""
+    """Return the digests that ``seal`` wrote, by file name; ``UserError`` where the list is missing or was changed."""
     try:
         content = read_limited(inside(folder, DIGESTS_FILE))
     except OSError as error:
         raise UserError(f"{DIGESTS_FILE} {_unreadable(error)}") from error
     digests = parse_json(content, place=DIGESTS_FILE)
     is_known = isinstance(digests, dict) and all(map(_is_digest, digests.values()))
-    # Byte for byte as it was written: a change that JSON does not see is damage of the disk as well.
+    # Compared byte for byte: a change that the JSON parser ignores, such as white space, is damage as well.
     if not is_known or _text_of(digests).encode() != content:
         raise UserError(f"{DIGESTS_FILE} is not as it was written: it was damaged or edited")
     return digests
 
 
 def check_sealed(folder: Path, *, needed: Collection[str], closed: Collection[str]) -> None:
-    """Raise ``UserError`` that names the first file of ``folder`` that is not as it was sealed, and in what.
+    """Raise ``UserError`` that names the first file of ``folder`` that has changed since it was sealed, and how.
 
-    Every sealed file is read whole, and nothing outside of the folder. All files ``needed`` must be sealed, and all
-    that lies in the folders ``closed``, where they exist; other files may have been added.
+    Every sealed file is read completely; nothing outside the folder is read. All files in ``needed`` must have a
+    digest, and so must every file in the folders ``closed``, where these exist. Other files may have been added.
     """
     digests = read_digests(folder)
     for name in (*needed, *_files_in(folder, closed)):
@@ -71,14 +75,15 @@ def check_sealed(folder: Path, *, needed: Collection[str], closed: Collection[st
 
 
 def _files_in(folder: Path, names: Collection[str]) -> Iterator[str]:
-    """Yield the names of what is no folder of its own, links above all, at and below ``names``."""
+    """Yield the names of all entries at and below ``names`` that are not real folders: files and links."""
+    # A link counts as an entry even where it points to a folder: its target may lie outside of ``folder``.
     for path in (path for name in names for path in (folder / name, *(folder / name).rglob("*"))):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
             yield path.relative_to(folder).as_posix()
 
 
 def _digest(path: Path, *, expected_size: object = None) -> dict[str, object]:
-    """Return size and digest of a file; without the digest where the size is not ``expected_size`` already."""
+    """Return the size and the digest of a file; the size alone if it already differs from ``expected_size``."""
     with open_regular(path) as file:
         size = file.seek(0, 2)
         if expected_size is not None and size != expected_size:

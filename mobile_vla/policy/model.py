@@ -1,4 +1,4 @@
-"""Predict the next actions at every frame of a window: backbone, head and normaliser in one module."""
+"""The model that predicts the next actions at every frame of a window: backbone, head and normaliser."""
 
 from __future__ import annotations
 
@@ -10,46 +10,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History
 from mobile_vla.policy.normalizer import Normalization, Normalizer
 from mobile_vla.schema import Batch
 
 
-class Backbone(Protocol):
-    """Encodes the frames of a window together with the instruction.
-
-    ``frames_apart``: the feature of a frame depends on that frame and the instruction alone, so that who drives may
-    encode each frame once.
-    """
-
-    feature_dim: int
-    frames_apart: bool
-
-    def __call__(
-        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
-    ) -> torch.Tensor:
-        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions.
-
-        ``history_BT`` says which frames exist; the feature of one that does not is finite and otherwise undefined.
-        """
-        ...
-
-
 class Head(Protocol):
-    """Remembers the window in its ``history`` and says chunks of normalised actions from what it remembers.
+    """A head: ``history`` encodes the window up to each frame, and the head predicts normalised actions from that.
 
-    ``context`` is what ``history`` returns: [..., H].
+    ``context`` is the output of ``history``: [..., H].
     """
 
     history: History
 
     @property
     def last_layer(self) -> nn.Module:
-        """The last module with weights; it puts out [..., B, T, D] while the loss is computed."""
+        """The last module with weights; its output while the loss is computed is [..., B, T, D]."""
         ...
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Learn what it needs of the normalised train actions; ``rest_A`` is standing still in the same units."""
+        """Compute the statistics that it needs from the normalised train actions; ``rest_A`` is standing still.
+
+        ``rest_A`` is in the same normalised units. No weights are trained.
+        """
         ...
 
     def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
@@ -61,16 +46,8 @@ class Head(Protocol):
         ...
 
 
-class BackboneFactory(Protocol):
-    """A backbone whose options are set."""
-
-    def __call__(self) -> Backbone:
-        """Return the backbone, a ``torch.nn.Module``."""
-        ...
-
-
 class HeadFactory(Protocol):
-    """A head's options, its sizes still open."""
+    """A head whose options are set and whose sizes are not."""
 
     def __call__(self, *, feature_dim: int, fwd_pred_next_n: int, num_actions: int) -> Head:
         """Return the head for these sizes, a ``torch.nn.Module``."""
@@ -78,10 +55,10 @@ class HeadFactory(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What one forward pass says: ``loss_B`` per window, and ``actions_BKA`` at the current frame in physical units.
+class ModelOutput:
+    """The output of a forward pass: ``loss_B`` per window, and ``actions_BKA`` at the current frame in physical units.
 
-    The current frame is the last that exists of a window's history.
+    The current frame is the last existing frame of a window's history.
     """
 
     loss_B: torch.Tensor
@@ -89,7 +66,7 @@ class Answer:
 
 
 class Model(nn.Module):
-    """A policy of any backbone and head. Its state dict holds all that inference needs, the normaliser included."""
+    """A policy with any backbone and head. Its state dict has all that inference needs, including the normaliser."""
 
     def __init__(
         self,
@@ -102,6 +79,11 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone()
+        if not isinstance(self.backbone, Backbone):
+            raise ConfigError(
+                f"model.backbone: {type(self.backbone).__name__} is no backbone; expected a subclass of Backbone in "
+                "mobile_vla/policy/backbones/contract.py"
+            )
         self.head = head(
             feature_dim=self.backbone.feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions
         )
@@ -109,42 +91,43 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def fit(self, actions_FA: NDArray[np.float32]) -> None:
-        """Learn the statistics of the frames ``actions_FA`` of the training episodes, physical units; no weights."""
+        """Compute statistics of ``actions_FA``, the actions of all train frames in physical units; train no weights."""
         self.normalizer.fit(actions_FA)
         actions = torch.from_numpy(actions_FA).to(self.normalizer.std_A)
         self.head.fit(
             self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.zeros_like(actions[0]))
         )
 
-    def forward(self, batch: Batch) -> Answer:
-        """Return loss and prediction of a batch; ``batch.features_BTD`` stand for its images where they are given.
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Return loss and prediction of a batch; ``batch.features_BTD`` replace its images if they are given.
 
-        The loss of a window is the mean over its existing targets (all T frames and K actions) of the head's loss, and
-        0 for a window without any. No gradient goes through the prediction. In mixed precision the head stays in
-        float32: it costs little, and its losses are sums of small numbers.
+        The loss of a window is the mean of the head's loss over its existing targets (all T frames and K actions), and
+        0 for a window without any. No gradient flows through the prediction. In mixed precision the head stays in
+        float32: that costs little, and its losses are sums of small numbers.
         """
         features_BTD = self._features(batch).float()
         with torch.autocast(features_BTD.device.type, enabled=False):
-            return self._answer(features_BTD, batch)
+            return self._output(features_BTD, batch)
 
-    def _answer(self, features_BTD: torch.Tensor, batch: Batch) -> Answer:
+    def _output(self, features_BTD: torch.Tensor, batch: Batch) -> ModelOutput:
         context_BTH = self.head.history(features_BTD, batch.history_BT)
         loss_B = self._loss(context_BTH, batch)
         with torch.no_grad():
             actions_BKA = self._actions(context_BTH, batch.history_BT)
-        return Answer(loss_B=loss_B, actions_BKA=actions_BKA)
+        return ModelOutput(loss_B=loss_B, actions_BKA=actions_BKA)
 
     def _loss(self, context_BTH: torch.Tensor, batch: Batch) -> torch.Tensor:
-        # Masked before the loss as well: a masked NaN would come back through its gradient, as 0 * NaN.
+        # Masked also before the loss: with the mask after it only, a NaN in a missing target would reach the gradient
+        # as 0 * NaN.
         target_BTKA = torch.where(batch.mask_BTK[..., None], self.normalizer.normalize(batch.actions_BTKA), 0.0)
         error_BTK = self.head.loss(context_BTH, target_BTKA) * batch.mask_BTK
         return error_BTK.sum((1, 2)) / batch.mask_BTK.sum((1, 2)).clamp(min=1)
 
     @torch.no_grad()
     def gradient_norms(self, batch: Batch) -> torch.Tensor:
-        """Return for each window [B] the norm of its loss gradient with respect to what the head's last layer puts out.
+        """Return for each window [B] the norm of the gradient of its loss with respect to the output of the last layer.
 
-        Nothing before that layer is differentiated, so it costs hardly more than the loss.
+        The gradient stops at that output of the head, so this costs only a little more than the loss.
         """
         outputs: list[torch.Tensor] = []
 
@@ -158,6 +141,7 @@ class Model(nn.Module):
             hook = self.head.last_layer.register_forward_hook(cut)
             try:
                 with torch.enable_grad():
+                    # One backward pass for the sum is enough: a window's outputs influence only its own loss.
                     total = self._loss(context_BTH, batch).sum()
                 gradients = torch.autograd.grad(total, outputs)
             finally:
@@ -168,7 +152,7 @@ class Model(nn.Module):
     def encode(
         self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
     ) -> torch.Tensor:
-        """Return the features [B, T, D] of images (uint8, or float in [0, 1]) that B instructions go with."""
+        """Return the features [B, T, D] of images (uint8, or float in [0, 1]) and their B instructions."""
         return self.backbone(images_BTCYX, history_BT, instruction)
 
     def decode(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
@@ -195,7 +179,10 @@ class Model(nn.Module):
 
 
 def _at_last_frame(context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-    """Return [B, H] at each window's last existing frame; a recorded window ends there, a live history may not."""
+    """Return [B, H] at each window's last existing frame.
+
+    That is the last frame of a recorded window, but a live history may be padded at its end.
+    """
     positions_T = torch.arange(history_BT.shape[1], device=history_BT.device)
     last_B = torch.where(history_BT, positions_T, 0).amax(1)
     return context_BTH[torch.arange(len(last_B), device=last_B.device), last_B]

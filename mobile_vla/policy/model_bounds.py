@@ -1,4 +1,4 @@
-"""Keep what a stored description says of a model within what its weights file holds, before memory is taken for it."""
+"""Limits for the size of a model that a checkpoint describes, checked before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from mobile_vla.errors import UserError
 from mobile_vla.untrusted.containers import values_in
 
 MAX_NUMBER = 1_000_000
-"""No option of a model is larger: its largest are the rows of a table of words and the levels of a schedule."""
+"""No option of a model is larger. The largest are rows of a word table and levels of a noise schedule."""
 
 
 def check_numbers(model: Mapping[str, object]) -> None:
-    """Raise ``UserError`` that names the first number in ``model``, plain containers, that no model is made with."""
+    """Raise ``UserError`` that names the first number in ``model`` (plain containers) beyond MAX_NUMBER."""
     for path, value in values_in(model, "model"):
+        # "not <=" instead of ">": NaN is refused as well.
         if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
             raise UserError(f"{path}: {value:g} is no size or number of a model; expected at most {MAX_NUMBER}")
 
 
 @contextmanager
 def no_larger_than(weights: Path) -> Iterator[None]:
-    """Raise ``UserError`` where a model that is built in the block gets more parameters than ``weights`` holds numbers.
+    """Raise ``UserError`` if a model built inside the block gets more parameters than the file ``weights`` has numbers.
 
-    A layer registers its parameters before it fills them: memory that was only reserved costs nothing yet. Twice as
-    many are let through, as a module may register a parameter again.
+    A layer registers its parameters before it fills them, and memory that was reserved but not yet written costs
+    nothing. The limit is twice the number in the file, because a module may register a parameter again.
     """
     with safe_open(weights, "pt") as file:
         names = file.keys()

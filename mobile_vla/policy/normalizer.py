@@ -1,4 +1,4 @@
-"""Scale actions by the statistics of the training episodes; the statistics live in the policy."""
+"""Action normalisation by statistics of the training episodes, which are stored with the model's weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _QUANTILES = (0.01, 0.99)
 
 
 class Normalizer(nn.Module):
-    """Maps physical actions [..., A] to about unit size and back, by one shift and one scale a dimension.
+    """A map from physical actions [..., A] to about unit size and back, with one shift and one scale per dimension.
 
-    ``mean_std``: train actions get mean 0 and standard deviation 1; ``min_max``: their range becomes -1..1;
-    ``quantile``: their 1st and 99th percentiles become -1 and 1, and what lies beyond goes beyond, as clipped targets
-    cannot be reached; ``none``: they stay as they are. A dimension without spread is only shifted. ``std_A`` are the
-    standard deviations of the train actions in physical units, 1 where they are constant. All is a buffer, so that a
-    checkpoint restores it; before ``fit`` it is the identity.
+    ``mean_std``: train actions get mean 0 and standard deviation 1. ``min_max``: their range becomes -1..1.
+    ``quantile``: their 1st and 99th percentiles become -1 and 1; values beyond are not clipped, because the policy
+    could then never predict them. ``none``: actions stay as they are. A dimension without spread is only shifted.
+    ``std_A`` are the standard deviations of the train actions in physical units, 1 where they are constant. All
+    statistics are buffers, so that a checkpoint restores them. Before ``fit`` the map is the identity.
     """
 
     shift_A: torch.Tensor
@@ -36,7 +36,8 @@ class Normalizer(nn.Module):
         self.register_buffer("std_A", torch.ones(num_actions))
 
     def fit(self, actions_FA: NDArray[np.float32]) -> None:
-        """Take the statistics over the frames ``actions_FA`` of the training episodes."""
+        """Compute the statistics of ``actions_FA``, the actions of all frames of the training episodes."""
+        # In float64: float32 sums over many frames lose digits, and a constant dimension would seem to vary.
         actions = actions_FA.astype(np.float64)
         shift_A, scale_A = _shift_and_scale(actions, self._kind)
         self.shift_A.copy_(torch.from_numpy(shift_A))
@@ -48,7 +49,7 @@ class Normalizer(nn.Module):
         return (actions - self.shift_A) / self.scale_A
 
     def denormalize(self, actions: torch.Tensor) -> torch.Tensor:
-        """Return the inverse of ``normalize``: m/s, m/s, rad/s."""
+        """Return normalised ``actions`` [..., A] in physical units (m/s, m/s, rad/s); the inverse of ``normalize``."""
         return actions * self.scale_A + self.shift_A
 
 
@@ -64,4 +65,5 @@ def _shift_and_scale(
 
 
 def _without_zeros(spread_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Not == 0: rounding leaves a tiny spread in a constant dimension, and dividing by it would amplify noise.
     return np.where(spread_A < 1e-6, 1.0, spread_A)

@@ -1,4 +1,4 @@
-"""Run a trained policy: remember the last frames of each robot and answer with a chunk of actions in physical units."""
+"""Run a trained policy: keep the last frames of each robot and predict its next actions in physical units."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mobile_vla.policy.stored_model import load_stored_model
 
 @dataclass(kw_only=True)
 class _Frame:
-    """What a robot saw at one step: [Y, X, C] uint8; and its feature with ``instruction``, where frames have one."""
+    """One prepared camera image [Y, X, C] uint8, and its cached feature for ``instruction`` where frames have one."""
 
     image_YXC: torch.Tensor
     instruction: str | None = None
@@ -29,11 +29,11 @@ class _Frame:
 
 
 class Policy:
-    """A model, how it looks at the world, and what each robot has seen since its last ``reset``.
+    """A trained model, its description, and the frames of each robot since its last ``reset``.
 
-    ``description`` is the checkpoint's ``policy.json``: all that inference needs beside the weights. ``folder`` is what
-    was asked for, such as a run's; ``checkpoint`` is the folder its weights were read from, None where they were not.
-    One thread at a time may use it.
+    ``description`` is the checkpoint's ``policy.json``: all that inference needs in addition to the weights. ``folder``
+    is the folder that was given to ``load``, such as a run's; ``checkpoint`` is the folder that the weights were read
+    from, None for a model that was not loaded. Not thread-safe: one thread at a time may use it.
     """
 
     def __init__(
@@ -60,17 +60,18 @@ class Policy:
     ) -> Policy:
         """Load a run folder's ``checkpoint`` (``last`` or ``best``), or the checkpoint ``folder`` itself.
 
-        Every file is read and held against its digest before anything is built. Of a run, ``last`` is the newest whole
-        checkpoint: each damaged one that is newer is named in a warning. Where the ``best`` one is damaged, the one of
-        the same step has its weights; those of another step are not given in its place.
+        Every file is compared with its digest before anything is built. ``last`` is the newest whole checkpoint of a
+        run; a warning names each damaged one that is newer. If a ``best`` checkpoint is damaged, the ``step`` one with
+        the same weights is loaded instead, else an earlier ``best``, but never weights that were not a best.
 
-        ``base`` is where the pretrained weights lie that the policy builds on, a folder or a hub name, if not where its
-        training found them; others than those it was trained on are refused. Nothing of a checkpoint is ever executed:
-        weights are safetensors, and the classes that its config names are built only if they are backbones and heads of
-        this package or stand in ``trust`` by full name. Raises ``UserError`` if no checkpoint is whole, with what is
-        wrong with each, or if one names another class.
+        ``base`` is the folder or hub name of the pretrained weights that the policy builds on, if they are not where
+        training found them; any pretrained model other than the one it was trained on is refused. No code of a
+        checkpoint is executed: weights are safetensors, and a class that its config names is built only if it is a
+        backbone or head of this package or is listed in ``trust`` by full name. Raises ``UserError`` if no checkpoint
+        is whole, with what is wrong with each, or if one names another class.
         """
         found = find_checkpoint(Path(folder), checkpoint)
+        # Before the model is read: an unknown device should be an error at once.
         try:
             where = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
@@ -79,7 +80,7 @@ class Policy:
         return cls(model.to(where), description, folder=Path(folder), checkpoint=found)
 
     def reset(self, robots: Sequence[Hashable] | None = None) -> None:
-        """Begin an episode: forget what ``robots`` have seen, by default all of them."""
+        """Begin an episode: drop the frames of ``robots``, by default of all."""
         for robot in list(self._seen) if robots is None else robots:
             self._seen.pop(robot, None)
 
@@ -91,12 +92,13 @@ class Policy:
         *,
         robots: Sequence[Hashable] | None = None,
     ) -> NDArray[np.float32]:
-        """Take up each robot's newest image and return its next actions in physical units: float32 [B, K, A].
+        """Add each robot's newest image to its history and return its next actions in physical units: [B, K, A].
 
         ``image`` is [B, Y, X, 3] uint8 in the channel order of the training files and of any size; ``instruction``
-        holds B texts. ``robots`` says whose they are (default 0 .. B-1): each has its own history of ``window_size``
-        frames, begun at its first image or after ``reset``. A single image [Y, X, 3] with one text is answered with
-        [K, A]. Raises ``UserError``, before anything is taken up, where the input is something else.
+        holds B texts. ``robots`` are the B robots' keys (default 0 .. B-1): each has its own history of the last
+        ``window_size`` frames, which begins at its first image or after ``reset``. For a single image [Y, X, 3] with
+        one text the result is [K, A]. Actions are float32. Raises ``UserError`` for any other input, before a history
+        is changed.
         """
         if isinstance(instruction, str):
             return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
@@ -105,7 +107,7 @@ class Policy:
         robots = range(len(instruction)) if robots is None else robots
         _check_input(image, instruction, robots)
         for robot, view in zip(robots, image, strict=True):
-            # A copy: a camera's buffer is often used again for its next image.
+            # Copied, because camera drivers often write the next image into the same buffer.
             prepared = np.array(prepare_image(view, self.description.image))
             self._seen[robot].append(_Frame(image_YXC=torch.from_numpy(prepared)))
         encode = self._encode_apart if self._model.backbone.frames_apart else self._encode_windows
@@ -114,7 +116,10 @@ class Policy:
     def _encode_apart(
         self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features [B, T, D] and which exist; a frame is looked at once, and again with a new instruction."""
+        """Return features [B, T, D] and which exist [B, T].
+
+        Each frame is encoded once, and again only if the instruction changes: a drive costs one frame a step, not T.
+        """
         stale = [(f, text) for frames, text in zip(seen, instruction, strict=True) for f in frames]
         stale = [(frame, text) for frame, text in stale if frame.instruction != text]
         images_BTYXC = torch.stack([frame.image_YXC for frame, _ in stale])[:, None]
@@ -129,7 +134,7 @@ class Policy:
     def _encode_windows(
         self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return features [B, T, D] and which exist; the frames of a window are looked at together."""
+        """Return features [B, T, D] and which exist [B, T], encoding all frames of a window together."""
         images_BTYXC, history_BT = self._lay_out([[frame.image_YXC for frame in frames] for frames in seen])
         return self._encode(images_BTYXC, history_BT, instruction), history_BT.to(self._device)
 
@@ -138,9 +143,10 @@ class Policy:
         return self._model.encode(images_BTCYX, history_BT.to(self._device), tuple(instruction))
 
     def _lay_out(self, rows: Sequence[Sequence[torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what B robots have seen as [B, T, ...] and which of it exists [B, T], laid out as in training.
+        """Return the histories of B robots as [B, T, ...] and which frames exist [B, T], laid out as in training.
 
-        Missing frames are zero and stand before the first where windows were padded there, else after the last.
+        Missing frames are zero. They come before the first frame if training windows were padded there
+        (``padding=both``), else after the last.
         """
         window_size = self.description.window_size
         starts_before_episode = self.description.padding == "both"

@@ -1,4 +1,4 @@
-"""Build the model that a checkpoint describes, and nothing else that its file may name."""
+"""Load the model of a checkpoint; its description may name only allowed classes, as it can come from anybody."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.extras import missing_extra
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.model_bounds import check_numbers, no_larger_than
@@ -21,18 +22,21 @@ from mobile_vla.untrusted.targets import check_targets, defined_object
 def load_stored_model(
     folder: Path, *, base: str | Path | None = None, trust: Sequence[str] = ()
 ) -> tuple[Model, PolicyDescription]:
-    """Return the trained model of a checkpoint, on the CPU, and what the checkpoint says of itself.
+    """Return the trained model of a checkpoint, on the CPU, and the checkpoint's description.
 
-    ``base`` is where the pretrained weights lie that it builds on; None: where it says, or inside its own folder.
-    Only classes that this package defines for models, or that ``trust`` names in full, are ever imported or called.
-    Raises ``UserError`` that names the folder and what is missing, damaged, another class or another pretrained model.
+    ``base`` is the folder or hub name of the pretrained weights that the model builds on; None takes the place that
+    the description names, which may be inside the checkpoint. Only classes that this package defines for models, or
+    that ``trust`` lists by full name, are ever imported or called. Raises ``UserError`` that names the folder and the
+    problem: a missing or damaged file, a class that is not allowed, or another pretrained model.
     """
     try:
         model, description = _build_described(folder, base, trust)
         load_weights(model, folder)
     except UserError:
         raise
-    except Exception as error:  # whatever torch, safetensors and JSON make of a damaged file
+    except Exception as error:  # torch, safetensors and JSON raise many types for a damaged file
+        if missing := missing_extra(error):
+            raise UserError(f"{folder}: {missing}") from error
         raise UserError(
             f"{folder}: cannot be loaded ({type(error).__name__}: {error}). Expected {DESCRIPTION_FILE} and "
             f"{WEIGHTS_FILE} as a run of this version of mobile_vla saved them."
@@ -41,7 +45,7 @@ def load_stored_model(
 
 
 def recorded_base(description: PolicyDescription) -> str | None:
-    """Return the pretrained weights that a policy says it builds on, a folder or a hub name; None where on none."""
+    """Return the folder or hub name of the pretrained weights that a policy builds on; None without any."""
     backbone = description.model.get("backbone")
     weights = backbone.get("weights") if isinstance(backbone, Mapping) else None
     return weights if isinstance(weights, str) else None
@@ -54,7 +58,7 @@ def with_backbone(description: PolicyDescription, **options: object) -> PolicyDe
 
 
 def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]) -> tuple[Model, PolicyDescription]:
-    """Return the untrained model of a checkpoint; its weights, the normaliser's too, come after."""
+    """Return the model of a checkpoint before its weights (the normaliser's statistics included) are loaded."""
     hint = ""
     try:
         description = PolicyDescription.parse(read_limited(folder / DESCRIPTION_FILE))
@@ -62,18 +66,19 @@ def _build_described(folder: Path, base: str | Path | None, trust: Sequence[str]
         if recorded is not None:
             if (folder / recorded).is_dir() and not Path(recorded).is_absolute():
                 recorded = inside(folder, recorded)
-            # How it was computed is no part of what was learnt: attention that every machine has.
+            # Attention kernel and checkpointing change the cost, not the result. The machine that trained may have
+            # had a kernel that this one lacks, so take those that every machine has.
             located = with_backbone(
                 description,
                 weights=str(recorded if base is None else base),
                 attention="sdpa",
                 gradient_checkpointing=False,
             )
-            hint = " Where they lie elsewhere here, say so: Policy.load(..., base=FOLDER), or --base FOLDER."
+            hint = " If they are in another folder here, give it: Policy.load(..., base=FOLDER), or --base FOLDER."
         elif base is not None:
             raise UserError(f"base={base}: has no effect, as this policy builds on no pretrained weights; leave it out")
         check_numbers(description.model)
-        # What a pretrained backbone holds is stored elsewhere.
+        # The file does not contain the pretrained weights, so its size is no limit for a model that has them.
         with no_larger_than(folder / WEIGHTS_FILE) if recorded is None else nullcontext():
             return _build_model(located, trust), description
     except ConfigError as error:
@@ -95,7 +100,11 @@ def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
 
 
 def _build(node: Mapping[str, Any], **given: object) -> object:
-    """Build an object of a checked config: like Hydra's ``instantiate``, but from plain values alone."""
+    """Build the object of a checked config node.
+
+    Like Hydra's ``instantiate``, but only ``_target_`` and ``_partial_`` have a meaning: a file from elsewhere could
+    misuse interpolation and Hydra's other keys.
+    """
     target = defined_object(node["_target_"])
     options = {
         key: _build(value) if isinstance(value, Mapping) and "_target_" in value else value

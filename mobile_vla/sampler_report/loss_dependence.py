@@ -1,12 +1,12 @@
-"""Find out whether a sampler goes by losses, by trying: a draw is a pure function, so nothing is lost."""
+"""Determine whether a sampler depends on losses, by trying it: ``draw`` is a pure function and has no side effects."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.sampler_report.rehearsal import FixedAnswers
-from mobile_vla.sampling.contract import Sampler
+from mobile_vla.sampler_report.rehearsal import FixedMeasures
+from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -15,20 +15,21 @@ _NUM_STEPS_TRIED = 16
 
 
 def goes_by_losses(sampler: Sampler, *, num_steps: int) -> bool:
-    """Say whether some draw of ``num_steps`` looks at losses, or would be another or weigh otherwise with others.
+    """Return whether a draw in ``num_steps`` steps measures windows, or changes its windows or weights with the losses.
 
-    Steps all over the budget are tried: a warm-up goes by none yet, an open curriculum no more.
+    Steps across the whole budget are tried: during a warm-up losses have no effect yet, and when a curriculum is
+    complete they have none any more.
     """
     windows = sampler.windows
     random = Stream(0, "other_losses").at(0)
-    # Of different size by scenario too, for samplers that see no more than that.
+    # The losses also differ in scale between scenarios, for samplers that use only the mean loss of each scenario.
     scale = 10 ** random.uniform(0, 3, len(windows.scenario_names))
     other = random.exponential(size=len(windows)) * scale[windows.scenario]
 
-    shown = [(_scores(windows, losses), FixedAnswers(losses)) for losses in (np.ones(len(windows)), other)]
+    shown = [(_scores(windows, losses), FixedMeasures(losses)) for losses in (np.ones(len(windows)), other)]
     for step in np.linspace(0, num_steps - 1, min(num_steps, _NUM_STEPS_TRIED)).astype(int).tolist():
-        equal, changed = (sampler.draw(step, scores, look) for scores, look in shown)
-        # Looks count by themselves: what they say may be below a threshold here and above it in training.
+        equal, changed = (draw_windows(sampler, step, scores, measure) for scores, measure in shown)
+        # A measurement counts even without a change: its result may stay below a threshold here, but not in training.
         if shown[0][1].num_windows or not _are_equal(equal, changed):
             return True
     return False

@@ -1,4 +1,4 @@
-"""Draw a rehearsal: shares by scenario, phase and episode, coverage, draws per window, and a map of all draws."""
+"""Plot a rehearsal: shares by scenario, phase and episode, coverage, draws per window, and a map of all draws."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INK, _MUTED = "#1c1c1a", "#6b6a65"
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g} %")
 
 _MOST_SCENARIOS = 40
-"""Bars that can be told apart; of more scenarios those with most windows are shown."""
+"""Largest number of bars that are still readable; of more scenarios, those with most windows are shown."""
 
 
 def draw_picture(rehearsal: Rehearsal, path: Path, *, title: str, subtitle: str) -> None:
@@ -29,7 +29,7 @@ def draw_picture(rehearsal: Rehearsal, path: Path, *, title: str, subtitle: str)
     scenarios = shares_by_scenario(rehearsal)
     num_lines = 1 + subtitle.count("\n")
     upper = 1.2 + 0.24 * max(min(len(scenarios), _MOST_SCENARIOS), 8)
-    # A figure of its own, not pyplot's: nothing global is left behind, and no display is needed.
+    # ``Figure`` instead of pyplot: no global state remains, and no display is needed.
     figure = Figure(figsize=(15, upper + 5.2 + 0.2 * num_lines), dpi=110, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.03)
     axes = figure.subplots(2, 3, height_ratios=(upper, 4.0))
@@ -42,13 +42,14 @@ def draw_picture(rehearsal: Rehearsal, path: Path, *, title: str, subtitle: str)
     _plot_map(axes[1, 2], rehearsal)
     for ax in axes.flat:
         _tidy(ax)
-    # The title keeps the room that the lines below it are written into. Of what a user typed a $ begins no formula.
+    # Blank lines in the title reserve space for the subtitle below it. ``parse_math=False``, because a "$" in an
+    # override must not start a formula.
     blank = "\n" * num_lines
     figure.suptitle(f"{title}{blank}", x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     below_title = 1 - 0.4 / figure.get_figheight()
     figure.text(0.012, below_title, subtitle, va="top", color=_MUTED, fontsize=10, parse_math=False)
     keys = [Patch(color=_DRAWN), Line2D([], [], color=_TARGET, lw=2.5), Patch(color=_NATURAL)]
-    names = ["drawn", "target: the sampler's probabilities", "natural: every window alike"]
+    names = ["drawn", "target: the sampler's probabilities", "natural: all windows equally likely"]
     if is_weighted:
         keys.append(Line2D([], [], color=_IN_LOSS, marker="D", ls=""))
         names.append("in the loss: draws times weights")
@@ -124,7 +125,7 @@ def _plot_coverage(ax: Axes, rehearsal: Rehearsal) -> None:
 def _plot_visits(ax: Axes, rehearsal: Rehearsal) -> None:
     visits = rehearsal.visits
     mean = visits.mean()
-    # Whole numbers of draws share a bar, so that none is higher only because it covers more of them.
+    # The bin width is a whole number: otherwise some bins would cover more integers than others and look too high.
     width = max(int(np.ceil((visits.max() + 1) / 60)), 1)
     edges = np.arange(0, visits.max() + 1 + width, width) - 0.5
     ax.hist(visits, edges.tolist(), color=_DRAWN, rwidth=0.9)
@@ -138,6 +139,7 @@ def _plot_visits(ax: Axes, rehearsal: Rehearsal) -> None:
 
 def _plot_map(ax: Axes, rehearsal: Rehearsal) -> None:
     draw_map, num_windows = rehearsal.draw_map, len(rehearsal.windows)
+    # The colour scale ends at the 99 % quantile, so that a few very frequent cells do not darken all others.
     image = ax.imshow(
         draw_map / draw_map.mean(),
         aspect="auto",
@@ -149,9 +151,9 @@ def _plot_map(ax: Axes, rehearsal: Rehearsal) -> None:
     )
     ax.set_title("What was drawn when")
     ax.set_xlabel("steps")
-    ax.set_ylabel("window, episode after episode")
+    ax.set_ylabel("window, sorted by episode")
     assert ax.figure is not None
-    ax.figure.colorbar(image, ax=ax, label="draws against the mean", fraction=0.05, pad=0.02)
+    ax.figure.colorbar(image, ax=ax, label="draws relative to the mean", fraction=0.05, pad=0.02)
 
 
 def _tidy(ax: Axes) -> None:

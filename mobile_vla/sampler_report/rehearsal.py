@@ -1,4 +1,4 @@
-"""Draw a whole budget without training: the losses are those of another run, or all equal."""
+"""Simulate all draws of a run without training; the losses are those of another run, or all equal."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.progress import track
-from mobile_vla.sampling.contract import Measure, Sampler
+from mobile_vla.process.progress_bar import track
+from mobile_vla.sampling.contract import Measure, Sampler, draw_windows
 from mobile_vla.sampling.diagnostics import DrawStatistics
-from mobile_vla.sampling.pools import expected_losses
+from mobile_vla.sampling.parts.pools import expected_losses
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import WindowTable
 
 _NUM_TARGETS = 64
-"""Steps whose probabilities the target is the mean of: enough to see a warm-up or a pacing, and soon done."""
+"""Number of steps whose probabilities are averaged to the target: enough to see a warm-up or a pacing, and fast."""
 
 _MAP_SIZE = 96
-"""Rows and columns of the map of draws at most, so that a cell holds many draws."""
+"""Largest number of rows and of columns in the map of draws, so that a cell contains many draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What was drawn in ``num_steps`` steps of ``batch_size`` windows.
+    """The result of ``num_steps`` simulated steps with ``batch_size`` windows each.
 
-    Per window [N]: ``visits`` how often it was drawn, ``loss_weights`` the sum of its weights then, ``targets`` the
-    share of the draws it was to have (the sampler's ``probabilities``, mean over the steps), ``first_step`` the step
-    that drew it first (-1: none). ``draw_map`` [R, C] counts draws by window (R equal parts of the table, in its order)
-    and step (C equal parts of the budget).
-    ``metrics`` are those that a run logs as ``sampler/...``; ``windows_scored`` counts the windows that were looked at.
+    Per window [N]: ``visits``, the number of draws; ``loss_weights``, the sum of the loss weights; ``targets``, the
+    intended share of the draws (the sampler's ``probabilities``, mean over the steps); ``first_step``, the step of the
+    first draw (-1: none). ``draw_map`` [R, C] counts draws by window (R equal parts of the table, in its order) and by
+    step (C equal parts of the budget). ``metrics`` are those that a run logs as ``sampler/...``. ``windows_scored`` is
+    the number of windows that the sampler measured before it drew.
     """
 
     windows: WindowTable
@@ -46,18 +46,18 @@ class Rehearsal:
 
     @property
     def num_draws(self) -> int:
-        """Draws in all, repeats included."""
+        """Total number of draws, with repeats."""
         return self.num_steps * self.batch_size
 
     @property
     def is_weighted(self) -> bool:
-        """Whether the draws do not all weigh alike in the loss, or nothing at all."""
+        """True if the loss weights of the draws differ, or all are 0."""
         return self.metrics.get("sampler/weight_effective", 0.0) < 1 - 1e-6
 
     def steps_until(self, coverage: float) -> int | None:
-        """Return after how many steps this share of the windows was drawn; None where it never was."""
+        """Return the number of steps until this share of the windows was drawn; None if it never was."""
         first_steps = np.sort(self.first_step[self.first_step >= 0])
-        # Less a hair, as 0.9 of 10 windows are 9 and not what the product is in binary.
+        # 1e-9 is subtracted because a product such as 0.9 * 10 can be just above the whole number in floating point.
         needed = max(int(np.ceil(coverage * len(self.windows) - 1e-9)), 1)
         return int(first_steps[needed - 1]) + 1 if needed <= len(first_steps) else None
 
@@ -68,16 +68,16 @@ class Rehearsal:
 
 
 def rehearse(sampler: Sampler, *, batch_size: int, num_steps: int, known: Scores | None) -> Rehearsal:
-    """Return what ``sampler`` draws in ``num_steps`` steps.
+    """Return the draws of ``sampler`` in ``num_steps`` steps.
 
-    ``known`` is a score table that stands still; looks are answered from it, windows that it has not seen with the mean
-    loss. Without it every loss that comes back and every answer is 1.
+    ``known`` is a score table that does not change during the simulation. Measurements are answered from it, with the
+    mean loss for windows that it has not seen. Without it, every loss and every measurement is 1.
     """
     windows = sampler.windows
     ids_N = np.arange(len(windows))
     counted = Scores(windows, smoothing=0)
     scores = counted if known is None else known
-    look = FixedAnswers(np.ones(len(ids_N)) if known is None else expected_losses(known, ids_N, pool=ids_N))
+    measured = FixedMeasures(np.ones(len(ids_N)) if known is None else expected_losses(known, ids_N, pool=ids_N))
     statistics, first_step = DrawStatistics(windows), np.full(len(windows), -1, np.int32)
     num_rows, num_columns = min(len(windows), _MAP_SIZE), min(num_steps, _MAP_SIZE)
     draw_map = np.zeros((num_rows, num_columns), np.int64)
@@ -86,7 +86,7 @@ def rehearse(sampler: Sampler, *, batch_size: int, num_steps: int, known: Scores
     for step in track(range(num_steps), description="drawing"):
         if step in target_steps:
             targets += sampler.probabilities(step, scores, ids_N) / len(target_steps)
-        draw = sampler.draw(step, scores, look)
+        draw = draw_windows(sampler, step, scores, measured)
         statistics.add(step, draw, counted)
         first_step[draw.ids[first_step[draw.ids] < 0]] = step
         np.add.at(loss_weights, draw.ids, draw.weights)
@@ -102,7 +102,7 @@ def rehearse(sampler: Sampler, *, batch_size: int, num_steps: int, known: Scores
         first_step=first_step,
         draw_map=draw_map,
         metrics=statistics.metrics(targets) | (statistics.score_metrics(known) if known else {}),
-        windows_scored=look.num_windows,
+        windows_scored=measured.num_windows,
     )
 
 
@@ -111,8 +111,8 @@ def _middles(num_steps: int, count: int) -> set[int]:
     return set(((np.arange(count) + 0.5) * num_steps / count).astype(int).tolist())
 
 
-class FixedAnswers:
-    """Answers every look, whatever the measure, with the same ``losses`` [N]; ``num_windows`` counts the answers."""
+class FixedMeasures:
+    """A ``ScoreWindows`` that returns the same ``losses`` [N] for every measure; ``num_windows`` counts the windows."""
 
     def __init__(self, losses: NDArray[np.float64]) -> None:
         self._losses = losses.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Read the score table that a run ended with."""
+"""Read the score table of a run from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mobile_vla.untrusted.files import inside, read_json
 
 
 def scores_of_run(run: Path, data: OpenDataset) -> Scores:
-    """Return the scores in the last checkpoint of ``run``, of the train windows of ``data``.
+    """Return the scores of the train windows of ``data`` from the last checkpoint of ``run``.
 
-    Raises ``UserError`` where ``run`` has no whole checkpoint of a later step than 0, or was trained on other windows.
+    Raises ``UserError`` if ``run`` has no complete checkpoint of a step above 0, or was trained on other windows.
     """
     checkpoint = find_in_run(run, asked_by="--scores ").path
     manifest = inside(run, "manifest.json")
@@ -26,7 +26,7 @@ def scores_of_run(run: Path, data: OpenDataset) -> Scores:
     if changed := changed_data(read_json(manifest), data_hash=data.data_hash, split_hash=data.split.hash):
         raise UserError(
             f"--scores {run}: was trained on other windows ({', '.join(changed)}). Give the dataset overrides that it "
-            "was trained with: they stand in its config.yaml."
+            "was trained with: they are in its config.yaml."
         )
     arrays = load_file(checkpoint / ARRAYS_FILE)
     scores = Scores(data.windows["train"], smoothing=0)

@@ -1,4 +1,4 @@
-"""Hold what was drawn of each scenario, phase or episode against what was meant to be and what there is."""
+"""Compute the drawn share of each scenario, phase and episode, and its target share and natural share to compare."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mobile_vla.schema import NUM_PHASES
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """One entry a group that has windows; the shares each sum to 1, ``in_loss`` to 0 where all weights are 0.
+    """Shares of groups of windows: one entry for each group that has windows.
 
-    ``natural`` is the group's share of the windows, ``target`` what the sampler's probabilities give it, ``drawn`` its
-    share of the draws and ``in_loss`` of their loss weights.
+    ``natural`` is the group's share of the windows, ``target`` its share by the sampler's probabilities, ``drawn`` its
+    share of the draws, ``in_loss`` its share of the loss weights. Each of them sums to 1 (``in_loss`` to 0 if all
+    weights are 0).
     """
 
     names: tuple[str, ...]
@@ -38,7 +39,7 @@ def shares_by_scenario(rehearsal: Rehearsal) -> Shares:
 
 
 def shares_by_phase(rehearsal: Rehearsal) -> Shares:
-    """Return the shares of the bins of episode progress of the current frame, in per cent."""
+    """Return the shares of the bins of episode progress of the current frame; the bins are named in per cent."""
     edges = np.linspace(0, 100, NUM_PHASES + 1)
     names = [f"{low:.0f}-{high:.0f} %" for low, high in pairwise(edges)]
     return _shares(rehearsal, rehearsal.windows.phase, names)

@@ -1,4 +1,4 @@
-"""Say which of the samplers that ship can do nothing on a data set."""
+"""List the built-in samplers that cannot have an effect on a data set."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mobile_vla.build import build_sampler
-from mobile_vla.config import CONF, compose_config
+from mobile_vla.config import compose_config
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.errors import ConfigError
+from mobile_vla.installation import CONF
+from mobile_vla.run.build import build_sampler
 from mobile_vla.streams import Stream
 
 
 def warn_of_samplers(reader: WindowReader, *, trainer: DictConfig, stream: Stream) -> list[str]:
-    """Return one line for each sampler that cannot be used on the windows of ``reader`` or cannot differ there.
+    """Return one line for each sampler that cannot be used on the windows of ``reader``, or cannot differ on them.
 
-    They are built as they ship, for the batches and steps of ``trainer``: an override of one sampler's option is no
-    option of the others. Those whose window score file does not exist share a line.
+    The samplers are built with their default options, for the batch size and the steps of ``trainer``: an override for
+    one sampler would be an error for the others. All samplers whose window score file does not exist are in one line.
     """
     nodes = {
-        # The option alone: to compose whole jobs takes three times as long.
+        # Only the sampler option is composed: a whole config takes three times as long.
         path.stem: OmegaConf.merge({"trainer": trainer}, compose_config([], name=f"sampler/{path.stem}")).sampler
         for path in sorted((CONF / "sampler").glob("*.yaml"))
     }

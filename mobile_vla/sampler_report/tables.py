@@ -1,4 +1,4 @@
-"""Show a rehearsal on the terminal: shares by scenario, phase and episode, and the figures of all draws."""
+"""Print a rehearsal on the terminal: shares by scenario, phase and episode, and statistics of all draws."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mobile_vla.sampler_report.rehearsal import Rehearsal
 from mobile_vla.sampler_report.shares import Shares, shares_by_episode, shares_by_phase, shares_by_scenario
 
 COVERAGES = (0.5, 0.9, 0.99)
-"""Shares of the windows that the steps are told for."""
+"""Shares of the windows for which the number of steps is reported."""
 
 _MOST_GROUPS = 24
-"""Lines that a group of shares takes at most."""
+"""Largest number of lines in a section of the table."""
 
 
 def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
-    """Print the shares, then a line for each property of the draws."""
+    """Print the table of shares, then one line for each property of the draws."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold")
     for name in ("windows", "natural", "target", "drawn", "/natural", *(["in loss"] if rehearsal.is_weighted else [])):
@@ -36,7 +36,7 @@ def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
 
 
 def _add_shares(table: Table, title: str, shares: Shares) -> None:
-    """Add the groups with most windows, in the order of the shares; the others are counted."""
+    """Add a row for each of the groups with most windows, in the order of ``shares``, and the number of the others."""
     table.add_row(Text(title, style="bold"))
     shown = np.sort(np.argsort(-shares.num_windows, kind="stable")[:_MOST_GROUPS])
     columns = [column[shown].tolist() for column in _columns(shares)]
@@ -48,10 +48,10 @@ def _add_shares(table: Table, title: str, shares: Shares) -> None:
 
 
 def _add_episodes(table: Table, shares: Shares) -> None:
-    """Add what the smallest, the median and the largest are of each column, whichever episode that is."""
+    """Add rows with the smallest, the median and the largest value of each column; the episodes may differ."""
     table.add_row(Text(f"by episode, of {len(shares):,}", style="bold"))
     for name, of in (("smallest", np.min), ("median", np.median), ("largest", np.max)):
-        # These are of different episodes, so that a quotient of two would be of none.
+        # No ratio: the values of a row belong to different episodes, so their quotient belongs to none.
         table.add_row(*_cells(table, name, *(float(of(column)) for column in _columns(shares)), ratio=None))
 
 
@@ -70,7 +70,7 @@ def _cells(
     *,
     ratio: float | None,
 ) -> list[Text]:
-    """Return the cells of a row of ``table``, whose last column may be missing."""
+    """Return the cells of a row of ``table``; the last column ("in loss") may be missing."""
     shares = [Text(f"{100 * share:.2f} %") for share in (natural, target, drawn)]
     cells = [Text(f"  {name}"), Text(f"{num_windows:,.0f}"), *shares, _ratio(ratio), Text(f"{100 * in_loss:.2f} %")]
     return cells[: len(table.columns)]
@@ -83,7 +83,7 @@ def _ratio(ratio: float | None) -> Text:
 
 
 def _figures(rehearsal: Rehearsal) -> dict[str, str]:
-    """Return one line for each property; those that say nothing here are left out."""
+    """Return one line for each property of the draws; lines that would have no information here are left out."""
     metric = {name.removeprefix("sampler/"): value for name, value in rehearsal.metrics.items()}
     visits, num_windows = rehearsal.visits, len(rehearsal.windows)
     effective = metric["effective_sample_size"]
@@ -93,13 +93,13 @@ def _figures(rehearsal: Rehearsal) -> dict[str, str]:
             f"{(visits == 0).sum():,} windows ({_percent(metric['never_drawn'])}), "
             f"{(shares_by_episode(rehearsal).drawn == 0).sum():,} episodes"
         ),
-        "draws a window": f"mean {visits.mean():,.1f}, median {np.median(visits):,.0f}, most {visits.max():,}",
+        "draws per window": f"mean {visits.mean():,.1f}, median {np.median(visits):,.0f}, most {visits.max():,}",
         "effective": f"{effective * num_windows:,.0f} windows ({_percent(effective)})",
         "repeats": f"{_percent(metric['duplicates'])} of a batch, {_percent(metric['repeats_in_pass'])} of a pass",
         "in a batch": f"{metric['episodes_per_batch']:.1f} episodes, {metric['scenarios_per_batch']:.1f} scenarios",
         "evenness": (
-            f"entropy of episodes {_percent(metric['episode_entropy_batch'])} of the most in a batch, "
-            f"{_percent(metric['episode_entropy'])} in all"
+            f"entropy of episodes {_percent(metric['episode_entropy_batch'])} of the largest possible in a batch, "
+            f"{_percent(metric['episode_entropy'])} over all draws"
         ),
         "scenarios": (
             f"{_percent(metric['scenario_divergence/target'])} of the draws off target, "
@@ -113,12 +113,12 @@ def _figures(rehearsal: Rehearsal) -> dict[str, str]:
         effective_draws = _percent(metric.get("weight_effective", 0.0))
         found["loss weights"] = f"largest {metric['weight_max']:.3g}, effective sample {effective_draws} of the draws"
     if "score_age" in metric:
-        found["came again"] = f"after {metric['score_age']:,.0f} steps on average"
+        found["drawn again"] = f"after {metric['score_age']:,.0f} steps on average"
     if "score_rank_correlation" in metric:
         found["by loss"] = f"rank correlation of draws and loss {metric['score_rank_correlation']:+.2f}"
     if rehearsal.windows_scored:
         per_draw = rehearsal.windows_scored / rehearsal.num_draws
-        found["looked at"] = f"{rehearsal.windows_scored:,} windows before the draws, {per_draw:,.1f} for each drawn"
+        found["measured"] = f"{rehearsal.windows_scored:,} windows before the draws, {per_draw:,.1f} for each drawn"
     return found
 
 

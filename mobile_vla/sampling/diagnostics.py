@@ -1,4 +1,4 @@
-"""Count what a sampler really drew: figures from indices alone, logged as ``sampler/...``."""
+"""Compute statistics of what a sampler really drew, from window indices alone, and log them as ``sampler/...``."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _SUMS = (
 )
 
 _NUM_RANKED = 16_384
-"""Windows that a rank correlation is taken over: of a larger table so many, evenly spaced, as sorting is slow."""
+"""Largest number of windows in a rank correlation, as sorting is slow; a larger table is thinned evenly."""
 
 
 class DrawStatistics:
-    """Sums over all draws since step 0; its state is part of a checkpoint, so a resumed run reports the whole run."""
+    """Running sums over all draws since step 0, saved in checkpoints so that a resumed run reports on the whole run."""
 
     def __init__(self, windows: WindowTable) -> None:
         self._windows = windows
-        self._num_episodes = int(np.count_nonzero(np.bincount(windows.episode)))  # some have no window
+        self._num_episodes = int(np.count_nonzero(np.bincount(windows.episode)))  # some episodes have no window
         self._visits = np.zeros(len(windows), np.int32)
         self._sums: dict[str, float] = dict.fromkeys(_SUMS, 0.0)
         self._largest_weight = 0.0
 
     @property
     def visits(self) -> NDArray[np.int32]:
-        """How often each window was drawn [N]; read only."""
+        """Number of draws of each window [N]; read-only."""
         return self._visits
 
     def add(self, step: int, draw: Draw, scores: Scores) -> None:
-        """Count one draw; call it before the scores of ``step`` are entered."""
+        """Count one draw. Call it before ``scores.update`` of the same step, which overwrites the last visits."""
         windows, batch_size = self._windows, len(draw.ids)
         last_step = scores.last_step[draw.ids]
         is_known = last_step >= 0
@@ -59,27 +59,36 @@ class DrawStatistics:
         self._largest_weight = max(self._largest_weight, float(draw.weights.max()))
 
     def _repeats_in_pass(self, step: int, ids: NDArray[np.int64], last_step: NDArray[np.int32]) -> int:
-        """Return how many of the draws ``ids`` repeat one of the same pass: of the steps that begin in its N draws."""
+        """Return how many of the draws ``ids`` repeat a window that was already drawn in the same pass.
+
+        A pass is N successive draws; a step belongs to the pass in which its first draw lies.
+        """
         num_windows, batch_size = len(self._windows), len(ids)
+        # The first step of this pass: the first draw of the pass, divided by the batch size and rounded up.
         first_step = -(-(step * batch_size // num_windows * num_windows) // batch_size)
         return batch_size - len(np.unique(ids[last_step < first_step]))
 
     def metrics(self, targets: NDArray[np.float64]) -> dict[str, float]:
-        """Return the figures so far, none before the first draw; ``targets`` [N] is the sampler's ``probabilities``.
+        """Return the statistics so far (empty before the first draw); ``targets`` [N] are the sampler's probabilities.
 
-        ``coverage`` share of windows drawn at least once, ``never_drawn`` the others; ``duplicates`` mean share of a
-        batch that repeats one of its windows; ``repeats_in_pass`` share of the draws whose window was drawn before in
-        the same N draws; ``episodes_per_batch`` and ``scenarios_per_batch`` means; ``episode_entropy`` of the episodes'
-        shares of all draws, and ``episode_entropy_batch`` its mean over the batches, each as a share of the largest
-        possible; ``effective_sample_size`` (sum v)^2 / sum v^2 of the visits v as a share of N; ``padded`` share of
-        draws with missing frames or targets; ``score_age`` mean number of steps since a drawn window was last seen
-        (absent while none was); ``repeats_max`` most visits of one window; ``weight_max`` largest loss weight;
-        ``weight_effective`` (sum w)^2 / sum w^2 of the loss weights w as a share of the draws (absent while all are 0);
-        ``share/x`` and ``target/x`` of each scenario; ``scenario_divergence/target`` and ``/natural`` total variation
-        distance of these shares from the target and from the windows' own: the share of the draws that would have to go
-        to other scenarios; ``phase_i`` share of draws by progress of the current frame; ``chi_squared/phase`` of these
-        counts against uniform draws, per degree of freedom: 1 on average for independent ones, less for passes (absent
-        where all windows are in one phase).
+        - ``coverage``: share of the windows that were drawn at least once. ``never_drawn``: the rest.
+        - ``duplicates``: mean share of a batch that repeats a window of the same batch.
+        - ``repeats_in_pass``: share of the draws whose window was already drawn in the same pass of N draws.
+        - ``episodes_per_batch``, ``scenarios_per_batch``: mean number of different ones in a batch.
+        - ``episode_entropy``: entropy of the episodes' shares of all draws, as a share of the largest possible entropy.
+          ``episode_entropy_batch``: the same within a batch, averaged over the batches.
+        - ``effective_sample_size``: (sum v)^2 / sum v^2 of the visits v, as a share of N.
+        - ``padded``: share of the draws with missing frames or targets.
+        - ``score_age``: mean number of steps since a drawn window was last drawn (absent before the first repeat).
+        - ``repeats_max``: largest number of visits of one window.
+        - ``weight_max``: largest loss weight. ``weight_effective``: (sum w)^2 / sum w^2 of the loss weights w, as a
+          share of the draws (absent while all weights are 0).
+        - ``share/x``, ``target/x``: drawn share and target share of scenario x.
+        - ``scenario_divergence/target``, ``/natural``: total variation distance of the drawn shares from the target
+          shares, and from the scenarios' shares of the windows: the share of the draws that is in the wrong scenario.
+        - ``phase_i``: share of the draws by progress of the current frame. ``chi_squared/phase``: chi-squared of these
+          counts against uniform draws, per degree of freedom: 1 on average for independent draws, less for passes
+          (absent where all windows are in one phase).
         """
         sums, visits, windows = self._sums, self._visits, self._windows
         total = int(visits.sum())
@@ -135,10 +144,10 @@ class DrawStatistics:
         return result
 
     def score_metrics(self, scores: Scores) -> dict[str, float]:
-        """Return ``score_rank_correlation``: Spearman's, of how often a window was drawn and its loss in ``scores``.
+        """Return ``score_rank_correlation``: Spearman's correlation of a window's visits with its loss in ``scores``.
 
-        Over the windows seen, or evenly spaced ones of a large table; absent while fewer than two were seen, and where
-        all were drawn equally often or have one loss.
+        It covers the windows seen so far (of a large table, those among evenly spaced windows). The result is empty
+        while fewer than two were seen, and where all have the same number of visits or the same loss.
         """
         num_windows = len(self._visits)
         ids = np.linspace(0, num_windows - 1, min(num_windows, _NUM_RANKED)).astype(np.int64)
@@ -149,7 +158,7 @@ class DrawStatistics:
         return {"sampler/score_rank_correlation": float(np.corrcoef(rankdata(visits), rankdata(losses))[0, 1])}
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return copies of the arrays a checkpoint needs."""
+        """Return copies of the arrays that a checkpoint stores."""
         return {
             "visits": self._visits.copy(),
             "sums": np.array([self._sums[name] for name in _SUMS]),
@@ -157,7 +166,7 @@ class DrawStatistics:
         }
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what ``state`` returned, of a table of the same length."""
+        """Restore what ``state`` returned for a table of the same length."""
         assert self._visits.shape == state["visits"].shape
         self._visits[:] = state["visits"]
         self._sums = dict(zip(_SUMS, state["sums"].tolist(), strict=True))
@@ -165,9 +174,9 @@ class DrawStatistics:
 
 
 def _evenness(counts: NDArray[np.integer] | NDArray[np.floating], *, num_groups: int) -> float:
-    """Return the entropy of ``counts`` as a share of that of ``num_groups`` equal ones; 1 where there is one group."""
+    """Return the entropy of ``counts`` divided by that of ``num_groups`` equal counts; 1 if there is only one group."""
     if num_groups == 1:
         return 1.0
     shares = counts[counts > 0] / counts.sum()
-    # Not below 0 where rounding would take it there.
+    # Clamped: the sum can come out as -0.0, or below 0 by rounding.
     return max(0.0, float(-(shares * np.log(shares)).sum() / np.log(num_groups)))

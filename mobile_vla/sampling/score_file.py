@@ -1,4 +1,4 @@
-"""Read and write window score files: one number a window, by episode and current frame, as CSV or Parquet."""
+"""Read and write window score files (CSV or Parquet): one number for each window, by episode and current frame."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from mobile_vla.disk import write_atomically
 from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.installation import PROGRAM
 from mobile_vla.schema import WindowTable
+from mobile_vla.storage.disk import write_atomically
 
 COLUMNS = ("episode", "frame", "score")
 
@@ -21,16 +22,16 @@ _EPISODE_TYPE = pa.dictionary(pa.int32(), pa.string())
 _NUM_NAMED = 3
 
 _MAX_ROWS, _MAX_BYTES = 10_000_000, 512 * 2**20
-"""Of a file that is read: 10 million windows are 300 hours at 10 frames a second."""
+"""Limits of a file that is read: 10 million windows are about 300 hours at 10 frames a second."""
 
 
 def read_window_scores(path: str | Path, windows: WindowTable, *, option: str) -> NDArray[np.float32]:
-    """Return the score [N] that the file ``path`` (.csv or .parquet) has for each window, all finite.
+    """Return the score [N] of each window from the file ``path`` (.csv or .parquet); all are finite.
 
-    Its columns are ``episode`` (name), ``frame`` (the window's current frame, 0-based) and ``score``; others are not
-    read. Rows that belong to no window are ignored: a file may cover more than this table. Raises ``ConfigError``,
-    which names the config key ``option``, where the file cannot be read, lacks a column or a window, or has two rows or
-    a score that is not finite for one.
+    The columns are ``episode`` (name), ``frame`` (current frame of the window, 0-based) and ``score``; others are not
+    read. Rows that belong to no window are ignored, because a file may cover more than this table. Raises
+    ``ConfigError``, which names the config key ``option``, if the file cannot be read, has no such column, has no row
+    for a window, or has for a window two rows or a score that is not finite.
     """
     try:
         episode, frame, score = _read_columns(Path(path))
@@ -44,9 +45,9 @@ def read_window_scores(path: str | Path, windows: WindowTable, *, option: str) -
 
 
 def write_window_scores(path: str | Path, windows: WindowTable, scores: NDArray[np.floating]) -> None:
-    """Write ``scores`` [N] of all windows to ``path`` (.csv or .parquet), which is replaced when the file is whole.
+    """Write ``scores`` [N] of all windows to ``path`` (.csv or .parquet) atomically.
 
-    Raises ``UserError`` where a score is not finite, as such a file could not be read again.
+    Raises ``UserError`` if a score is not finite, because such a file could not be read again.
     """
     path = Path(path)
     check_suffix(path)
@@ -64,7 +65,7 @@ def write_window_scores(path: str | Path, windows: WindowTable, scores: NDArray[
 
 
 def check_suffix(path: Path) -> None:
-    """Raise ``UserError`` where ``path`` is named neither .csv nor .parquet."""
+    """Raise ``UserError`` unless the name of ``path`` ends with .csv or .parquet."""
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path}: expected a file named .csv or .parquet")
 
@@ -74,7 +75,7 @@ def _read_columns(path: Path) -> tuple[pa.DictionaryArray, NDArray[np.int64], ND
     if not path.is_file():
         raise UserError(
             f"no such file; expected a window score file with the columns {', '.join(COLUMNS)}, as written by "
-            "python -m mobile_vla irreducible FILE (for sampler=rho) or python -m mobile_vla losses RUN FILE"
+            f"{PROGRAM} irreducible FILE (for sampler=rho) or {PROGRAM} losses RUN FILE"
         )
     try:
         table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
@@ -86,13 +87,14 @@ def _read_columns(path: Path) -> tuple[pa.DictionaryArray, NDArray[np.int64], ND
         raise UserError(f"cannot be read ({reason}); expected episode: text, frame: integer, score: number") from error
     if num_empty := episode.null_count + frame.null_count:
         raise UserError(f"{num_empty} fields of the columns episode and frame are empty; fill them in")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused below
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which ``_check_rows`` refuses
         return episode, frame.to_numpy(), score.to_numpy().astype(np.float32)
 
 
 def _read_csv(path: Path) -> pa.Table:
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise UserError(f"has {size / 2**20:,.0f} MiB; expected at most {_MAX_BYTES / 2**20:,.0f}")
+    # The columns are checked first: pyarrow's own error names one missing column, and not the columns of the file.
     with csv.open_csv(path) as reader:
         _check_columns(reader.schema.names)
     types = {"episode": _EPISODE_TYPE, "frame": pa.int64(), "score": pa.float64()}
@@ -100,7 +102,8 @@ def _read_csv(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    # Few bytes of a Parquet file can stand for any number of rows: as many are read as it claims, and no more.
+    # A small Parquet file can expand to any number of rows. So the sizes that its metadata claim are checked first, and
+    # the rows are counted while they are read, because the claim may be false.
     with parquet.ParquetFile(path, read_dictionary=["episode"]) as file:
         _check_columns(file.schema_arrow.names)
         _check_claims(file.metadata)
@@ -135,11 +138,12 @@ def _check_columns(found: list[str]) -> None:
 def _rows_of(
     windows: WindowTable, episode: pa.DictionaryArray, frame: NDArray[np.int64], score: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the windows that lines of the file belong to, and the scores of these lines; other lines are left out."""
+    """Return the window of each line of the file, and its score; lines that belong to no window are left out."""
     number_of = {name: number for number, name in enumerate(windows.episode_names)}
     names = episode.dictionary.to_pylist()
     number = np.array([number_of.get(name, -1) for name in names], np.int64)[episode.indices.to_numpy()]
-    # Every window has its place in one flat array: that of its episode, and of its frame therein.
+    # A flat array over all (episode, frame) pairs holds the row of the window, or -1: a dictionary of pairs would be
+    # slow for millions of lines.
     num_frames = np.zeros(len(number_of), np.int64)
     np.maximum.at(num_frames, windows.episode, windows.frame + 1)
     first = np.cumsum(num_frames) - num_frames

@@ -1,4 +1,4 @@
-"""Keep what training has said of every window so far: smoothed relative loss, visits, last step."""
+"""Record the training losses of every window so far: smoothed relative loss, number of visits, last step."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mobile_vla.errors import ConfigError
 from mobile_vla.schema import WindowTable
 
 _LEVEL_WINDOWS = 128
-"""Windows that ``Scores.level`` looks back over: enough to average, few beside those in which the loss falls."""
+"""Time constant of ``Scores.level``, in windows: enough for a mean, short compared with the fall of the loss."""
 
 
 class Scores:
-    """The score table of adaptive samplers, one entry a window, and the log of what the scenarios' losses were.
+    """The score table of adaptive samplers, with one entry for each window, and a log of the scenarios' losses.
 
-    A loss falls while the model learns, so that of a window seen long ago says mostly when that was. Kept is therefore
-    how it compares with the others of its time: ``loss`` [N] float32 is the exponential moving average of the window's
-    loss divided by ``level`` (NaN until the first visit). ``level`` is what the loss of an average window is now: the
-    sum of the latest losses divided by the sum of the scores that their windows had, 1 for a new one. So the mean of
-    the scores stays near 1, whatever windows are drawn, and loss x ``level`` is what a window's loss would be now.
+    The loss falls while the model learns, so the loss of a window that was seen long ago says mostly when that was. The
+    table therefore stores relative losses: ``loss`` [N] float32 is the exponential moving average of the window's loss
+    divided by ``level`` (NaN until the first visit). ``level`` is the current loss of an average window: the sum of the
+    latest losses divided by the sum of their windows' scores, where a new window counts with the score 1. So the mean
+    score stays near 1 whichever windows are drawn, and loss x ``level`` estimates the current loss of a window.
 
-    ``visits`` [N] int32, ``last_step`` [N] int32 (-1 until the first visit). ``smoothing`` in [0, 1) is the weight of
-    the past: 0 keeps the latest loss alone. ``scenario_losses`` holds one row [S] float32 an update: the mean loss, not
-    a relative one, of each scenario's windows in it, NaN where there was none. ``num_seen`` counts the windows with a
-    score.
+    ``visits`` [N] int32; ``last_step`` [N] int32 (-1 until the first visit). ``smoothing`` in [0, 1) is the weight of
+    the past: 0 keeps only the latest loss. ``scenario_losses`` has one row [S] float32 for each update: the mean
+    absolute (not relative) loss of the scenario's windows in that update, NaN where it had none. ``num_seen`` is the
+    number of windows with a score.
 
-    ``version`` counts the changes and ``changed`` holds the ids of the latest one (None: all), so that what was derived
-    from the table can be brought up to date instead of being built anew.
+    ``version`` counts the updates. ``changed`` are the ids of the latest update (None: all), so that a structure that
+    is derived from the table can be updated instead of built again.
     """
 
     def __init__(self, windows: WindowTable, *, smoothing: float) -> None:
@@ -51,14 +51,14 @@ class Scores:
 
     @property
     def level(self) -> float:
-        """The loss of an average window as the model is now; 1 before any is known, and where all are 0."""
+        """Current loss of an average window; 1 before the first update, and while all losses are 0."""
         known = self._latest_losses > 0 and self._latest_scores > 0
         return self._latest_losses / self._latest_scores if known else 1.0
 
     def update(self, step: int, ids: NDArray[np.int64], losses: NDArray[np.float32]) -> None:
-        """Enter the ``losses`` [B], 0 or more, of the windows ``ids`` [B] seen at ``step``.
+        """Record the ``losses`` [B], 0 or more, of the windows ``ids`` [B] seen at ``step``.
 
-        A window that stands twice in a batch counts once, with its mean loss. Losses that are not finite never enter.
+        A window that is twice in a batch counts once, with its mean loss. Losses that are not finite are ignored.
         """
         is_finite = np.isfinite(losses)
         seen, place, counts = np.unique(ids[is_finite], return_inverse=True, return_counts=True)
@@ -75,6 +75,7 @@ class Scores:
         self.changed = seen
 
     def _follow_level(self, losses: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+        # Decay by the number of windows, not by the update, so that the batch size does not change the time scale.
         past = np.exp(-len(losses) / _LEVEL_WINDOWS)
         self._latest_losses = past * self._latest_losses + losses.sum()
         self._latest_scores = past * self._latest_scores + scores.sum()
@@ -86,7 +87,7 @@ class Scores:
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return copies of the arrays a checkpoint needs."""
+        """Return copies of the arrays that a checkpoint stores."""
         log = np.array(self.scenario_losses, np.float32).reshape(-1, self._num_scenarios)
         return {
             "loss": self.loss.copy(),
@@ -97,7 +98,7 @@ class Scores:
         }
 
     def load(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what ``state`` returned, of a table of the same length."""
+        """Restore what ``state`` returned for a table of the same length."""
         for name in ("loss", "visits", "last_step"):
             array = getattr(self, name)
             assert array.shape == state[name].shape

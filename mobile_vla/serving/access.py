@@ -1,4 +1,4 @@
-"""Decide who may use the policy server: the address that it listens at, and the token that it asks robots for."""
+"""Access to the policy server: the address on which it listens, and the token that it requires from robots."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mobile_vla.untrusted.files import read_limited
 TOKEN_VARIABLE = "MOBILE_VLA_TOKEN"
 
 MIN_TOKEN_CHARACTERS = 16
-"""Few enough to type, too many to guess: a token from the advice below has 43."""
+"""Short enough to type and too long to guess; a token made as advised below has 43."""
 
-_TOKEN = re.compile(r"[!-~]{16,1000}")  # what a header carries as it is
+_TOKEN = re.compile(r"[!-~]{16,1000}")  # printable ASCII without spaces, which a header can hold unquoted
 _TOKEN_ADVICE = (
     "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))' > FILE; chmod 600 FILE`, for "
     f"`serve --token-file FILE`; on the robot set {TOKEN_VARIABLE} to it."
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ListenAddress:
-    """A numeric ``host`` of this machine; ``is_loopback``: nobody else's machine reaches it."""
+    """A numeric address ``host`` of this machine; ``is_loopback``: no other machine can reach it."""
 
     host: str
     family: socket.AddressFamily
@@ -42,9 +42,10 @@ class ListenAddress:
 
 
 def find_address(host: str) -> ListenAddress:
-    """Return what ``host`` (a name or an address) stands for, IPv4 first; ``UserError`` where it is neither.
+    """Return the address of ``host`` (a name or an address), preferably IPv4; ``UserError`` if it has none.
 
-    All that is decided about ``host`` is decided about this address, and it is the one that is listened at.
+    The result is used both to decide whether a token is needed and to listen. A second lookup of the name could return
+    another address, and open to the network a server that was checked as a loopback one.
     """
     try:
         if not host:
@@ -63,21 +64,21 @@ def find_address(host: str) -> ListenAddress:
 
 
 def check_access(*, host: str, token: str | None) -> ListenAddress:
-    """Return where to listen; ``UserError`` where other machines reach ``host`` and no ``token`` keeps them out."""
+    """Return the address to listen on; ``UserError`` if other machines can reach ``host`` and there is no ``token``."""
     address = find_address(host)
     if token is None and not address.is_loopback:
         raise UserError(
             f"host={host}: other machines can reach it, so robots must show a token, and none is set. {_TOKEN_ADVICE} "
-            "Without a token the server listens at loopback addresses only, such as 127.0.0.1."
+            "Without a token the server listens on loopback addresses only, such as 127.0.0.1."
         )
     return address
 
 
 def read_token(file: Path | None) -> str | None:
-    """Return the token that ``file`` holds, else that of the environment (``MOBILE_VLA_TOKEN``), None without either.
+    """Return the token in ``file``, else that in the environment (``MOBILE_VLA_TOKEN``), None without either.
 
-    Warns of a file that others can read. Raises ``UserError``, which never shows a token, where the file cannot be
-    read or the token is none.
+    Warns if other users can read or change the file. Raises ``UserError``, which never contains the token, if the file
+    cannot be read or the token is not valid.
     """
     if file is None:
         token = os.environ.get(TOKEN_VARIABLE)
@@ -93,24 +94,24 @@ def read_token(file: Path | None) -> str | None:
 
 
 def check_token(token: str, *, place: str) -> str:
-    """Return ``token``; ``UserError`` names the ``place`` that it comes from, and not the token, where it is none."""
+    """Return ``token`` if it is valid; ``UserError`` names the ``place`` that it comes from, but never the token."""
     if not _TOKEN.fullmatch(token):
         raise UserError(
-            f"{place}: holds a token of {len(token)} characters, or with other ones than letters, digits and signs; "
-            f"expected {MIN_TOKEN_CHARACTERS} to 1000 of those, without spaces. {_TOKEN_ADVICE}"
+            f"{place}: holds a token of {len(token)} characters, or with characters other than letters, digits and "
+            f"signs; expected {MIN_TOKEN_CHARACTERS} to 1000 of those, without spaces. {_TOKEN_ADVICE}"
         )
     return token
 
 
 def authorization(token: str) -> str:
-    """Return the header ``Authorization`` of a client that shows ``token``."""
+    """Return the value of the header ``Authorization`` with which a client sends ``token``."""
     return f"Bearer {token}"
 
 
 def refusal(headers: Sequence[str], *, token: str) -> str | None:
-    """Return why a request with these ``Authorization`` headers is refused, None where one shows ``token``.
+    """Return why a request with these ``Authorization`` headers is refused; None if its only one contains ``token``.
 
-    The time that it takes does not depend on how much of the token was guessed.
+    Comparison takes constant time: it does not reveal how many characters of a guess are right.
     """
     if len(headers) != 1:
         return f"this policy server asks for a token, and {'several were' if headers else 'none was'} sent"

@@ -1,4 +1,4 @@
-"""Ask a policy server for actions. Needs numpy, msgpack and websockets, no torch: it runs on the robot."""
+"""The client of a policy server. It runs on the robot, so it needs numpy, msgpack and websockets but no torch."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from mobile_vla.serving.messages import (
 
 _CLOSE_TIMEOUT_S = 1.0
 _TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
-_TRANSPORT_LOG.setLevel(logging.WARNING)  # at DEBUG it writes the header with the token
+_TRANSPORT_LOG.setLevel(logging.WARNING)  # at DEBUG it logs the header that contains the token
 _WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
 
 
 class RemoteError(UserError):
-    """The server refused a request or failed at it, in its own words; the connection and the history live on."""
+    """The server's error for a request that it refused or failed to answer; connection and history stay usable."""
 
 
 class PolicyClient:
-    """One robot's line to a policy server; use it in a ``with`` block and from one thread.
+    """One robot's connection to a policy server; use it in a ``with`` block and from one thread.
 
     ``metadata`` holds the server's ``action_names``, ``action_units``, ``window_size``, ``fwd_pred_next_n``, ``image``
-    (size, resize and channel order of the training images), ``instructions`` the policy was taught, and the limits
-    ``max_message_bytes``, ``max_image_side`` and ``max_text_characters``. ``server_timing`` is what the newest answer
-    took on the server, in ms. ``token`` is what the server asks for, by default that of the environment
-    (``MOBILE_VLA_TOKEN``). ``timeout_s`` bounds connecting and each answer. Raises ``UserError`` where no policy server
-    of this protocol answers at ``url``, or refuses this robot.
+    (size, resize and channel order of the training images), ``instructions`` from the training data, and the limits
+    ``max_message_bytes``, ``max_image_side`` and ``max_text_characters``. ``server_timing`` is the time that the newest
+    answer took on the server, in ms. ``token`` is the token that the server requires, by default that in the
+    environment (``MOBILE_VLA_TOKEN``). ``timeout_s`` limits the time for connecting and for each answer. Raises
+    ``UserError`` if no policy server of this protocol answers at ``url``, or if it refuses this robot.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 10.0) -> None:
@@ -75,21 +75,21 @@ class PolicyClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up; the server forgets this robot's frames."""
+        """Close the connection; the server drops this robot's frames."""
         self._line.close()
 
     def reset(self) -> None:
-        """Begin an episode: the next ``act`` starts a new history of frames."""
+        """Begin an episode: the next ``act`` starts a new history of frames. Nothing is sent before that."""
         self._begins_episode = True
 
     def act(self, image: NDArray[np.uint8], instruction: str, *, reset: bool = False) -> NDArray[np.float32]:
-        """Show the server the newest ``image`` [Y, X, 3] uint8 and return the next actions, float32 [K, A].
+        """Send the newest ``image`` [Y, X, 3] uint8 and return the next actions, float32 [K, A].
 
         ``image`` has the channel order of the training files and any size; ``reset`` begins an episode with it. Raises
-        ``RemoteError`` where the server refuses, and ``UserError`` where no answer comes: then open a new client.
+        ``RemoteError`` if the server refuses the request, and ``UserError`` if no answer comes: then open a new client.
         """
         if reset:
-            self.reset()  # until an image was accepted
+            self.reset()  # stays set until the server accepts an image, so that a refused first image loses no reset
         message = pack({"image": image, "instruction": instruction, "reset": self._begins_episode})
         limit = self.metadata["max_message_bytes"]
         if len(message) > limit:
@@ -106,11 +106,11 @@ class PolicyClient:
         self._latencies_ms.append(1000 * (perf_counter() - sent))
         self._begins_episode = False
         self.server_timing = answer["server_timing"]
-        return answer["actions"].copy()
+        return answer["actions"].copy()  # decoded arrays are read-only views of the message
 
     @property
     def latency_ms(self) -> dict[str, float] | None:
-        """Round trips of the newest answers: ``median``, ``p95`` and ``max`` in ms, None before the first answer."""
+        """Round-trip times of the newest answers: ``median``, ``p95`` and ``max`` in ms; None before the first."""
         return summarise_ms(self._latencies_ms)
 
     def _exchange(self, message: bytes) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class PolicyClient:
             answer = self._connection.recv(self._timeout_s)
             return {"error": answer} if isinstance(answer, str) else unpack(answer)
         except TimeoutError as error:
-            self.close()  # or the late answer would pass for that to the next image
+            self.close()  # else a late answer would be taken for the answer to the next image
             raise UserError(
                 f"{self.url}: no answer within {self._timeout_s:g} s, so the connection was closed. Stop the robot and "
                 "open a new PolicyClient, with a larger timeout_s if the policy is slow."
@@ -131,7 +131,7 @@ class PolicyClient:
 
 
 def _check_url(url: str) -> None:
-    """Raise ``UserError`` where an address holds what may be secret, before it stands in any message."""
+    """Raise ``UserError`` if an address may contain a secret, before it is printed in any other message."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -151,10 +151,10 @@ def _connect(line: ExitStack, url: str, token: str | None, timeout_s: float) -> 
                 additional_headers=None if token is None else {"Authorization": authorization(token)},
                 open_timeout=timeout_s,
                 close_timeout=_CLOSE_TIMEOUT_S,
-                compression=None,  # as the server
+                compression=None,  # as in the server: camera images hardly shrink
                 max_size=MAX_MESSAGE_BYTES,
                 logger=_TRANSPORT_LOG,
-                proxy=None,  # a robot's server is on its own network
+                proxy=None,  # the server is on the robot's own network
             )
         )
     except (InvalidURI, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Let connections in no faster than they can be served."""
+"""A listening socket with a limit for open connections."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from mobile_vla.serving.access import ListenAddress
 
 MAX_THREADS = 320
-"""Of the whole process: three for each robot, two for each connection that has not said yet what it wants.
+"""Limit for the whole process: three threads per robot, and two per connection that has sent no request yet.
 
-At most 160 connections are open at once then, with four files each: fewer than the 1024 that a process may have.
+So at most 160 connections are open at once. With four file descriptors each, they need fewer than the 1024 that a
+process may usually have.
 """
 
 _SEND_TIMEOUT_S = 5.0
@@ -22,34 +23,35 @@ _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONN
 
 
 class FrontDoor(socket.socket):
-    """A listening socket whose ``accept`` waits while too many connections are open and outlives passing errors.
+    """A listening socket whose ``accept`` waits while too many connections are open, and retries temporary errors.
 
-    Without it, websockets stops listening for good when the process runs out of files. Waiting connections stay in the
-    kernel's queue; those that never say what they want are hung up on by the server's ``open_timeout``.
+    An ordinary socket raises when the process runs out of file descriptors, and websockets then stops listening for
+    good. Waiting connections stay in the kernel's queue. Connections that send no request are closed after the
+    server's ``open_timeout``.
     """
 
     @classmethod
     def open(cls, address: ListenAddress, port: int) -> FrontDoor:
-        """Listen at ``address``; ``OSError`` or ``OverflowError`` where that is not possible."""
+        """Listen on ``address``; ``OSError`` or ``OverflowError`` if that is not possible."""
         plain = socket.create_server((address.host, port), family=address.family)
         door = cls(fileno=plain.detach())
-        door.settimeout(_PAUSE_S)  # or closing it would not wake ``accept``
+        door.settimeout(_PAUSE_S)  # closing the socket does not wake a blocked ``accept``, so it must time out
         return door
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection and its address; a peer that does not read what it is sent is cut off."""
+        """Return the next connection and its address; a peer that does not read its answers is disconnected."""
         while True:
             if threading.active_count() >= MAX_THREADS and self.fileno() >= 0:
                 time.sleep(_PAUSE_S)
                 continue
             try:
                 connection, address = super().accept()
-            except TimeoutError:  # the peer has gone again
+            except TimeoutError:  # the peer has closed its connection before it was accepted
                 continue
             except OSError as error:
                 if error.errno not in _PASSING:
                     raise
                 time.sleep(_PAUSE_S)
                 continue
-            connection.settimeout(_SEND_TIMEOUT_S)  # of sending: it is read from only when there is something to read
+            connection.settimeout(_SEND_TIMEOUT_S)  # affects sending only: websockets reads when there is data
             return connection, address

@@ -1,15 +1,16 @@
-"""Turn what robot and policy server tell each other into bytes and back.
+"""The messages between robots and the policy server, as bytes: encoding, decoding and checks.
 
-Messages are msgpack; numpy arrays and scalars travel as openpi's ``msgpack_numpy`` writes them (maps with the byte keys
-``__ndarray__`` or ``__npgeneric__``). Only numbers pass, never pickled objects.
+Messages are msgpack. Numpy arrays and scalars are encoded as in openpi's ``msgpack_numpy`` (maps with the byte keys
+``__ndarray__`` or ``__npgeneric__``). Only numbers are accepted, never pickled objects.
 
-An observation has the keys of ``PolicyClient`` (``image``, ``instruction``, ``reset``) or of openpi's clients
-(``observation/image``, ``prompt``, and ``reset`` as well: openpi's own ``reset()`` sends nothing, so that an episode
-begins with the connection or with ``reset``). What else openpi's robots send under ``observation/`` (their state, a
-wrist camera) is not used: no policy here reads it.
+An observation has the keys of ``PolicyClient`` (``image``, ``instruction``, ``reset``) or those of openpi's clients
+(``observation/image``, ``prompt`` and ``reset``). openpi's own ``reset()`` sends nothing, so for its clients an episode
+begins with the connection or with the key ``reset``. Other values that openpi's robots send under ``observation/``
+(their state, a wrist camera) are ignored, because no policy here uses them.
 
-An error is an answer with the key ``error`` to whoever sent our keys. Everybody else is sent a text, which is what
-openpi's clients raise; unlike openpi's server, ours does not hang up then.
+The answer to a bad request is a map with the key ``error`` if the request had the keys of ``PolicyClient``. Otherwise
+it is a text message, which openpi's clients raise as an error. Unlike openpi's server, this one then keeps the
+connection open.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ from mobile_vla.errors import UserError
 SERVER_NAME = "mobile_vla"
 
 PROTOCOL_VERSION = 1
-"""Raise it when a message changes so that older clients or servers would misread it."""
+"""Increase it when a message changes in a way that older clients or servers would misread."""
 
 MAX_MESSAGE_BYTES = 8 * 2**20
-"""Admits one uncompressed 1920 x 1080 image (6.2 MB) with its instruction, and bounds the pixels of an image."""
+"""Enough for one uncompressed 1920 x 1080 image (6.2 MB) with its instruction; it also limits an image's pixels."""
 
 MAX_IMAGE_SIDE = 4096
-"""Rows, and columns, of an image: one of 2,000,000 x 1 pixels fits into a message, and to resize it takes 0.1 s."""
+"""Limit for rows and for columns: an image of 2,000,000 x 1 pixels fits into a message, but its resize takes 0.1 s."""
 
 MAX_TEXT_CHARACTERS = 2000
-"""Of an instruction, and of an error: a model reads every word of an instruction while the other robots wait."""
+"""Limit for instructions and errors: the time of a prediction grows with the text, and the other robots wait."""
 
 _MAX_CONTAINERS = 256
 _MAX_LIST = 1024
 _MAX_MAP = 64
-"""Of lists and maps in a message: an observation of a dozen arrays has 25. Millions take seconds to build."""
+"""Limits for lists and maps in a message: an observation of a dozen arrays has 25; millions take seconds to build."""
 
 NUM_LATENCIES = 1000
-"""Latency figures are those of the newest so many answers."""
+"""Number of newest answers over which latencies are summarised."""
 
 _NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _NUMBERS_IN_WORDS = "booleans, integers of up to 8 bytes or floats of 2, 4 or 8"
@@ -58,9 +59,9 @@ _UNUSED = "observation/"
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a robot sees now, ``image`` [Y, X, 3] uint8, its task, and whether an episode begins here.
+    """A robot's newest ``image`` [Y, X, 3] uint8, its instruction, and whether an episode begins with it.
 
-    ``unused`` names what else it sent.
+    ``unused`` are the other keys that it sent.
     """
 
     image: NDArray[np.uint8]
@@ -70,7 +71,7 @@ class Observation:
 
 
 class _Shortener(Repr):
-    """Show a value in a few characters without writing all of it out first, as ``repr`` of 8 MB would."""
+    """A short ``repr`` of a value for messages; the built-in one would first format all 8 MB of an image."""
 
     def repr_bytes(self, value: bytes, level: int) -> str:
         return f"{len(value)} bytes"
@@ -83,7 +84,7 @@ _shorten = _Shortener().repr
 
 
 def pack(message: object) -> bytes:
-    """Write plain values and numeric numpy arrays as msgpack; ``UserError`` names a value that cannot be sent."""
+    """Return plain values and numeric numpy arrays as msgpack; ``UserError`` names a value that cannot be sent."""
     packer = msgpack.Packer(default=_encode)
     try:
         return bytes(packer.pack(message))
@@ -94,10 +95,10 @@ def pack(message: object) -> bytes:
 
 
 def unpack(frame: bytes | str) -> Any:
-    """Read what ``pack`` or an openpi client wrote; arrays are read-only views of ``frame``.
+    """Return the message that ``pack`` or an openpi client wrote; arrays are read-only views of ``frame``.
 
-    Raises ``UserError`` for text, malformed msgpack, an array whose bytes do not match its shape, one of objects, and
-    more lists, maps or items than messages of robots have.
+    Raises ``UserError`` for text, malformed msgpack, an array of objects, an array whose bytes do not match its shape,
+    and more lists, maps or items than a robot's message has.
     """
     if isinstance(frame, str):
         raise UserError("message: is text; expected a binary message in msgpack")
@@ -121,7 +122,7 @@ def unpack(frame: bytes | str) -> Any:
 
 
 def is_in_own_keys(message: object) -> bool:
-    """Return whether ``message`` is one of ``PolicyClient`` by its keys, so that its errors are maps too."""
+    """Return whether ``message`` has the keys of ``PolicyClient``, so that an error must be answered by a map."""
     return isinstance(message, dict) and not _is_in_openpi_keys(message) and any(key in message for key in _OWN_KEYS)
 
 
@@ -130,7 +131,7 @@ def _is_in_openpi_keys(message: dict[Any, Any]) -> bool:
 
 
 def read_observation(message: object) -> Observation:
-    """Read what ``unpack`` returned; ``UserError`` says what was given and what was expected."""
+    """Return the observation in the output of ``unpack``; ``UserError`` if it is not one or exceeds a limit."""
     is_openpi = isinstance(message, dict) and _is_in_openpi_keys(message)
     image_key, text_key, reset_key = keys = _OPENPI_KEYS if is_openpi else _OWN_KEYS
     expected = f"{{{image_key!r}: uint8 array [Y, X, 3], {text_key!r}: text, {reset_key!r}: boolean (may be left out)}}"
@@ -186,7 +187,7 @@ def _describe(value: object) -> str:
 
 
 class _ContainerCount:
-    """Decode the maps of one message and count them and its lists."""
+    """A decoder for the maps of one message that also counts its maps and lists."""
 
     def __init__(self) -> None:
         self._num_seen = 0
@@ -257,7 +258,7 @@ def _decode_array(dtype: np.dtype[Any], shape: object, data: object) -> NDArray[
 def _decode_scalar(dtype: np.dtype[Any], data: object) -> object:
     try:
         if isinstance(data, bool | int | float):
-            with np.errstate(over="raise"):  # else a number too large is a warning and infinity
+            with np.errstate(over="raise"):  # else numpy turns a too large number into infinity with a warning
                 return dtype.type(data)
     except (ValueError, ArithmeticError) as error:
         raise UserError(f"message: {_shorten(data)} is no {dtype} ({error})") from error

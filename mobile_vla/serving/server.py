@@ -1,4 +1,4 @@
-"""Answer robots over websockets: an observation in, a chunk of actions out. Every connection is a robot of its own."""
+"""The policy server: observations in and chunks of actions out over websockets, with one robot per connection."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from mobile_vla.serving.messages import (
 HEALTH_PATH = "/healthz"
 
 MAX_ROBOTS = 64
-"""Connected at once."""
+"""Limit for robots connected at the same time."""
 
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 2.0
 
 _LOG = logging.getLogger(__name__)
 _TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
-_TRANSPORT_LOG.setLevel(logging.WARNING)  # it would tell of every health probe
+_TRANSPORT_LOG.setLevel(logging.WARNING)  # below WARNING it logs every health probe
 
 
 class ServedPolicy(Protocol):
-    """What the server needs of ``mobile_vla.Policy``; see there."""
+    """The part of ``mobile_vla.Policy`` that the server uses; see there."""
 
     @property
     def description(self) -> PolicyDescription: ...
@@ -69,10 +69,11 @@ class ServedPolicy(Protocol):
 def serve(policy: ServedPolicy, *, host: str, port: int, token: str | None = None) -> None:
     """Answer robots until SIGINT or SIGTERM, then print the latency figures. Call it from the main thread.
 
-    Raises ``UserError`` where ``host`` and ``port`` cannot be listened at, and where other machines reach ``host`` and
-    there is no ``token``.
+    Raises ``UserError`` if it cannot listen on ``host`` and ``port``, or if other machines can reach ``host`` and there
+    is no ``token``.
     """
-    # Shells start background jobs with SIGINT ignored, and SIGTERM would skip the farewell to the robots.
+    # Shells start background jobs with SIGINT ignored, and the default for SIGTERM would end the process without
+    # closing the robots' connections.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     server = PolicyServer(policy, host=host, port=port, token=token)
     try:
@@ -87,20 +88,20 @@ def serve(policy: ServedPolicy, *, host: str, port: int, token: str | None = Non
 
 
 class PolicyServer:
-    """Serve a policy from threads of its own while a ``with`` block runs.
+    """A server that answers robots from its own threads while a ``with`` block runs.
 
-    A robot is sent the metadata when it connects. Each of its messages (``messages.Observation``) is then answered by
+    The server sends its metadata when a robot connects. It answers each message (``messages.Observation``) with
     ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
-    robots and in the policy), or by ``error``, a text (by a bare text where the keys are not ours: see ``messages``); a
-    message that is refused as malformed leaves the history as it was. A connection's history of frames begins and ends
-    with it. ``port`` 0 takes any free one.
+    robots and in the policy), or with ``error``, a text (a bare text message for clients of openpi: see ``messages``).
+    A message that is refused as malformed does not change the history. The history of frames begins and ends with the
+    connection. ``port`` 0 takes any free port.
 
-    With a ``token`` only robots that show it are let in; ``host`` must be a loopback address without one. Pages in a
-    browser never are: the header ``Origin`` tells them, and they reach loopback as well.
+    With a ``token``, only robots that send it are accepted; without one, ``host`` must be a loopback address. Web pages
+    in a browser are always refused, by their header ``Origin``, because they can reach a loopback address as well.
 
-    One robot does not hold up others: messages are read, checked and sent in the robot's own thread, a message has
-    limits in bytes, image sides, characters and items, at most ``MAX_ROBOTS`` are connected, and who says nothing or
-    does not read is cut off.
+    A robot cannot block the others: messages are read, checked and sent in the robot's own thread; a message has limits
+    in bytes, image sides, characters and items; at most ``MAX_ROBOTS`` are connected; and a connection that sends no
+    request or does not read its answers is closed.
     """
 
     def __init__(self, policy: ServedPolicy, *, host: str, port: int, token: str | None = None) -> None:
@@ -130,12 +131,12 @@ class PolicyServer:
 
     @property
     def url(self) -> str:
-        """Where robots connect."""
+        """The address to which robots connect."""
         return f"ws://{self._place}"
 
     @property
     def health_url(self) -> str:
-        """Where a GET is answered with ``health()`` as JSON."""
+        """The address at which a GET returns ``health()`` as JSON."""
         return f"http://{self._place}{HEALTH_PATH}"
 
     @property
@@ -146,13 +147,14 @@ class PolicyServer:
     def health(self) -> dict[str, Any]:
         """Return ``status``, ``robots`` connected now, ``requests`` and ``errors`` so far, and ``latency_ms``.
 
-        The latency (``median``, ``p95``, ``max`` of the newest ``NUM_LATENCIES`` answers, None before the first) runs
-        from a message being here in full to its answer being ready: the network is not in it, other robots are.
+        The latency (``median``, ``p95``, ``max`` of the newest ``NUM_LATENCIES`` answers, None before the first) is the
+        time from the arrival of a complete message until its answer is ready. It includes waiting for other robots, but
+        not the network.
         """
         return {"status": "ok", **self._figures.as_dict()}
 
     def in_words(self) -> str:
-        """Say ``health()`` in one line."""
+        """Return ``health()`` as one line of text."""
         health = self.health()
         said = f"{health['requests']} requests, {health['errors']} of them refused or failed"
         if latency := health["latency_ms"]:
@@ -160,7 +162,7 @@ class PolicyServer:
         return said
 
     def _serve_robot(self, connection: ServerConnection) -> None:
-        robot = f"robot {next(self._numbers)}"  # no name that the policy has known before
+        robot = f"robot {next(self._numbers)}"  # a new key for the policy, whose histories are kept by robot
         _LOG.info("%s connected from %s", robot, _peer(connection))
         self._figures.robot_came()
         try:
@@ -188,7 +190,7 @@ class PolicyServer:
         except UserError as error:
             _LOG.warning("%s was refused: %s", robot, error)
             problem = str(error)
-        except Exception as error:  # what one robot's message sets off must not end the service of the others
+        except Exception as error:  # a failure at one robot's message must not end the service for the others
             _LOG.exception("%s got no answer", robot)
             problem = f"the policy failed ({type(error).__name__}: {error}); the server's log has the details"
         else:
@@ -207,6 +209,7 @@ class PolicyServer:
 
     def _act(self, robot: str, observation: Observation) -> dict[str, Any]:
         waiting = perf_counter()
+        # One thread at a time may use the policy.
         with self._policy_lock:
             begun = perf_counter()
             if observation.reset:
@@ -217,9 +220,9 @@ class PolicyServer:
         return {"actions": actions_KA, "action_names": self._action_names, "server_timing": timing}
 
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer a health probe and refuse whom not to serve; None lets the websocket's handshake go on.
+        """Return the answer to a health probe or a refusal; None continues with the websocket's handshake.
 
-        Health takes no token: it counts and times requests, and probes of a network's own machinery carry none.
+        Health needs no token: it contains only counts and times, and monitoring probes cannot send one.
         """
         path = request.path.partition("?")[0]
         if path == "/":
@@ -234,7 +237,7 @@ class PolicyServer:
         )
 
     def _refuse(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return the refusal of a robot without the token, or of one too many."""
+        """Return the refusal of a robot without the token, or beyond ``MAX_ROBOTS``; None if it is accepted."""
         if self._token is not None:
             reason = refusal(request.headers.get_all("Authorization"), token=self._token)
             if reason is not None:
@@ -251,7 +254,7 @@ class PolicyServer:
 
 
 class _Figures:
-    """Count what the threads of the robots do."""
+    """Thread-safe counts of robots and requests, and the newest latencies."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -318,7 +321,7 @@ def _open_door(address: ListenAddress, host: str, port: int) -> FrontDoor:
         return FrontDoor.open(address, port)
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"host={host}, port={port}: cannot be listened at ({error}). Expected an address of this machine (0.0.0.0 "
+            f"host={host}, port={port}: cannot listen there ({error}). Expected an address of this machine (0.0.0.0 "
             "for all of them) and a free port, 1 to 65535; choose others with --host and --port."
         ) from error
 
@@ -332,10 +335,10 @@ def _listen(
         serve_robot,
         sock=door,
         process_request=answer_http,
-        origins=[None],  # pages in browsers send one, robots do not
+        origins=[None],  # None: the header is absent. Web pages in browsers send it, robots do not
         compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
         max_size=MAX_MESSAGE_BYTES,
-        max_queue=1,  # a robot waits for its answer before it sends the next image; each may hold 8 MB
+        max_queue=1,  # robots wait for the answer before they send the next image, and a message may have 8 MB
         open_timeout=_OPEN_TIMEOUT_S,
         close_timeout=_CLOSE_TIMEOUT_S,
         logger=_TRANSPORT_LOG,

@@ -1,7 +1,7 @@
 """Render the robot's front camera by MuJoCo's ray casting, without OpenGL.
 
-The lens is an equidistant wide-angle one, 110 degrees across and 62 degrees down (16:9), squashed to a square image as
-the real collections' loaders squash theirs: a bottle 3.6 m away is still about six pixels tall.
+The lens is an equidistant wide-angle lens, 110 degrees wide and 62 degrees high (16:9). The image is squeezed to a
+square, as the loaders of the real collections do: a bottle 3.6 m away is then still about six pixels tall.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from mobile_vla.sim.look import Look
+from mobile_vla.sim.appearance import Appearance
 from mobile_vla.sim.scene import Scene
 from mobile_vla.sim.world import CAMERA_SITE, ROBOT_BODY, build_model
 
@@ -28,15 +28,15 @@ ASPECT = 16 / 9
 _SHADOW_CELL_M = 0.08
 _LAMP_HALF_SIZE_M = 0.2
 _FAR_M = 100.0
-_NO_GEOM = -2  # -1 is what a ray meets that meets nothing
+_NO_GEOM = -2  # not -1, which is the geom id of a ray that hits nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class CastRays:
-    """What the rays of one image met, row by row from the top left: P pixels.
+    """What the rays of one image hit, row by row from the top left: P pixels.
 
-    ``geom`` [P] is the geom's id, -1 for the sky; ``depth_m`` [P] the way along the ray; ``point`` and ``normal`` are
-    [P, 3] in the world frame and mean nothing where there is sky.
+    ``geom`` [P] is the geom's id, -1 for the sky; ``depth_m`` [P] is the distance along the ray; ``point`` and
+    ``normal`` are [P, 3] in the world frame and undefined for the sky.
     """
 
     geom: NDArray[np.int32]
@@ -52,12 +52,12 @@ def lens_directions(image_size: int) -> NDArray[np.float64]:
     down = centred * FIELD_OF_VIEW_RAD / 2 / ASPECT
     down_YX, across_YX = np.meshgrid(down, across, indexing="ij")
     angle = np.hypot(across_YX, down_YX)
-    scale = np.sinc(angle / np.pi)
+    scale = np.sinc(angle / np.pi)  # sin(angle) / angle, which is 1 in the centre
     return np.stack([np.cos(angle), -across_YX * scale, -down_YX * scale], axis=-1).reshape(-1, 3)
 
 
 class FrontCamera:
-    """The camera on the robot of one scene, whose ``model`` is built unless it is given."""
+    """The camera on the robot of one scene; the MuJoCo ``model`` of the scene is built if it is not given."""
 
     def __init__(self, scene: Scene, *, image_size: int, model: mujoco.MjModel | None = None) -> None:
         self._look = scene.look
@@ -69,13 +69,13 @@ class FrontCamera:
         self._robot = self.model.body(ROBOT_BODY).id
         floor = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
         self._floor = floor if floor >= 0 else _NO_GEOM
-        # The row after the last geom is the sky: rays that hit nothing carry the id -1.
+        # The last row is the sky's colour: rays that hit nothing have the id -1, which indexes the last row.
         self._albedo = np.vstack([_geom_colours(self.model), scene.look.sky_rgb]).astype(np.float32)
         mujoco.mj_kinematics(self.model, self._data)
         self._shadow_XY = self._cast_shadows()
 
     def render(self, state: ArrayLike, *, shake_rad: ArrayLike = (0, 0, 0)) -> NDArray[np.uint8]:
-        """Return the RGB image [Y, X, C] seen in ``state``, the model's ``qpos``: the robot's (x, y) in a built model.
+        """Return the RGB image [Y, X, C] for ``state``, the model's ``qpos``: (x, y) of the robot in a built model.
 
         ``shake_rad`` turns the camera about its own axes: roll, pitch and yaw.
         """
@@ -84,7 +84,7 @@ class FrontCamera:
         return (self._shade(rays) * 255 + 0.5).astype(np.uint8).reshape(size, size, 3)
 
     def cast(self, state: ArrayLike, *, shake_rad: ArrayLike = (0, 0, 0)) -> CastRays:
-        """Put the world into ``state`` and cast the rays of one image in one call."""
+        """Set the world to ``state`` and cast the rays of one image in one call; see ``render``."""
         self._data.qpos[:] = state
         mujoco.mj_kinematics(self.model, self._data)
         site = self._data.site(CAMERA_SITE)
@@ -98,6 +98,7 @@ class FrontCamera:
         geom = np.empty(num_rays, np.int32)
         depth = np.empty(num_rays)
         normal = np.empty(num_rays * 3)
+        # All geom groups (None) and static geoms (True) can be hit, but not the robot, which carries the camera.
         mujoco.mj_multiRay(
             self.model,
             self._data,
@@ -121,12 +122,13 @@ class FrontCamera:
         )
 
     def _cast_shadows(self) -> NDArray[np.float32]:
-        """Return which share of the lamp each floor cell sees. The scene stands still, so once an episode is enough."""
+        """Return the share of the lamp that each floor cell sees; computed once per episode, as the scene is static."""
         room = self._room
         x = np.arange(room.back_x, room.front_x, _SHADOW_CELL_M) + _SHADOW_CELL_M / 2
         y = np.arange(-room.half_width, room.half_width, _SHADOW_CELL_M) + _SHADOW_CELL_M / 2
         floor_XY3 = np.stack(np.broadcast_arrays(x[:, None], y[None, :], 0.0), axis=-1)
         seen_XY = np.zeros(floor_XY3.shape[:2])
+        # Four points of the lamp and a blur make soft shadow edges; a single point would make hard ones.
         for offset in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             lamp = np.array(self._look.light) + np.array([*offset, 0]) * _LAMP_HALF_SIZE_M
             rays = self._cast(lamp, (floor_XY3 - lamp).reshape(-1, 3))
@@ -144,7 +146,7 @@ class FrontCamera:
         facing = np.maximum(np.einsum("pi,pi->p", rays.normal, to_lamp) / lamp_distance, 0)
         lamp_share = facing * np.minimum(look.light[2] / lamp_distance, 1)
         lamp_share[is_floor] *= self._shadow_at(rays.point[is_floor])
-        # Corners between floor and upright things get less light from everywhere.
+        # Ambient occlusion: the lowest 15 cm of upright things get up to 20 % less ambient light.
         ambient = np.where(is_floor, 1.0, 0.8 + 0.2 * np.clip(rays.point[:, 2] / 0.15, 0, 1)) * look.ambient
 
         is_sky = rays.geom < 0
@@ -159,22 +161,23 @@ class FrontCamera:
 
 
 def _geom_colours(model: mujoco.MjModel) -> NDArray[np.float32]:
-    """Return RGB [geoms, C]: a geom's own, or its material's where it has one."""
+    """Return RGB [geoms, C]: the colour of a geom's material if it has one, else its own."""
     colours = model.geom_rgba[:, :3].copy()
     has_material = model.geom_matid >= 0
     colours[has_material] = model.mat_rgba[model.geom_matid[has_material], :3]
     return colours
 
 
-def floor_colour(look: Look, point: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
+def floor_colour(look: Appearance, point: NDArray[np.float32], depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the floor's colour [P, C] at world points [P, 3] seen from ``depth_m`` [P] away.
 
-    The pattern fades with distance, as a lens would blur it: one ray a pixel would turn far tiles into noise.
+    The pattern fades with distance, as in the blur of a lens: with one ray per pixel, distant tiles would be noise.
     """
     tile = np.floor(point[:, :2] / look.floor_tile_m).astype(np.int64)
     if look.floor_pattern == "checker":
         tone = (tile.sum(axis=1) % 2).astype(np.float32)
     elif look.floor_pattern == "planks":
+        # Multiples of a prime modulo another: a cheap hash that makes neighbours differ without a visible order.
         tone = (tile[:, 1] * 7919 % 97).astype(np.float32) / 96
     elif look.floor_pattern == "carpet":
         thread = np.floor(point[:, :2] / 0.03).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Drive in the embedded world as a Gymnasium environment: image and instruction in, physical command out."""
+"""The embedded simulator as a Gymnasium environment: observations are image and instruction, actions are commands."""
 
 # pyright: reportAttributeAccessIssue=false
 # mujoco's names come from compiled modules without stubs.
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import gymnasium
 import mujoco
@@ -22,43 +22,47 @@ from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.mjcf import load_world
 from mobile_vla.sim.scenarios import sample_scenario, shares_of
-from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_SPEED_M_S, STEP_S, STOP_TOLERANCE_M, NamedBy, sample_scene
+from mobile_vla.sim.scene import (
+    OTHER_SIDE,
+    ROBOT_SPEED_M_S,
+    STANDING_SPEED_M_S,
+    STEP_S,
+    STOP_TOLERANCE_M,
+    NamedBy,
+    Outcome,
+    sample_scene,
+)
 from mobile_vla.sim.world import ROBOT_BODY, ROBOT_JOINTS, build_model
 from mobile_vla.streams import Stream
 
 MAX_STEPS = 60
-"""An episode's time limit, 6 s: what a recorded drive may take at most."""
-
-STANDING_SPEED_M_S = 0.25
-"""A robot slower than this stands. Keyboard drivers stop dead; a policy that regresses their actions creeps."""
+"""The time limit of an episode, 6 s, which is also the limit of a recorded drive."""
 
 STANDING_STEPS = 2
-"""The robot has stopped when it stood for this many steps: a moment between two pulses is no stop."""
+"""The robot has stopped after this many steps of standing; one step between two key pulses is not a stop."""
 
 TURN_SPEED_RAD_S = 1.15
-
-Outcome = Literal["success", "collision", "wrong_target", "left_room", "timeout"]
 
 _CHARACTERS = frozenset(string.printable)
 _BAD_NUMBERS = [int(mujoco.mjtWarning.__members__[f"mjWARN_BAD{what}"]) for what in ("QPOS", "QVEL", "QACC")]
 
 
 class BrokenWorldError(UserError):
-    """The physics of a world has become meaningless: a position or a speed is not a finite number."""
+    """The physics of a world has diverged: a position or a speed is not a finite number."""
 
 
 class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """Drive around the boxes and stop before the bottle that the instruction names.
 
     Observation: ``image`` uint8 [Y, X, 3] of the front camera and ``instruction``. Action: the physical command for
-    0.1 s, (linear_x, linear_y) in m/s, and angular_z in rad/s where the world's robot can turn, cut off at its top
-    speed. Reward 1 for success, else 0. The episode ends with ``info["outcome"]``: ``success`` or ``wrong_target`` when
-    the robot has stopped within 0.25 m of the place before a bottle, ``collision`` on any contact (``wrong_target`` on
-    one with the other bottle), ``left_room`` outside it, ``timeout`` after ``max_steps``.
+    0.1 s: (linear_x, linear_y) in m/s, and angular_z in rad/s if the world's robot can turn, clipped to the top speed.
+    Reward: 1 for success, else 0. The episode ends with ``info["outcome"]``: ``success`` or ``wrong_target`` when the
+    robot has stopped within 0.25 m of the place before a bottle; ``collision`` on any contact (``wrong_target`` on
+    contact with the other bottle); ``left_room`` outside the room; ``timeout`` after ``max_steps``.
 
-    ``reset(seed=...)`` draws a scene as the recorded episodes have them, with bottles ``named_by`` side, colour or both
-    (see ``shares_of``); ``reset(options={"initial_state": ...})`` begins where an ``InitialState`` says. Registered as
-    ``mobile_vla/Bottle-v0`` once this module is imported, which
+    ``reset(seed=...)`` draws a scene from the distribution of the recorded episodes, with bottles ``named_by`` side,
+    colour or both (see ``shares_of``); ``reset(options={"initial_state": ...})`` starts from an ``InitialState``. The
+    environment is registered as ``mobile_vla/Bottle-v0`` when this module is imported, which
     ``gymnasium.make("mobile_vla.sim.environment:mobile_vla/Bottle-v0")`` does.
     """
 
@@ -99,7 +103,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode; see the class. The same seed gives the same one."""
+        """Begin an episode; see the class. The same seed gives the same episode."""
         super().reset(seed=seed)
         if unknown := set(options or {}) - {"initial_state"}:
             raise UserError(f"reset options {', '.join(sorted(unknown))}: unknown; expected initial_state alone")
@@ -115,6 +119,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
         self._places = np.array([joint.qposadr[0] for joint in joints])
         mujoco.mj_kinematics(self._model, self._data)
+        # As an offset: in a user's world the joint positions 0 need not be the origin.
         start = np.array(scene.start) - self.position
         self._data.qpos[self._places[:2]] += start
         mujoco.mj_forward(self._model, self._data)
@@ -124,7 +129,10 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observe(), self._info(None, None)
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Hold the command for 0.1 s. Raises ``UserError`` for one that is not finite, ``BrokenWorldError``."""
+        """Execute the command for 0.1 s.
+
+        Raises ``UserError`` for a command that is not finite, and ``BrokenWorldError`` if the physics diverges.
+        """
         command = np.asarray(action, np.float64)
         if command.shape != self.action_space.shape or not np.isfinite(command).all():
             raise UserError(f"action: {action}; expected {len(self.action_names)} finite numbers {self.action_names}")
@@ -139,7 +147,7 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observe(), reward, terminated, outcome == "timeout", self._info(outcome, touched)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Return the front camera's image in the mode ``rgb_array``."""
+        """Return the front camera's image in the mode ``rgb_array``, else None."""
         return self._observe()["image"] if self.render_mode == "rgb_array" else None
 
     def _draw_state(self) -> InitialState:
@@ -153,11 +161,14 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def position(self) -> NDArray[np.float64]:
-        """Where the robot stands: (x, y) in metres."""
+        """The robot's position (x, y) in metres."""
         return self._data.xpos[self._robot, :2].copy()
 
     def _move(self, command: NDArray[np.float64]) -> str | None:
-        """Advance 0.1 s and return the first body that the robot touched; its wheels follow a command at once."""
+        """Advance 0.1 s and return the first body that the robot touched; its wheels follow commands without delay.
+
+        The first two numbers of a command are relative to the robot's heading if it can turn, else to the world's axes.
+        """
         if len(command) == 3:
             heading = self._data.xmat[self._robot].reshape(3, 3)[:2, 0]
             forward, left = command[:2]
@@ -170,7 +181,8 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._require_finite()
             if (touched := self._touched()) is not None:
                 break
-            # Neither damping nor friction with the ground slows wheels that follow a command.
+            # Set the position directly: wheels follow a command exactly, while damping and friction in the physics
+            # would slow the robot.
             self._data.qpos[self._places] = place
         mujoco.mj_kinematics(self._model, self._data)
         return touched
@@ -185,14 +197,14 @@ class BottleEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             )
 
     def _touched(self) -> str | None:
-        """Return the name of a body in contact with the robot; the ground is none."""
+        """Return the name of a body in contact with the robot, other than the ground; None without contact."""
         model, contact = self._model, self._data.contact
         for pair, distance in zip(contact.geom, contact.dist, strict=True):
             bodies = model.geom_bodyid[pair]
             is_robot = model.body_rootid[bodies] == self._robot
             is_ground = model.geom_type[pair] == mujoco.mjtGeom.mjGEOM_PLANE
             if is_robot.sum() == 1 and distance <= 0 and not is_ground.any():
-                # The outermost one: a bottle may be made of several bodies.
+                # The root body, because a bottle may consist of several bodies.
                 body = int(model.body_rootid[bodies[~is_robot][0]])
                 return model.body(body).name or f"body {body}"
         return None

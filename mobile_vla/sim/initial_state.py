@@ -1,4 +1,4 @@
-"""Hold all that an episode of the environment begins with: equal ones are equal episodes under equal actions."""
+"""The initial state of an episode: the same state and the same actions give the same episode."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class InitialState:
-    """One beginning: the scene with the robot's start in it, the instruction, and how the camera is held.
+    """The scene with the robot's start, the instruction, and the camera's shake.
 
-    The camera turns by a normally distributed angle of ``camera_shake_rad`` about each of its axes, anew at every
-    frame, drawn from ``shake``.
+    At every frame the camera is turned about each of its axes by an angle drawn from ``shake``: normally distributed
+    with the standard deviation ``camera_shake_rad``.
     """
 
     scene: Scene

@@ -1,4 +1,4 @@
-"""Say which bottle is meant, in one of several ways; no phrase says anything about how to drive there."""
+"""Instructions that name the target bottle in one of several phrases; none describes the way there."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ PHRASES: Mapping[NamedBy, Sequence[str]] = {"side": _SIDE_PHRASES, "colour": _CO
 
 
 def instruction(scenario: Scenario, rng: np.random.Generator) -> str:
-    """Return one phrase naming the scenario's target."""
+    """Return a random phrase that names the scenario's target."""
     phrase = str(rng.choice(PHRASES[scenario.named_by]))
     return phrase.format(target=scenario.target, obstacle="box" if scenario.num_boxes == 1 else "boxes")

@@ -1,4 +1,4 @@
-"""Read the user's own world from an MJCF file: what must be in it, and what the planner and the camera need of it."""
+"""Load the user's own world from an MJCF file: check its required parts and convert it for planner and camera."""
 
 # pyright: reportAttributeAccessIssue=false
 # mujoco's names come from compiled modules without stubs.
@@ -29,19 +29,19 @@ _KINDS = {
     mujoco.mjtObj.mjOBJ_SITE: "site",
 }
 _OPEN_SPACE_M = 1.0
-"""How far the robot may drive beyond the outermost thing."""
+"""How far the robot may drive beyond the outermost object before it counts as having left the room."""
 
 _FARTHEST_M = 30.0
-"""From the origin to any obstacle: shadows and plans are laid out over all of the room."""
+"""Limit from the origin to any obstacle: shadow map and planner grid cover the whole room and take memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnWorld:
     """A compiled MJCF world: bodies ``robot``, ``bottle_left``, ``bottle_right``, site ``front_camera`` on the robot.
 
-    The robot slides on joints ``robot_x`` and ``robot_y`` along the world's axes and turns on ``robot_yaw`` where it
-    has one. The place to stop before a bottle lies towards -x of it. Every other geom that can touch and is no plane is
-    an obstacle. A geom named ``floor`` gets the look's pattern.
+    The robot slides on joints ``robot_x`` and ``robot_y`` along the world's axes, and turns on the joint ``robot_yaw``
+    if there is one. The place to stop before a bottle is in the direction -x from it. Every other geom that can collide
+    is an obstacle, except planes. A geom named ``floor`` gets the floor pattern of the scene's appearance.
     """
 
     path: Path
@@ -49,15 +49,14 @@ class OwnWorld:
 
     @property
     def can_turn(self) -> bool:
-        """Whether the robot takes angular_z."""
+        """Whether the robot can execute angular_z."""
         return mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, ROBOT_JOINTS[2]) >= 0
 
     def scene(self, *, side: str, like: Scene) -> Scene:
-        """Return the world as a scene: upright boxes around every obstacle, the bottles, the room around all.
+        """Return the world as a scene: an upright box around each obstacle, the bottles, and a room around all of them.
 
-        Nothing is known of the bottles' colours, so the one that is meant is named by its ``side``. The look is that of
-        ``like``, and so is where the robot starts: its offset from the origin there is its offset from where the file
-        puts it here.
+        The colours of the bottles are unknown, so the target is named by its ``side``. Appearance and start are taken
+        from ``like``: its start is used as the offset from the robot's position in the file.
         """
         model, data = self.model, mujoco.MjData(self.model)
         mujoco.mj_forward(model, data)
@@ -96,7 +95,7 @@ class OwnWorld:
 
 
 def load_world(path: str | Path) -> OwnWorld:
-    """Compile an MJCF file. Raises ``UserError`` where it cannot be compiled, or with every name that it lacks."""
+    """Compile an MJCF file; ``UserError`` if it cannot be compiled, lacks a required name or cannot be driven in."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"mjcf={path}: no such file; expected a MuJoCo XML file")
@@ -119,7 +118,10 @@ def load_world(path: str | Path) -> OwnWorld:
 
 
 def _compiled(path: Path) -> mujoco.MjModel:
-    """Compile a file that was found to be small and to compile elsewhere: a bomb would take this process with it."""
+    """Compile a file, after its text was checked and a trial compilation in another process has succeeded.
+
+    A malicious file can exhaust the memory of the process that compiles it.
+    """
     try:
         (library,) = Path(mujoco.__file__).parent.glob("libmujoco.*")
         problem = try_to_compile(check_mjcf(path), library=library)
@@ -133,7 +135,7 @@ def _compiled(path: Path) -> mujoco.MjModel:
 
 
 def _problems(model: mujoco.MjModel) -> list[str]:
-    """Say what would keep the robot from obeying, its contacts from being seen and the world from being laid out."""
+    """Return what prevents a drive: joints that cannot follow commands, undetected contacts, too large a world."""
     robot, num_substeps = model.body(ROBOT_BODY).id, STEP_S / model.opt.timestep
     problems = _joint_problems(model)
     if model.body_parentid[robot] != 0:
@@ -144,7 +146,7 @@ def _problems(model: mujoco.MjModel) -> list[str]:
         problems.append(f"option timestep={model.opt.timestep:g} must divide {STEP_S} s")
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
-    # Not "beyond": what is no number is neither within nor beyond.
+    # Tests for "within" and not for "beyond": a NaN fails both comparisons, and must be reported.
     is_within = (np.abs(data.geom_xpos) + model.geom_rbound[:, None] <= _FARTHEST_M).all(axis=1)
     bodies = [int(model.geom_bodyid[geom]) for geom in np.flatnonzero(~is_within)]
     if outside := [model.body(body).name or f"body {body}" for body in bodies]:
@@ -156,7 +158,8 @@ def _joint_problems(model: mujoco.MjModel) -> list[str]:
     data = mujoco.MjData(model)
     turned = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, ROBOT_JOINTS[2])
     if turned >= 0:
-        data.qpos[model.jnt_qposadr[turned]] = 1.0  # a slide below the hinge would turn with it
+        # Turned by 1 rad, to find a slide joint that comes after the hinge: its axis turns with the robot.
+        data.qpos[model.jnt_qposadr[turned]] = 1.0
     mujoco.mj_kinematics(model, data)
     problems, slide, hinge = [], mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
     for name, kind, axis in zip(ROBOT_JOINTS, (slide, slide, hinge), np.eye(3), strict=True):
@@ -173,7 +176,7 @@ def _joint_problems(model: mujoco.MjModel) -> list[str]:
 
 
 def _extents(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest corner [geoms, 3] of the upright box around each geom, in the world frame."""
+    """Return the lowest and highest corners [geoms, 3] of each geom's bounding box along the world's axes."""
     centre, half = model.geom_aabb[:, :3], model.geom_aabb[:, 3:]
     turn = data.geom_xmat.reshape(-1, 3, 3)
     middle = data.geom_xpos + np.einsum("gij,gj->gi", turn, centre)

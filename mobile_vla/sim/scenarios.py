@@ -1,4 +1,4 @@
-"""Say which scenarios the embedded collection has, and how common each is: unevenly spread as real collections are."""
+"""The scenarios of the embedded collection and their frequencies, which are as uneven as in real collections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mobile_vla.sim.scene import BOTTLE_COLOURS, NamedBy, Scenario
 
 Shares = Mapping[str, Mapping[str, float]]
-"""How common the values of each field of a scenario are."""
+"""The frequency of each value of each field of a scenario."""
 
 SCENARIO_SHARES: Shares = {
     "num_boxes": {"1": 0.62, "2": 0.38},
@@ -22,11 +22,11 @@ SCENARIO_SHARES: Shares = {
     "placement": {"core": 0.70, "variant": 0.30},
     "distance": {"close": 0.25, "medium": 0.45, "far": 0.30},
 }
-"""Of bottles that only their side tells apart; 1box_hori_left_core_medium is the commonest cell, as in the real
+"""For bottles that differ only in their side; 1box_hori_left_core_medium is the most frequent cell, as in the real
 collections."""
 
 SCENARIO_FIELDS = ("num_boxes", "layout", "side")
-"""The fields that together are what the data set calls a scenario; the others vary it."""
+"""The fields that identify a scenario in the data set; the other fields are variants of it."""
 
 NUM_SCENARIOS = math.prod(len(SCENARIO_SHARES[field]) for field in SCENARIO_FIELDS)
 
@@ -34,8 +34,8 @@ NUM_SCENARIOS = math.prod(len(SCENARIO_SHARES[field]) for field in SCENARIO_FIEL
 def shares_of(named_by: Sequence[NamedBy]) -> Shares:
     """Return the shares of a collection whose instructions name bottles in these ways, all equally often.
 
-    Where colours are named one bottle is red and one blue in every scene, on either side equally often, whatever is
-    meant.
+    If ``named_by`` contains ``colour``, every scene has one red and one blue bottle, each equally often on either side
+    and independent of the target.
     """
     if "colour" not in named_by:
         return SCENARIO_SHARES
@@ -49,7 +49,7 @@ def shares_of(named_by: Sequence[NamedBy]) -> Shares:
 def imbalanced(shares: Shares, exponent: float) -> Shares:
     """Return ``shares`` with those of the scenarios (not of their variants) raised to ``exponent`` and normalised.
 
-    0 makes all scenarios equally common, 1 changes nothing, and what is above makes the rare ones rarer.
+    0 makes all scenarios equally frequent, 1 changes nothing, and larger exponents make rare scenarios rarer.
     """
     if exponent == 1:
         return shares
@@ -57,16 +57,17 @@ def imbalanced(shares: Shares, exponent: float) -> Shares:
 
 
 def _raised(shares: Mapping[str, float], exponent: float) -> dict[str, float]:
-    largest = max(shares.values())  # as the unit: whatever the exponent, something is left to divide by
+    # Divided by the largest share, the sum of powers is at least 1: no exponent can lead to 0 / 0.
+    largest = max(shares.values())
     powers = {value: (share / largest) ** exponent for value, share in shares.items()}
     return {value: power / sum(powers.values()) for value, power in powers.items()}
 
 
 def spread_scenarios(num_episodes: int, shares: Shares = SCENARIO_SHARES, *, at_least: int = 0) -> list[Scenario]:
-    """Apportion episodes to cells by the product of ``shares``, largest remainders first; no chance in it.
+    """Return one scenario per episode: cells in proportion to the product of ``shares``, by largest remainders.
 
-    A scenario (all cells that share the SCENARIO_FIELDS) with fewer than ``at_least`` episodes is filled up from the
-    commonest one; ``num_episodes`` must allow it.
+    Deterministic. A scenario (all cells that share the SCENARIO_FIELDS) with fewer than ``at_least`` episodes gets some
+    from the most frequent scenario; ``num_episodes`` must be large enough.
     """
     cells = list(itertools.product(*(values.items() for values in shares.values())))
     wanted = num_episodes * np.array([np.prod([share for _, share in cell]) for cell in cells])
@@ -79,9 +80,10 @@ def spread_scenarios(num_episodes: int, shares: Shares = SCENARIO_SHARES, *, at_
 
 
 def _fill_up(counts: NDArray[np.int64], wanted: NDArray[np.floating], kinds: Sequence[object], at_least: int) -> None:
-    """Move episodes between cells, in place, from the commonest kind to the rarest until all have ``at_least``."""
+    """Move episodes from the most frequent kind to the rarest, in place, until all kinds have ``at_least``."""
     cells_of = [np.flatnonzero([other == kind for other in kinds]) for kind in dict.fromkeys(kinds)]
     while min(totals := [int(counts[cells].sum()) for cells in cells_of]) < at_least:
+        # Within a kind, take from the largest cell and give to the cell that is furthest below its share.
         common, rare = cells_of[np.argmax(totals)], cells_of[np.argmin(totals)]
         counts[common[counts[common].argmax()]] -= 1
         counts[rare[(wanted - counts)[rare].argmax()]] += 1
@@ -97,9 +99,9 @@ ALL_SCENARIOS = frozenset(
     for shares in (SCENARIO_SHARES, shares_of(["side", "colour"]))
     for values in itertools.product(*shares.values())
 )
-"""Every cell of every collection."""
+"""All cells of all collections."""
 
 
 def sample_scenario(rng: np.random.Generator, shares: Shares = SCENARIO_SHARES) -> Scenario:
-    """Draw one scenario with the frequencies of ``shares``."""
+    """Draw one scenario: each field independently, with the frequencies in ``shares``."""
     return _scenario(shares, [str(rng.choice(list(values), p=list(values.values()))) for values in shares.values()])

@@ -1,7 +1,7 @@
-"""Sample the robot's world: where things stand and how they look, without any physics engine.
+"""Sample the robot's world: positions and appearance of its objects, without a physics engine.
 
-World frame: x forward, y left, z up, metres; the robot's heading is fixed along x. Nothing but ``side`` and
-``named_by`` of ``Scene.scenario`` knows which bottle is meant, and nothing is drawn from them, so no image can tell.
+World frame: x forward, y left, z up, metres; the robot's heading is fixed along x. The target bottle is defined only
+by ``side`` and ``named_by`` of ``Scene.scenario``. No random draw depends on these two, so an image cannot reveal it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from typing import Literal
 import numpy as np
 
 from mobile_vla.errors import UserError
-from mobile_vla.sim.look import RECORDED_LOOKS, Look, LookRanges, sample_look
+from mobile_vla.sim.appearance import RECORDED_APPEARANCES, Appearance, AppearanceRanges, sample_look
 from mobile_vla.streams import Stream
 
 ROBOT_RADIUS_M = 0.18
 ROBOT_SPEED_M_S = 1.15
-"""Speed along each axis while a key is held; two keys give a diagonal."""
+"""Speed along an axis while its key is held; two keys together drive diagonally."""
 
 STEP_S = 0.1
 
+STANDING_SPEED_M_S = 0.25
+"""A robot slower than this counts as standing. A keyboard stops it completely, but a regression policy may creep."""
+
+Outcome = Literal["success", "collision", "wrong_target", "left_room", "timeout"]
+"""How a drive can end."""
+
 BOTTLE_RADIUS_M = 0.09
 STANDOFF_M = 0.5
-"""The place to stop is this far before the bottle."""
+"""Distance from the place to stop to the bottle, along x."""
 
 STOP_TOLERANCE_M = 0.25
 
@@ -32,12 +38,12 @@ SIDES = ("left", "right")
 OTHER_SIDE = {"left": "right", "right": "left"}
 
 BOTTLE_COLOURS = {"redblue": ("red", "blue"), "bluered": ("blue", "red")}
-"""Colours of the left and of the right bottle where they differ, by the name that scenarios have for them."""
+"""Colours of the left and of the right bottle if they differ, by their name in scenarios."""
 
 NamedBy = Literal["side", "colour"]
 
 BOX_HALF_SIZE_M = {"vert": (0.20, 0.15), "hori": (0.12, 0.28)}
-"""Half depth and half width: a vertical box points along the robot's way, a horizontal one lies across it."""
+"""Half depth and half width: a vertical box points along the robot's heading, a horizontal one across it."""
 
 BOTTLE_X_M = {"close": 2.1, "medium": 2.6, "far": 3.1}
 
@@ -49,9 +55,8 @@ _MAX_DRAWS = 1000
 class Scenario:
     """One cell of the collection: the fields of an episode's file name.
 
-    The bottle on ``side`` is meant, and the instruction names it by its side or by its colour: ``named_by``.
-    ``colours`` is a key of BOTTLE_COLOURS; None: both bottles have the same colour, and the side alone tells them
-    apart.
+    The target is the bottle on ``side``; the instruction names it by its side or by its colour (``named_by``).
+    ``colours`` is a key of BOTTLE_COLOURS, or None: both bottles then have the same colour and differ only in the side.
     """
 
     num_boxes: int
@@ -73,19 +78,19 @@ class Scenario:
 
     @property
     def target(self) -> str:
-        """Return what the instruction names: ``left``, ``right``, ``red`` or ``blue``."""
+        """Return the word by which the instruction names the target: ``left``, ``right``, ``red`` or ``blue``."""
         if self.named_by == "side" or self.colours is None:
             return self.side
         return BOTTLE_COLOURS[self.colours][SIDES.index(self.side)]
 
     @property
     def task(self) -> str | None:
-        """Return the target where colours make several tasks; None where there is one: to go to the named side."""
+        """Return the target if the bottles have different colours; None if not: then there is only one task."""
         return None if self.colours is None else self.target
 
     @property
     def name(self) -> str:
-        """Return the fields in the file-name grammar.
+        """Return the fields in the format of file names.
 
         For example ``1box_hori_left_core_medium``, or ``1box_hori_left_core_medium_redblue_task_red``.
         """
@@ -94,7 +99,7 @@ class Scenario:
 
     @classmethod
     def parse(cls, name: str) -> Scenario:
-        """Return the scenario of a ``name``; ``ValueError`` where it is not one."""
+        """Return the scenario with this ``name``; ``ValueError`` if the format is wrong."""
         boxes, layout, side, placement, distance, *rest = name.split("_")
         colours, _, target = rest or (None, "task", side)
         scenario = cls(
@@ -113,10 +118,10 @@ class Scenario:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Ranges (low, high) in metres that a scene is drawn from.
+    """Ranges (low, high) in metres from which a scene is drawn.
 
-    ``box_shift_m`` is how far a box may stand aside, to either side; ``box_gap_m`` is from box to box along x;
-    ``bottle_jitter_m`` moves each bottle along x on its own.
+    ``box_shift_m`` is the offset of a box to the left or right; ``box_gap_m`` is the distance from box to box along x;
+    ``bottle_jitter_m`` moves each bottle along x independently.
     """
 
     start_x_m: tuple[float, float] = (-0.12, 0.12)
@@ -157,7 +162,7 @@ class Box:
     height: float
 
     def distance(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-        """Return how far each floor point is from the box, 0 inside."""
+        """Return the distance in metres of each floor point from the box, 0 inside."""
         return np.hypot(
             np.maximum(np.abs(x - self.x) - self.half_x, 0), np.maximum(np.abs(y - self.y) - self.half_y, 0)
         )
@@ -175,22 +180,22 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One world to drive in. ``bottles`` maps ``left`` and ``right`` to the floor position of each bottle's axis."""
+    """One world. ``bottles`` maps ``left`` and ``right`` to the floor position of each bottle's axis."""
 
     scenario: Scenario
     start: tuple[float, float]
     boxes: tuple[Box, ...]
     bottles: Mapping[str, tuple[float, float]]
     room: Room
-    look: Look
+    look: Appearance
 
     def goal(self, side: str | None = None) -> tuple[float, float]:
-        """Return the place before the bottle of ``side``, by default the one that the instruction names."""
+        """Return the place to stop before the bottle on ``side``, by default before the target."""
         x, y = self.bottles[side or self.scenario.side]
         return x - STANDOFF_M, y
 
     def clearance(self, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-        """Return the gap in metres between a robot at each point and the nearest thing; negative is contact."""
+        """Return the gap in metres between a robot at each point and the nearest object; negative is contact."""
         gaps = [box.distance(x, y) for box in self.boxes]
         gaps += [np.hypot(x - bottle_x, y - bottle_y) - BOTTLE_RADIUS_M for bottle_x, bottle_y in self.bottles.values()]
         gaps += [self.room.front_x - x, x - self.room.back_x, self.room.half_width - np.abs(y)]
@@ -204,16 +209,18 @@ def sample_scene(
     position: int,
     placements: Mapping[str, Placement] = PLACEMENTS,
     distances_m: Mapping[str, float] = BOTTLE_X_M,
-    looks: LookRanges = RECORDED_LOOKS,
+    looks: AppearanceRanges = RECORDED_APPEARANCES,
 ) -> Scene:
-    """Draw the scene at ``position`` of a stream; which bottle is meant, and how it is named, has no part in the draw.
+    """Draw the scene at ``position`` of a stream; the draw does not depend on the target or on how it is named.
 
-    Scenes where the robot could not stand before either bottle are drawn again. Raises UserError if the ranges leave
-    none.
+    A scene without room for the robot before both bottles is drawn again. Raises ``UserError`` if the ranges allow no
+    scene with room.
     """
     placement = placements[scenario.placement]
+    # Separate streams: layouts that are drawn again do not change the appearance.
     layout_rng = stream.child("layout").at(position)
     colours = None if scenario.colours is None else BOTTLE_COLOURS[scenario.colours]
+    # The name "look" is part of its numbers: with another one every recorded scene would change.
     look = sample_look(stream.child("look").at(position), looks, colours=colours)
     for _ in range(_MAX_DRAWS):
         scene = _draw_layout(scenario, placement, distances_m[scenario.distance], look, layout_rng)
@@ -226,7 +233,7 @@ def sample_scene(
 
 
 def _draw_layout(
-    scenario: Scenario, placement: Placement, bottle_x_m: float, look: Look, rng: np.random.Generator
+    scenario: Scenario, placement: Placement, bottle_x_m: float, look: Appearance, rng: np.random.Generator
 ) -> Scene:
     half_x, half_y = BOX_HALF_SIZE_M[scenario.layout]
     boxes = []
@@ -260,7 +267,10 @@ def _draw_layout(
 
 
 def _has_room(scene: Scene) -> bool:
-    """Tell whether the robot fits at the start and before both bottles, and no box stands in a bottle."""
+    """Return whether every box leaves enough room at the start, at both bottles and at the places before them.
+
+    Both bottles are checked, whichever is the target: otherwise the layout would reveal the target.
+    """
     standing = [scene.start, scene.goal("left"), scene.goal("right"), *scene.bottles.values()]
     gap = min(float(box.distance(*place)) for place in standing for box in scene.boxes)
     return gap > _ROOM_TO_PASS_M

@@ -1,4 +1,4 @@
-"""Turn a scene into a MuJoCo model: static room, boxes and bottles, and a base that slides in x and y."""
+"""Build the MuJoCo model of a scene: static room, boxes and bottles, and a robot base that slides in x and y."""
 
 # pyright: reportAttributeAccessIssue=false
 # mujoco's names come from compiled modules without stubs.
@@ -14,14 +14,14 @@ from mobile_vla.sim.scene import BOTTLE_RADIUS_M, ROBOT_RADIUS_M, SIDES, Room, S
 CAMERA_HEIGHT_M = 0.35
 CAMERA_PITCH_DOWN_RAD = math.radians(15)
 CAMERA_SITE = "front_camera"
-"""A site on the robot; its x axis is where the camera looks, its z axis is up in the image."""
+"""A site on the robot; the camera looks along its x axis, and its z axis points up in the image."""
 
 ROBOT_BODY = "robot"
 ROBOT_JOINTS = ("robot_x", "robot_y", "robot_yaw")
-"""One for each action: metres along the world's axes, and the turn in radians, which only a user's world may have."""
+"""One joint per action: slides in metres along the world's axes, and a hinge, which only a user's world may have."""
 
-# A number that breaks is raised as an error by the environment; MuJoCo would also write a log file into the working
-# folder.
+# By default MuJoCo writes its warnings into a log file in the working folder. The one that matters, a number that is
+# not finite, is raised as an error by the environment.
 mujoco.set_mju_user_warning(lambda _: None)
 
 _TIME_STEP_S = 0.02
@@ -31,10 +31,11 @@ _WHITE = (0.93, 0.93, 0.90)
 
 
 def build_model(scene: Scene) -> mujoco.MjModel:
-    """Compile the scene.
+    """Return the compiled model of a scene.
 
     Bodies ``robot`` (joints ``robot_x``, ``robot_y``, in metres of the world frame), ``box_0``.., ``bottle_left``,
-    ``bottle_right``, ``walls``; geom ``floor``. Every geom carries its colour; which bottle is meant leaves no trace.
+    ``bottle_right``, ``walls``; geom ``floor``. Every geom has its own colour; nothing in the model depends on which
+    bottle is the target.
     """
     spec = mujoco.MjSpec()
     spec.option.timestep = _TIME_STEP_S
@@ -90,7 +91,7 @@ def _add_robot(spec: mujoco.MjSpec) -> None:
     robot = spec.worldbody.add_body(name=ROBOT_BODY)
     robot.add_joint(name=ROBOT_JOINTS[0], type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[1, 0, 0])
     robot.add_joint(name=ROBOT_JOINTS[1], type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, 1, 0])
-    # The base floats a few centimetres above the floor, so that only things in its way make contacts.
+    # The base is a few centimetres above the floor, so that only obstacles make contacts.
     robot.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.14], size=[ROBOT_RADIUS_M, 0.10, 0])
     half = CAMERA_PITCH_DOWN_RAD / 2
     robot.add_site(name=CAMERA_SITE, pos=[0, 0, CAMERA_HEIGHT_M], quat=[math.cos(half), 0, math.sin(half), 0])

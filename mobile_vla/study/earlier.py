@@ -1,4 +1,4 @@
-"""Take up a job that an earlier call of a sweep began and did not finish: go on where that is exact, or begin anew."""
+"""Resume a job that an earlier call of the sweep started but did not finish, or restart it from step 0."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mobile_vla.disk import remove
 from mobile_vla.policy.checkpoint_folder import Found, search
+from mobile_vla.storage.disk import remove
 from mobile_vla.study.finished import changes_since
 from mobile_vla.training.resume import Origin, origin_of
 
@@ -18,13 +18,14 @@ _OF_AN_ATTEMPT = (
     *("manifest.json", "config.yaml", "split.json", "metrics.jsonl", "summary.json", "checkpoints"),
     *("val_windows.csv", "hardest.json", "hardest", "episode_results.jsonl", "videos"),
 )
-"""What a run writes into its folder; whatever else lies there is not ours to delete."""
+"""The files and folders that a run writes. Only these are deleted: a user may keep other files in the run folder."""
 
 
-def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
-    """Return what an unfinished job goes on with; None, its earlier files deleted, where it begins anew.
+def resume_or_reset(folder: Path, cfg: DictConfig) -> Origin | None:
+    """Return the checkpoint from which an unfinished job resumes; None if it restarts, after deleting its old files.
 
-    It goes on from a checkpoint of the same code and config: that is exact, however the earlier attempt ended.
+    A job resumes only if its checkpoint has the same code and config: then the result is exactly that of an
+    uninterrupted run, however the earlier attempt ended.
     """
     names = ("manifest.json", "config.yaml", "metrics.jsonl")
     if all((folder / name).is_file() for name in names) and not changes_since(folder, cfg):
@@ -32,8 +33,8 @@ def take_up(folder: Path, cfg: DictConfig) -> Origin | None:
         if isinstance(found, Found):
             return origin_of(folder, found)
         for text in found.damaged:
-            _log.warning("%s; no other one is whole, so the job begins anew", text)
-    # Nothing of the earlier attempt may pass for the next one's.
+            _log.warning("%s; no other checkpoint is complete, so the job starts again from step 0", text)
+    # A file of the earlier attempt must not be read as a result of the new one.
     for name in _OF_AN_ATTEMPT:
         remove(folder / name)
     return None

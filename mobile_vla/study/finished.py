@@ -1,4 +1,4 @@
-"""Tell a finished job that a sweep may leave as it is from one that ran with another state of the project."""
+"""Check whether a finished job can be reused by a sweep or was run with other code or another config."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mobile_vla.calls import longer_calls, measured_otherwise
 from mobile_vla.config_keys import OF_THE_CALL, is_within
 from mobile_vla.errors import ConfigError
 from mobile_vla.study.summary import objective_of, read_summary
+from mobile_vla.tracking.calls import longer_calls, measured_otherwise
 from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import ABSENT, changed_files, changes, code_commit
 from mobile_vla.untrusted.stored_config import read_stored_config
@@ -23,9 +23,9 @@ WHAT_TO_DO = (
 
 
 def finished_value(folder: Path, cfg: DictConfig) -> float | None:
-    """Return what ``run.py`` returned for the job in ``folder``; None where it has not finished.
+    """Return the value that ``run.py`` returned for the job in ``folder``; None if the job has not finished.
 
-    ``ConfigError`` where it finished with other code or another config than would run now.
+    Raises ``ConfigError`` if it finished with other code or another config than the current ones.
     """
     summary = read_summary(folder)
     if summary.get("status") != "done":
@@ -38,13 +38,16 @@ def finished_value(folder: Path, cfg: DictConfig) -> float | None:
 
 
 def finished_changes(folder: Path, cfg: DictConfig) -> list[str]:
-    """Return in what the finished job in ``folder`` was trained or measured otherwise than it would be now."""
+    """Return the differences between how the finished job in ``folder`` was trained and measured and the current call.
+
+    Each difference is one text, such as ``optimizer.lr was 0.1, now 0.2``.
+    """
     given = measured_otherwise(read_manifest(folder))
     return [*changes_since(folder, cfg), *(f"its last call was given {text}" for text in given)]
 
 
 def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
-    """Say in what the code and the config that the job in ``folder`` ran with differ from those of now."""
+    """Return the differences between the code and config of the job in ``folder`` and the current ones, as texts."""
     manifest = read_manifest(folder)
     before, after = (_plain(config) for config in (read_stored_config(folder), cfg))
     then, now = _flat(before), _flat(after)
@@ -52,12 +55,13 @@ def changes_since(folder: Path, cfg: DictConfig) -> list[str]:
         *changes({"the code": manifest["commit"]}, {"the code": code_commit()}),
         *(f"its steps were {text}, now {manifest['num_steps']}" for text in longer_calls(manifest)),
         *changed_files(manifest, after),
+        # A key that only the old config has counts as a change too: its value now is ABSENT.
         *changes(then, dict(sorted((dict.fromkeys(then, ABSENT) | now).items()))),
     ]
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """Return ``config`` as it reads once it was saved."""
+    """Return ``config`` after a round trip through YAML, so that it can be compared with one that was saved."""
     saved = OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))
     plain = OmegaConf.to_container(saved)
     assert isinstance(plain, dict)

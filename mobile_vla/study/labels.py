@@ -1,4 +1,4 @@
-"""Notice before a sweep runs that nothing in it is what its study holds against each other."""
+"""Check before a sweep starts that its jobs include the study's baseline and controls."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mobile_vla.compare.plan import missing_runs
-from mobile_vla.compare.runs import MISSING, UNKNOWN, Run, load_runs, runs_by_label, settings_of
+from mobile_vla.compare.data.planned import missing_runs
+from mobile_vla.compare.data.runs import MISSING, UNKNOWN, RunRecord, load_runs, runs_by_label, settings_of
 from mobile_vla.study.plan import PlannedJob
 
 
 def label_warning(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -> str | None:
-    """Say which labels of ``study``'s baseline and controls no run has, of ``jobs`` and those in ``folder`` already.
+    """Return a warning that names the baseline and controls of ``study`` that no run has; None if none is missing.
 
-    The labels are those that the comparison will give once all of these have run; None where none is missing.
+    The runs are the planned ``jobs`` and those that are already in ``folder``. Their labels are those that the
+    comparison will give when all of them have run.
     """
     planned = [_planned(folder, job) for job in jobs]
     begun = load_runs(folder) if any(folder.glob("*/manifest.json")) else []
@@ -27,14 +28,15 @@ def label_warning(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     if not planned or not unknown:
         return None
     return (
-        f"{', '.join(unknown)}: no job of this sweep is called so, and none was planned in {folder} before; until one "
-        f"is, it is part of no comparison. The jobs are: {'; '.join(labels)}. Sweep it as well, or name one of these."
+        f"{', '.join(unknown)}: no job of this sweep has this label, and none was planned in {folder} before. Without "
+        f"such a job it is in no comparison. The jobs are: {'; '.join(labels)}. Add it to the sweep, or name one of "
+        "these."
     )
 
 
-def _planned(folder: Path, job: PlannedJob) -> Run:
+def _planned(folder: Path, job: PlannedJob) -> RunRecord:
     settings = settings_of({"choices": dict(job.choices), "overrides": list(job.overrides)})
-    return Run(
+    return RunRecord(
         folder=folder / job.folder,
         sampler=settings.get("sampler", UNKNOWN),
         seed=None,

@@ -1,4 +1,4 @@
-"""Name folders such that a second call of a sweep finds the jobs of the first."""
+"""Name the folders of sweeps and jobs, so that a second call of a sweep finds the jobs of the first call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from mobile_vla.config_keys import key_of, trains_nothing
 _UNNAMED = "default"
 
 _SAID_BY_THE_NAME = ("sampler", "seed")
+"""Keys that the job's folder name contains in plain text, so that the digest does not need them."""
 
 
 def sweep_folder(name: str, stamp: str) -> str:
-    """Return where the jobs of study ``name`` lie: one place for a named study, one a ``stamp`` for the others."""
+    """Return the folder of the jobs of study ``name``: always the same for a named study, else one per ``stamp``."""
     return f"outputs/multirun/{stamp}-{name}" if name == _UNNAMED else f"outputs/multirun/{name}"
 
 
 def job_digest(overrides: Sequence[str]) -> str:
-    """Return 8 hexadecimal digits for what ``overrides`` (``key=value``) train beside sampler and seed, in any order.
+    """Return a digest of 8 hexadecimal digits of the ``overrides`` (``key=value``) that change training.
 
-    How the policy is measured and logged is no part of it, nor is what the study is called.
+    Their order does not matter. Sampler and seed are left out, and so are overrides that only change how the policy is
+    measured and logged, or the name of the study.
     """
     kept = sorted(text for text in overrides if _names_a_job(key_of(text)))
     return hashlib.blake2b("\n".join(kept).encode(), digest_size=4).hexdigest()

@@ -1,4 +1,4 @@
-"""Say what a study is called and how it is judged, before it runs."""
+"""Options of a study: its name, and how its runs are compared. They are fixed before it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 Label = Annotated[str, Field(min_length=1)]
-"""What the comparison calls a sampler with its options, as in ``shuffled, model.head.loss=huber``."""
+"""The name of a treatment in the comparison: a sampler with its options, as in ``shuffled, model.head.loss=huber``."""
 
 
 def _none_of_itself(controls: Mapping[str, str]) -> Mapping[str, str]:
@@ -20,10 +20,11 @@ def _none_of_itself(controls: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """``primary`` (see ``check_primary``) is the one metric that decides, ``baseline`` what all are held against.
+    """The question of a study: its name, its metric, its baseline and its controls.
 
-    ``controls`` maps a label to that of its control, which lacks the one thing that is to be shown to matter: the two
-    are held against each other as well. ``name`` is safe in a path.
+    ``primary`` is the metric that decides (see ``check_primary``). All treatments are compared with ``baseline``.
+    ``controls`` maps a label to the label of its control, which lacks only the part whose effect is to be shown: the
+    two are compared with each other as well. ``name`` is safe in a path.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]

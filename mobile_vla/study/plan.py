@@ -1,4 +1,4 @@
-"""Know the jobs of a sweep before they run, and keep the list of all that were ever planned in ``study.json``."""
+"""Compute the jobs of a sweep before they run, and record all jobs that were ever planned in ``study.json``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mobile_vla.compare.plan import PLAN, read_plan
+from mobile_vla.compare.data.planned import PLAN, read_plan
 from mobile_vla.config_keys import BUDGET, key_of
-from mobile_vla.disk import write_atomically
 from mobile_vla.errors import ConfigError
+from mobile_vla.storage.disk import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedJob:
-    """One job: its folder below the sweep's, its overrides, its choices by group, and the config it will be given."""
+    """One job: its folder relative to the sweep's, its overrides, the option of each config group, and its config."""
 
     folder: str
     overrides: tuple[str, ...]
@@ -32,15 +32,16 @@ class PlannedJob:
 
 
 def plan_jobs(config: DictConfig) -> list[PlannedJob]:
-    """Return the jobs that Hydra's own sweeper will make of the ``config`` of a multirun; none where another sweeps.
+    """Return the jobs that Hydra's basic sweeper will create from the ``config`` of a multirun.
 
-    Takes 0.1 s a job, as each is composed. Hydra's errors are raised where an override does not fit.
-    ``ConfigError`` where two jobs would share a folder.
+    The list is empty if another sweeper is configured. Composing takes 0.1 s per job. Raises Hydra's own errors if an
+    override is invalid, and ``ConfigError`` if two jobs would share a folder.
     """
     loader = GlobalHydra.instance().config_loader()
     jobs: dict[str, PlannedJob] = {}
     for number, overrides in enumerate(_expanded(config, loader)):
         composed = loader.load_sweep_config(config, overrides)
+        # Hydra sets these when it starts the job; the job's folder may contain them.
         with open_dict(composed):
             composed.hydra.job.num = composed.hydra.job.id = number
         with _hydra_config(composed):
@@ -58,10 +59,10 @@ def plan_jobs(config: DictConfig) -> list[PlannedJob]:
 
 
 def _expanded(config: DictConfig, loader: ConfigLoader) -> list[list[str]]:
-    """Return the overrides of each job, in Hydra's order; none where another sweeper than Hydra's own decides.
+    """Return the overrides of each job, in Hydra's order; an empty list if the sweeper is not Hydra's basic sweeper.
 
-    Hydra says this nowhere in public, and parsing ``a=1,2``, ``range(...)`` and ``glob(*)`` a second time would drift
-    from it: this asks its sweeper's own class. It is the one place that reaches into Hydra's internals.
+    Hydra has no public function for this. A second parser of ``a=1,2``, ``range(...)`` and ``glob(*)`` here could
+    differ from Hydra's, so this calls the basic sweeper's own class. It is the only use of Hydra's internals.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -74,10 +75,11 @@ def _expanded(config: DictConfig, loader: ConfigLoader) -> list[list[str]]:
 
 
 def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -> dict[str, Any]:
-    """Return the content of ``study.json`` once ``jobs`` are added to what was planned in the sweep's ``folder``.
+    """Return the content of ``study.json`` after adding ``jobs`` to those already planned in the sweep's ``folder``.
 
-    ``ConfigError`` where what was planned there answers another question: another name, primary metric, baseline,
-    controls or budget. While no job of it has measured anything it is replaced. ``UserError`` where it is damaged.
+    Raises ``ConfigError`` if the existing plan has another name, primary metric, baseline, controls or budget: choosing
+    these after the results are known would bias the study. If no job of the existing plan has measured anything yet,
+    the plan is replaced instead. Raises ``UserError`` if the file is damaged.
     """
     path = folder / PLAN
     asked_now = OmegaConf.to_container(study)
@@ -95,15 +97,15 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
         return {**question, "jobs": planned}
     if changes:
         raise ConfigError(
-            f"{folder} holds a sweep that was planned with {'; '.join(changes)}. What decides a study is named "
-            "before it runs: give this one another name (study.name=...) or folder (hydra.sweep.dir=...)."
+            f"{folder} holds a sweep that was planned with {'; '.join(changes)}. These are fixed before a study "
+            "runs: give this one another name (study.name=...) or folder (hydra.sweep.dir=...)."
         )
     by_folder = {job["folder"]: job for job in [*earlier["jobs"], *planned]}
     return {**question, "jobs": list(by_folder.values())}
 
 
 def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Write ``study.json``: the question (the keys of ``Study``) and ``jobs``, each a ``folder`` and ``overrides``."""
+    """Write ``study.json``: the options of ``Study``, and ``jobs``, each with ``folder`` and ``overrides``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
@@ -121,7 +123,7 @@ def _budget(jobs: Sequence[Mapping[str, Any]]) -> str:
 
 @contextmanager
 def _hydra_config(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:...}`` mean ``config``, as it does while the job runs."""
+    """Resolve ``${hydra:...}`` with ``config`` inside the block, as Hydra does while the job runs."""
     holder = HydraConfig.instance()
     before = holder.cfg
     holder.set_config(config)

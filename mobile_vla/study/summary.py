@@ -1,4 +1,4 @@
-"""Read what a run's summary says, whatever state the run is in."""
+"""Read the summary of a run, whether it is finished, unfinished or has none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from mobile_vla.metrics import ERROR, INNER
 from mobile_vla.untrusted.files import inside, read_json
 
 OBJECTIVES = (INNER, ERROR)
-"""What ``run.py`` returns: the first that was measured. Whoever tunes holds out inner episodes, and never uses val."""
+"""The metrics that ``run.py`` may return; it returns the first one that was measured.
+
+Hyperparameters are tuned on the inner episodes and never on val, so ``inner/rmse`` comes first.
+"""
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """Return ``summary.json`` of the folder ``run``; empty where there is none; ``UserError`` where it is damaged."""
+    """Return ``summary.json`` of the folder ``run``; empty if there is none. Raises ``UserError`` if it is damaged."""
     try:
         found = read_json(inside(run, "summary.json"))
     except FileNotFoundError:
@@ -27,6 +30,9 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 
 def objective_of(measured: Mapping[str, Any]) -> float:
-    """Return what a sweeper may minimise of a summary or of the last metrics; NaN where it is missing or not finite."""
+    """Return the value that a sweeper may minimise, from a summary or from the last metrics.
+
+    It is NaN if it is missing or not finite; a summary has null in place of a number that is not finite.
+    """
     value = next((measured[key] for key in OBJECTIVES if key in measured), None)
     return math.nan if value is None else value

@@ -1,4 +1,4 @@
-"""Plan a sweep before its first job, refuse what cannot be mixed, and show how far all jobs are while it runs."""
+"""Plan a sweep before its first job, refuse to mix runs of different code or config, and show the sweep's progress."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from mobile_vla.study.plan import PlannedJob
-    from mobile_vla.study.progress import SweepProgress
+    from mobile_vla.study.sweep_progress import SweepProgress
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LINES = 60.0
+"""Without a terminal, a line is printed when a job ends and, if no job ends, after this time."""
 
 
 class PlanAndWatch(Callback):
-    """Write ``study.json`` at the start of a multirun and show its progress until the end.
+    """A Hydra callback that writes ``study.json`` at the start of a multirun and shows its progress until the end.
 
-    The process exits with 1 before any job begins where the folder holds finished jobs of other code or config.
+    The process exits with 1 before any job starts if the folder contains finished jobs of other code or config.
     """
 
     def __init__(self) -> None:
@@ -37,16 +38,22 @@ class PlanAndWatch(Callback):
         self._until_the_end = ExitStack()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Go to the worker processes of a launcher without the threads: there is one watch a sweep."""
+        """Return the state for a launcher's worker processes: without the watch, of which a sweep needs only one.
+
+        Its threads could not be pickled.
+        """
         return {"_watch": None, "_sweep": self._sweep}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Plan, check, and start to watch; raises SystemExit, as Hydra turns every Exception here into a warning."""
+        """Plan the sweep, check it and start the progress display.
+
+        Raises SystemExit on any error, because Hydra only warns of an Exception in a callback and goes on.
+        """
         from mobile_vla.config import study_errors
         from mobile_vla.errors import UserError
+        from mobile_vla.process.console import printable
         from mobile_vla.study.labels import label_warning
         from mobile_vla.study.plan import extended_plan, plan_jobs, write_plan
-        from mobile_vla.terminal import printable
 
         if errors := study_errors(OmegaConf.select(config, "study")):
             raise SystemExit("\n  ".join(["error: the sweep cannot be planned:", *errors]))
@@ -60,8 +67,8 @@ class PlanAndWatch(Callback):
         except UserError as error:
             raise SystemExit(f"error: {printable(str(error))}") from error
         except HydraException:
-            return  # the sweeper will meet it too, and says it as Hydra does
-        except Exception as error:  # of any kind: Hydra would warn of it and run what nobody planned
+            return  # the sweeper will raise the same error next, and Hydra then prints it in its usual form
+        except Exception as error:  # of any kind: Hydra would only warn of it and run jobs that are in no plan
             traceback.print_exc()
             raise SystemExit(f"error: the sweep cannot be planned: {type(error).__name__}: {error}") from error
         if not jobs:
@@ -77,9 +84,9 @@ class PlanAndWatch(Callback):
         self._watch.start()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how far the sweep is between two jobs, where a line at any other time would tear a job's own bar.
+        """Print the sweep's progress between two jobs, if jobs have a progress bar that a line would interrupt.
 
-        In a worker process of joblib's, follow the process of the sweep.
+        In a joblib worker process, start to stop and end together with the process of the sweep.
         """
         if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
             from mobile_vla.study.workers import follow
@@ -89,18 +96,18 @@ class PlanAndWatch(Callback):
             self._watch.say()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the watch before the comparison is printed."""
+        """End the progress display before the comparison is printed."""
         self._until_the_end.close()
         if self._watch is not None:
             self._watch.stop()
 
 
 def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
-    """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config is not that of now."""
+    """Raise ``ConfigError`` with every finished job in ``folder`` whose code or config differs from the current one."""
     from mobile_vla.errors import ConfigError
-    from mobile_vla.number_format import shortened
     from mobile_vla.study.finished import WHAT_TO_DO, finished_changes
     from mobile_vla.study.summary import read_summary
+    from mobile_vla.text import shortened
 
     found: dict[str, list[str]] = {}
     for job in jobs:
@@ -114,9 +121,9 @@ def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:
 
 @contextmanager
 def _stopped_with_its_workers(folders: list[Path]) -> Iterator[None]:
-    """Stop the jobs that worker processes train in ``folders`` where a signal stops this process."""
-    from mobile_vla.interruption import answered
-    from mobile_vla.quiet_workers import use_quiet_workers
+    """Stop the jobs that worker processes train in ``folders`` if a signal stops this process inside the block."""
+    from mobile_vla.process.interruption import answered
+    from mobile_vla.process.worker_processes import use_quiet_workers
     from mobile_vla.study.workers import stop_workers, tell_workers
 
     use_quiet_workers()
@@ -134,9 +141,9 @@ def _print_elsewhere(folders: list[Path]) -> None:
 
 
 class Watch:
-    """Show how far the jobs in ``folders`` are: one live line on a terminal, elsewhere a line for each job that ended.
+    """The progress display of the jobs in ``folders``: one live line on a terminal, else a line for each ended job.
 
-    With ``is_told`` it is silent but for ``say``.
+    With ``is_told`` there is no live line and no thread: a line is printed only by ``say`` and ``stop``.
     """
 
     def __init__(self, name: str, folders: list[Path], *, is_told: bool) -> None:
@@ -148,7 +155,7 @@ class Watch:
         self._said: str | None = None
 
     def start(self) -> None:
-        """Begin to show it, until ``stop`` or the end of the process."""
+        """Start the display. It ends with ``stop`` or with the process."""
         if self.is_told:
             return
         if sys.stdout.isatty():
@@ -172,7 +179,7 @@ class Watch:
         atexit.register(self.stop)
 
     def say(self) -> None:
-        """Print where the sweep stands, unless that was the last thing said."""
+        """Print the progress of the sweep, unless the last printed line was the same."""
         line = self._line()
         if line != self._said:
             self._said = line
@@ -195,7 +202,7 @@ class Watch:
                 self.say()
 
     def _read(self) -> SweepProgress:
-        from mobile_vla.study.progress import read_progress
+        from mobile_vla.study.sweep_progress import read_progress
 
         return read_progress(self._folders, started=self._started, now=time.time())
 

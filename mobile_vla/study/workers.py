@@ -1,4 +1,4 @@
-"""Let the worker processes of a parallel sweep stop as one process does, and end with the one that started them."""
+"""Stop the worker processes of a parallel sweep cleanly on a signal, and end them when the sweep's process ends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from typing import NoReturn
 
 import psutil
 
-from mobile_vla.interruption import Interrupted, answer_to_the_end
+from mobile_vla.process.interruption import Interrupted, answer_to_the_end
 from mobile_vla.tracking.ownership import is_own, owner_of
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 _WORKER: list[int] = []
-"""The process that this one is a worker of, where it is one."""
+"""The id of the parent process if this process is a worker, else empty."""
 
 
 def stop_workers(jobs: Sequence[Path], number: int) -> None:
-    """Stop what this process's workers train in the folders ``jobs``, and raise ``Interrupted`` when they have."""
+    """Stop the jobs that this process's workers train in the folders ``jobs``, then raise ``Interrupted``.
+
+    It waits until no worker owns a run folder any more, so that every job has recorded that it was stopped.
+    """
     tell_workers()
     while True:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -35,6 +38,7 @@ def tell_workers() -> None:
     """Send SIGTERM to the workers of this process."""
     for child in psutil.Process().children():
         try:
+            # Only loky's workers train jobs; joblib also starts a resource tracker, which must not be stopped.
             if any("popen_loky" in argument for argument in child.cmdline()):
                 child.send_signal(signal.SIGTERM)
         except psutil.NoSuchProcess:
@@ -42,14 +46,15 @@ def tell_workers() -> None:
 
 
 def follow(parent: int) -> None:
-    """Make this process a worker of ``parent`` until it ends; called again it does nothing.
+    """Make this process a worker of ``parent`` until it ends; a second call does nothing.
 
-    At SIGTERM, or where ``parent`` is gone, the job in hand stops as a run does at SIGTERM, and no other one begins.
+    On SIGTERM, or if ``parent`` has ended, the current job stops as a run does on SIGTERM, and no other job starts.
     """
     if is_worker():
         return
     _WORKER.append(parent)
     answer_to_the_end(lambda number, frame: rest(), is_silent=True)
+    # Workers start with signals blocked (see QuietLokyBackend). SIGINT stays blocked: the parent receives Ctrl-C.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_watch_parent, daemon=True).start()
 
@@ -60,7 +65,7 @@ def is_worker() -> bool:
 
 
 def rest() -> NoReturn:
-    """Wait for the process that started this worker to end it: a worker that ends by itself is an error to joblib."""
+    """Wait until the parent process ends this worker, because joblib raises an error if a worker ends by itself."""
     while _has_parent():
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     os._exit(128 + signal.SIGTERM)

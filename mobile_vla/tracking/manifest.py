@@ -1,4 +1,4 @@
-"""Read the manifest of a run: what ran, as the run itself wrote it."""
+"""Read the manifest of a run, the record of what ran that the run itself wrote."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mobile_vla.untrusted.files import inside, read_json
 MANIFEST_FILE = "manifest.json"
 
 _TYPES = {"run_id": str, "study": str, "sampler": str, "seed": int, "commit": str, "choices": dict}
-"""What every manifest has from the beginning."""
+"""The keys that every manifest has from the beginning, and the types of their values."""
 
 _LATER_TYPES = {"num_steps": int, "files": dict}
-"""What it has before the first step, or where there is any."""
+"""The keys that are added before the first step, or only if the run uses files; they may be missing."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return ``manifest.json`` of the run ``folder``; ``UserError`` names what of it is missing or damaged."""
+    """Return ``manifest.json`` of the run ``folder``; raise ``UserError`` that names the missing or damaged entries."""
     path = folder / MANIFEST_FILE
     try:
         found = read_json(inside(folder, MANIFEST_FILE))
@@ -30,6 +30,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if wrong:
         raise UserError(
             f"{path}: is damaged: {', '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} not what a run writes there. "
-            "Put a copy of it back that is whole, or train the run again."
+            "Replace it with an undamaged copy, or train the run again."
         )
     return values

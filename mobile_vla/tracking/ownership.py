@@ -1,4 +1,4 @@
-"""Let one process at a time write a run folder, and say to the others which one that is."""
+"""Lock a run folder, so that only one process at a time writes it and others can see which process that is."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from mobile_vla.disk import not_written
 from mobile_vla.errors import ConfigError
+from mobile_vla.storage.disk import not_written
 
 LOCK_FILE = "run.lock"
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NUM_TRIES = 5
-_SECONDS_BETWEEN_TRIES = 0.1
+_SECONDS_BETWEEN_TRIES = 0.1  # ``owner_of`` in another process takes the lock only for a moment
 _MAX_SHOWN = 120
 _MAX_RECORD_BYTES = 1 << 16
 _AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""No link of somebody else's is followed, and no named pipe waited for."""
+"""Flags to open a file that another person may have put there: do not follow a link, do not wait for a named pipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """The process that has a run folder: its id and its parent's, its host, since when, and its command.
+    """The process that owns a run folder: its id and its parent's, its host, the time since when, and its command.
 
-    ``pid`` is None where the owner has not written who it is.
+    ``pid`` is None if the owner has not written its record.
     """
 
     pid: int | None
@@ -57,20 +57,21 @@ _UNKNOWN = Owner(pid=None, parent=None, host="", since="", command="")
 
 
 class OwnedElsewhereError(ConfigError):
-    """Another process has the run folder; ``owner`` is known of it."""
+    """Another process, ``owner``, owns the run folder."""
 
     def __init__(self, folder: Path, owner: Owner) -> None:
-        super().__init__(f"{folder}: {owner} has this run. Wait for it, or end it first.")
+        super().__init__(f"{folder}: {owner} is using this run. Wait for it, or end it first.")
         self.owner = owner
 
 
 @contextmanager
 def owned(folder: Path, *, to_read: bool = False) -> Iterator[None]:
-    """Keep every other process out of the run in ``folder`` while the block runs, however it ends.
+    """Lock the run in ``folder`` against all other processes while the block runs, and release it at any exit.
 
-    ``OwnedElsewhereError`` where one has it; ``ConfigError`` where the file system has no locks. With ``to_read`` a
-    folder that cannot be written may be read: a lock that is there counts, and none is made.
+    Raises ``OwnedElsewhereError`` if another process owns it, and ``ConfigError`` if the file system has no locks. With
+    ``to_read``, the folder may be one that cannot be written: an existing lock file is used, but none is created.
     """
+    # A lock of the operating system, not just a file: it is released even if the process is killed.
     path = folder / LOCK_FILE
     try:
         file = _acquire(path, to_read=to_read)
@@ -81,26 +82,27 @@ def owned(folder: Path, *, to_read: bool = False) -> Iterator[None]:
     finally:
         if file is not None:
             with contextlib.suppress(OSError):
-                path.unlink()  # still held, so that nobody has it in the meantime
+                path.unlink()  # before the lock is released, so that no other process can take it in between
             os.close(file)
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Return who has the run in ``folder`` now; None where nobody has."""
+    """Return the current owner of the run in ``folder``; None if it has none."""
     try:
         file = os.open(folder / LOCK_FILE, os.O_RDONLY | _AS_IT_IS)
     except OSError:
         return None
     try:
+        # Taking the lock succeeds only if the folder has no owner; closing the file below releases it.
         return None if lock_descriptor(file, blocking=False) else _read(file)
-    except OSError:  # a file system without locks, on which nobody can have it
+    except OSError:  # a file system without locks, on which no process can own it
         return None
     finally:
         os.close(file)
 
 
 def is_own(owner: Owner) -> bool:
-    """Return whether ``owner`` is this process or one that it has started."""
+    """Return whether ``owner`` is this process or one of its child processes."""
     return owner.host == socket.gethostname() and os.getpid() in (owner.pid, owner.parent)
 
 
@@ -112,7 +114,7 @@ def _acquire(path: Path, *, to_read: bool) -> int | None:
             return None
         try:
             is_locked = lock_descriptor(file, blocking=False)
-            # One that its owner has just deleted locks nothing.
+            # The former owner may have deleted this file after it was opened: then its lock protects nothing.
             if is_locked and _is_at(path, file):
                 with contextlib.suppress(*[OSError] if to_read else []):
                     _write(file)
@@ -122,7 +124,7 @@ def _acquire(path: Path, *, to_read: bool) -> int | None:
             os.close(file)
             raise
         os.close(file)
-        time.sleep(_SECONDS_BETWEEN_TRIES)  # somebody may only look who has it, or be about to end
+        time.sleep(_SECONDS_BETWEEN_TRIES)  # another process may only be in ``owner_of``, or about to end
     raise OwnedElsewhereError(path.parent, owner)
 
 
@@ -160,7 +162,7 @@ def _write(file: int) -> None:
 def _read(file: int) -> Owner:
     try:
         return Owner(**json.loads(os.pread(file, _MAX_RECORD_BYTES, 0)))
-    except (OSError, ValueError, TypeError, RecursionError):  # not yet written
+    except (OSError, ValueError, TypeError, RecursionError):  # not written yet, or damaged
         return _UNKNOWN
 
 

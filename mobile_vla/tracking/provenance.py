@@ -1,4 +1,4 @@
-"""Say what a run was made of: commit, uncommitted changes, versions, the files it reads beside them."""
+"""The provenance of a run: commit, uncommitted changes, package versions, and the other files that it reads."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from mobile_vla.installation import IS_CHECKOUT
+
 ABSENT = "(absent)"
-"""Stands for the value of what is not there."""
+"""Shown in place of a value that does not exist."""
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_CODE = ("mobile_vla", "conf", "run.py")
-_TRAINS_NOTHING = ("mobile_vla/compare", "conf/experiment")
-"""Of the code: what only reads run folders, and what only sets values that every run's config holds."""
+_CODE = ("mobile_vla", "conf", "run.py") if IS_CHECKOUT else ("mobile_vla",)  # the wheel has conf/ in the package
+_TRAINS_NOTHING = ("mobile_vla/compare", "conf/experiment" if IS_CHECKOUT else "mobile_vla/conf/experiment")
+"""The parts of the code that cannot change a run: they only read run folders, or set values that are in its config."""
 _PACKAGES = ("torch", "numpy", "hydra-core", "omegaconf", "h5py", "wandb", "mujoco-core", "safetensors", "pillow")
 
 
-@cache  # the code of a process is what it loaded, whatever happens to the checkout under a sweep
+@cache  # a process runs the code that it loaded, even if the checkout changes during a sweep
 def code_commit() -> str:
     """Return the last commit that changed the code that trains: ``<commit>``, or ``<commit>-dirty-<digest>``.
 
-    The digest stands where files differ from the commit, and after ``no-git-`` where there is none. It covers every
-    Python and YAML file that can change a run, so equal strings mean equal code: neither a commit to the notebook nor
-    a seed that is added to an experiment's file parts the runs of a study.
+    The digest is there if files differ from the commit; without a commit it is ``no-git-<digest>``. It covers every
+    Python and YAML file that can change a run, so equal strings mean equal code. Other files do not count: after a
+    commit to the notebook, or a new seed in an experiment's file, the runs of a study still belong together.
     """
     paths = [*_CODE, *(f":(exclude){path}" for path in _TRAINS_NOTHING)]
     try:
@@ -38,40 +40,40 @@ def code_commit() -> str:
         is_dirty = bool(_git("status", "--porcelain", "--", *paths))
     except (OSError, subprocess.CalledProcessError):
         commit, is_dirty = "", False
-    if not commit:  # no repository, or one of something else
+    if not commit:  # no repository, or a repository of another project
         return f"no-git-{_code_digest()}"
     return f"{commit}-dirty-{_code_digest()}" if is_dirty else commit
 
 
 def files_of(config: object) -> dict[str, str]:
-    """Return a digest of the files outside this package that ``config`` names and that decide what it trains.
+    """Return digests of the files outside this package that ``config`` names and that influence training, by name.
 
-    ``config`` is made of plain containers, resolved. The source file of a class from outside goes by the name of the
-    class, ``late.Late`` (what that file imports is not followed); the window score file of a sampler's option ``file``
-    by ``sampler.file=PATH``. A file that is not there, and a class that cannot be imported, are left to those who need
-    them.
+    ``config`` is made of plain containers, resolved. The source file of a class from outside the package is named by
+    the class, such as ``late.Late``; the files that it imports are not included. The window score file of a sampler's
+    option ``file`` is named ``sampler.file=PATH``. A missing file and a class that cannot be imported are left out:
+    the code that needs them raises the error.
     """
     return {name: _digest(path) for name, path in sorted(_files(config)) if path.is_file()}
 
 
 def changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Say of each name in ``now`` whose value is another than ``before`` what it was and what it is."""
+    """Return a text for each name in ``now`` whose value differs from that in ``before``, with both values."""
     then = {name: before.get(name, ABSENT) for name in now}
     return [f"{name} was {then[name]}, now {value}" for name, value in now.items() if then[name] != value]
 
 
 def changed_data(manifest: Mapping[str, Any], *, data_hash: str, split_hash: str) -> list[str]:
-    """Say in what the data are no longer those that the run of ``manifest`` was trained on."""
+    """Return the differences between the data and those that the run of ``manifest`` was trained on, as texts."""
     return changes(manifest, {"data_hash": data_hash, "split_hash": split_hash})
 
 
 def changed_files(manifest: Mapping[str, Any], config: object) -> list[str]:
-    """Say which files that decide what ``config`` trains are not as the run of ``manifest`` found them."""
+    """Return the files of ``config`` that have changed since the run of ``manifest`` read them, as texts."""
     return [f"the content of {change}" for change in changes(manifest.get("files", {}), files_of(config))]
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages whose change could change a result."""
+    """Return the versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:
@@ -82,7 +84,7 @@ def versions() -> dict[str, str]:
 
 
 def _files(node: object, path: str = "") -> Iterator[tuple[str, Path]]:
-    """Yield name and path of what ``files_of`` speaks of, at or below ``node``, which stands at ``path``."""
+    """Yield name and path of the files that ``files_of`` describes, at or below ``node``, whose key is ``path``."""
     if not isinstance(node, Mapping | list):
         return
     for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
@@ -99,7 +101,7 @@ def _files(node: object, path: str = "") -> Iterator[tuple[str, Path]]:
 def _source(target: str) -> Path | None:
     try:
         file = inspect.getsourcefile(get_object(target))
-    except Exception:  # Hydra wraps whatever the import raised
+    except Exception:  # an import can raise any error, and Hydra wraps it
         return None
     return None if file is None else Path(file)
 

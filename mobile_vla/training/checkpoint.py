@@ -1,4 +1,7 @@
-"""Save and load all that resuming and inference need: safetensors for arrays, JSON for the rest, no pickle."""
+"""Checkpoints with all that resuming and inference need: safetensors for arrays, JSON for the rest, no pickle.
+
+Loading a pickle can run any code, and users exchange checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,6 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 
-from mobile_vla.disk import remove
-from mobile_vla.disk_sync import sync_folder
 from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import (
     ARRAYS_FILE,
@@ -33,6 +34,8 @@ from mobile_vla.policy.description import DESCRIPTION_FILE
 from mobile_vla.policy.digests import read_digests, seal
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import load_weights, save_weights
+from mobile_vla.storage.disk import remove
+from mobile_vla.storage.disk_sync import sync_folder
 from mobile_vla.training.optimizer import trained_parameters
 from mobile_vla.untrusted.files import inside, open_regular, read_json
 
@@ -43,24 +46,25 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """Write the checkpoints of one run into ``folder``, each a folder of its own, and remove what they supersede.
+    """The writer of one run's checkpoints in ``folder``, one subfolder each; it also removes the superseded ones.
 
-    The newest ``keep`` by step stay, and the best one. Once there is a whole one, there is one at every moment: a new
-    one appears by one rename when it is on the disk, and only then are others removed.
+    The newest ``keep`` by step stay, and the best one. Once the run has a whole checkpoint, it has one at every moment:
+    a new one gets its name by one rename after it is on the disk, and others are removed only after that.
     """
 
     def __init__(self, folder: Path, *, keep: int, resumed_from: str | None) -> None:
-        """Begin with those up to the one named ``resumed_from``; the first save removes or replaces all others."""
+        """Keep existing checkpoints up to the one named ``resumed_from``; the first save removes or replaces others."""
         self._folder = folder
         self._keep = keep
         names = [entry.path.name for entry in entries_of(folder)]
-        # A run goes on from the newest whole one: what is newer is damaged. One that does not go on has none here.
+        # ``entries_of`` lists the newest first, and a run resumes from the newest whole one: all newer ones are
+        # damaged. A run that is not resumed has no checkpoints of its own, so all of them are stale.
         self._stale = set(takewhile(lambda name: name != resumed_from, names))
 
     def save(self, kind: Kind, step: int, write: Callable[[Path], None], *, num_bytes: int) -> None:
-        """Let ``write`` fill the new checkpoint of ``step``, about ``num_bytes``; not where the run has it already.
+        """Call ``write`` to fill a new checkpoint of ``step``, about ``num_bytes``; do nothing if the run has it.
 
-        ``UserError`` where it cannot be written: those of before then stand as they did.
+        Raises ``UserError`` if it cannot be written; the earlier checkpoints are then unchanged.
         """
         target = self._folder / checkpoint_name(kind, step)
         if target.exists() and target.name not in self._stale:
@@ -81,23 +85,24 @@ class Checkpoints:
 
 
 def place(target: Path, write: Callable[[Path], None], *, num_bytes: int) -> None:
-    """Let ``write`` fill a folder, seal it, and rename it to ``target`` once it is on the disk.
+    """Call ``write`` to fill a folder, seal it, and rename it to ``target`` once it is on the disk.
 
-    What stands at ``target`` is replaced. ``UserError`` where the disk is full or cannot be written to, with the
-    ``num_bytes`` that it takes and what is free.
+    An existing ``target`` is replaced. Raises ``UserError`` if the disk is full or cannot be written to; the message
+    has the needed ``num_bytes`` and the free ones.
     """
     partial = target.with_name(f"{target.name}{_PARTIAL}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for path in target.parent.iterdir():
-            if path.suffix in (_PARTIAL, _REMOVED):  # what a kill left half written or half removed
+            if path.suffix in (_PARTIAL, _REMOVED):  # half written or half removed by a process that was killed
                 _delete(path)
         partial.mkdir()
         write(partial)
         seal(partial)
+        # Renamed now and deleted last: deleting takes time, and ``target`` is missing only between the two renames.
         replaced = _renamed_to_remove(target) if os.path.lexists(target) else None
         partial.rename(target)
-        sync_folder(target.parent)
+        sync_folder(target.parent)  # a rename is on the disk only after its folder was synced
         if replaced is not None:
             _delete(replaced)
     except (OSError, SafetensorError) as error:
@@ -110,13 +115,13 @@ def _unwritten(target: Path, num_bytes: int, error: Exception) -> UserError:
     free = shutil.disk_usage(next(path for path in target.parents if path.is_dir())).free
     return UserError(
         f"{target}: the checkpoint cannot be written: {error}. It takes about {num_bytes:,} bytes, and {free:,} bytes "
-        "are free there. The checkpoints of before are as they were: mend what it says (make room, permit writing), "
-        "and go on with resume=RUN."
+        "are free there. The earlier checkpoints are unchanged: remove the cause (make room, permit writing), and "
+        "continue with resume=RUN."
     )
 
 
 def copy_checkpoint(origin: Path, target: Path) -> None:
-    """Copy the files that ``origin`` is sealed with, and nothing else, as the new checkpoint ``target``."""
+    """Copy the sealed files of ``origin``, and no others, as the new checkpoint ``target``."""
     names = list(read_digests(origin))
 
     def write(folder: Path) -> None:
@@ -139,8 +144,8 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint into the empty ``folder``: three safetensors files and two JSON files.
 
-    ``description`` (``policy.json``) is what inference needs beside the weights; ``values`` (``training.json``) and
-    ``arrays`` what resuming needs.
+    ``description`` (``policy.json``) is what inference needs in addition to the weights; ``values``
+    (``training.json``) and ``arrays`` are what resuming needs.
     """
     save_weights(model, folder)
     save_file(_flatten_optimizer(optimizer), folder / OPTIMIZER_FILE)
@@ -152,10 +157,11 @@ def write_checkpoint(
 def load_checkpoint(
     folder: Path, *, model: Model, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Load model and optimiser in place and return (arrays, values) as they were saved."""
+    """Load the state of model and optimiser in place, and return (arrays, values) as they were saved."""
     load_weights(model, folder)
     state: dict[int, dict[str, torch.Tensor | int]] = {}
     for name, tensor in load_file(folder / OPTIMIZER_FILE).items():
+        # Names and the case of int64 as in ``_flatten_optimizer``. The groups' options come from the config.
         index, key = name.split("/", 1)
         state.setdefault(int(index), {})[key] = int(tensor) if tensor.dtype == torch.int64 else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
@@ -163,21 +169,24 @@ def load_checkpoint(
 
 
 def _renamed_to_remove(path: Path) -> Path:
-    """Return the new path of a checkpoint that goes: it is none by its name before its first file is removed."""
+    """Rename a checkpoint before its files are deleted, so that half a checkpoint never has a valid name."""
     return path.rename(path.with_name(f"{path.name}{_REMOVED}"))
 
 
 def _delete(path: Path) -> None:
     try:
         remove(path)
-    except OSError as error:  # such as a file that is still open elsewhere, on NFS: no reason to stop training
-        _log.warning("%s: cannot be removed (%s); the next checkpoint tries it again", path, error)
+    except OSError as error:  # for example a file on NFS that another process has open: no reason to stop training
+        _log.warning("%s: cannot be removed (%s); it is tried again with the next checkpoint", path, error)
 
 
 def _flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return the state of each parameter, by its place; a plain number, as the 8-bit optimiser counts, as int64."""
+    """Return the optimiser's state as flat tensors, named by the parameter's index and the key of its state.
+
+    A plain integer, such as the step counter of the 8-bit optimiser, becomes an int64 tensor.
+    """
     return {
-        # A copy, as the 8-bit optimiser's parameters share some of their tensors, which safetensors refuses.
+        # A copy: the parameters of the 8-bit optimiser share some tensors, and safetensors refuses shared memory.
         f"{index}/{key}": torch.as_tensor(value).to("cpu", copy=True, memory_format=torch.contiguous_format)
         for index, parameter in enumerate(trained_parameters(optimizer))
         for key, value in optimizer.state.get(parameter, {}).items()

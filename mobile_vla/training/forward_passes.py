@@ -1,4 +1,4 @@
-"""Answer samplers that look before they draw: forward passes beside the training step's own, counted."""
+"""Extra forward passes for samplers that measure windows before they draw; their windows are counted."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader
 from mobile_vla.policy.model import Model
-from mobile_vla.sampling.contract import Look, Measure
+from mobile_vla.sampling.contract import Measure, ScoreWindows
 from mobile_vla.streams import Stream
-from mobile_vla.training.non_finite import look_error
+from mobile_vla.training.gradient import Precision, autocast
+from mobile_vla.training.non_finite import measure_error
 from mobile_vla.training.options import Trainer
-from mobile_vla.training.precision import Precision, autocast
 
 
 class ForwardPasses:
-    """Asks the model about windows as recorded, in evaluation mode; ``num_windows`` counts those it was asked about.
+    """Measurements of windows as recorded, by the model in evaluation mode; ``num_windows`` counts the windows.
 
-    The same question at the same step gives the same answer: what a head draws itself comes from ``noise``.
+    The same windows at the same step give the same values: random numbers that a head draws come from ``noise``.
     """
 
     def __init__(self, model: Model, reader: Reader, trainer: Trainer, noise: Stream) -> None:
@@ -30,11 +30,12 @@ class ForwardPasses:
         self._device = trainer.torch_device()
         self._noise = noise
 
-    def at(self, step: int) -> Look:
-        """Return the door for the draw of ``step``."""
+    def at(self, step: int) -> ScoreWindows:
+        """Return the function that measures windows for the draw of ``step``."""
 
-        def look(ids: NDArray[np.int64], measure: Measure) -> NDArray[np.float32]:
+        def score_windows(ids: NDArray[np.int64], measure: Measure) -> NDArray[np.float32]:
             self.num_windows += len(ids)
+            # The training step sets the generator again after this, so the passes do not change what training draws.
             torch.manual_seed(self._noise.integer(step))
             was_training = self._model.training
             self._model.eval()
@@ -43,10 +44,10 @@ class ForwardPasses:
             answers = torch.cat(parts).float().cpu().numpy()
             bad = ids[~np.isfinite(answers)]
             if len(bad):
-                raise look_error(bad, measure, self._reader.windows, step=step, precision=self._precision)
+                raise measure_error(bad, measure, self._reader.windows, step=step, precision=self._precision)
             return answers
 
-        return look
+        return score_windows
 
     def _ask(self, ids: NDArray[np.int64], measure: Measure) -> torch.Tensor:
         batch = self._reader.gather(ids).to(self._device)

@@ -1,4 +1,7 @@
-"""Train: evaluate, log, checkpoint, stop?, draw, step; one more round makes the last evaluation an ordinary one."""
+"""The training loop: evaluate, log, save a checkpoint, stop if it is time, draw windows, take a step.
+
+One more round runs after the last step, so that the last evaluation needs no code of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,30 @@ import torch
 
 from mobile_vla.augmentation.pipeline import Augment
 from mobile_vla.data.batches import Reader
-from mobile_vla.interruption import collected
 from mobile_vla.policy.checkpoint_folder import Kind
 from mobile_vla.policy.model import Model
-from mobile_vla.sampling.contract import Sampler
+from mobile_vla.process.interruption import collected
+from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.schema import Batch, Draw
 from mobile_vla.streams import Stream
 from mobile_vla.training.checkpoint import Checkpoints
 from mobile_vla.training.forward_passes import ForwardPasses
-from mobile_vla.training.gradient import Measured, accumulate_gradient, measure
-from mobile_vla.training.memory import peak_memory_gib, reset_peak_memory
+from mobile_vla.training.gradient import Measured, accumulate_gradient, autocast, lower_scale, measure
 from mobile_vla.training.non_finite import check_losses, gradient_error
 from mobile_vla.training.optimizer import set_learning_rate, trained_parameters
 from mobile_vla.training.options import Trainer
-from mobile_vla.training.precision import autocast, lower_scale
-from mobile_vla.training.progress import Progress
+from mobile_vla.training.progress import Progress, peak_memory_gib, reset_peak_memory
 from mobile_vla.training.state import TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the loop works with.
+    """The objects and functions that the loop uses.
 
-    ``evaluate`` measures the model, ``log`` takes one flat row, ``show`` the same row for the person watching (every
-    step, an empty row where nothing was logged); ``sync_log`` returns when all rows are on the disk. ``noise`` seeds
-    what the model itself draws while it trains. ``checkpoints`` is the folder of checkpoints, ``description`` what
-    inference needs beside the weights.
+    ``evaluate`` measures the model. ``log`` takes one flat row; ``show`` displays the same row to the user and is
+    called at every step, with an empty row if nothing was logged. ``sync_log`` returns when all rows are on the disk.
+    ``noise`` seeds the random numbers that the model draws during training. ``checkpoints`` is the folder of the
+    checkpoints, ``description`` what inference needs in addition to the weights.
     """
 
     model: Model
@@ -58,7 +59,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How training ended: ``done``, or ``stopped`` by ``stop_at_step`` or by the signal ``stopped_by``."""
+    """The end of training: ``done``, or ``stopped`` by ``stop_at_step`` or by the signal ``stopped_by``."""
 
     progress: Progress
     status: str
@@ -66,10 +67,10 @@ class Result:
 
 
 def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path | None) -> Result:
-    """Train ``parts.model`` up to ``num_steps`` and say how it ended.
+    """Train ``parts.model`` up to ``num_steps`` and return how training ended.
 
-    Everything random is a function of the step, so a run that was stopped and resumed logs what an uninterrupted one
-    logs. SIGINT and SIGTERM stop after the step or evaluation in hand, with a checkpoint.
+    Everything random is a function of the step, so a run that was stopped and resumed logs the same values as an
+    uninterrupted one. SIGINT, SIGTERM and SIGHUP stop after the current step or evaluation, with a checkpoint.
     """
     reset_peak_memory(trainer.torch_device())
     state = TrainState.begin(parts.model, parts.sampler.windows, trainer)
@@ -79,6 +80,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
     checkpoints = Checkpoints(parts.checkpoints, keep=trainer.keep, resumed_from=resumed_from)
     write = partial(state.save, description=parts.description)
     progress = state.progress
+    # The name of the stream is part of its numbers: with another one, rho and gradnorm_is would draw other windows.
     passes = ForwardPasses(parts.model, parts.reader, trainer, parts.noise.child("look"))
     passes.num_windows = progress.windows_scored
     with collected() as caught:
@@ -93,7 +95,8 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             kinds: list[Kind] = ["best"] if evaluation and progress.is_new_best(evaluation) else []
             if evaluation or is_stopping:
                 kinds.append("step")
-                parts.sync_log()  # a resumed run reads the rows up to its checkpoint
+                # Before the checkpoint is written: a run that is resumed from it reads the rows up to its step.
+                parts.sync_log()
             for kind in kinds:
                 checkpoints.save(kind, progress.step, write, num_bytes=state.num_bytes)
             if is_last or is_stopping:
@@ -104,7 +107,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
 
 
 def evaluate(state: TrainState, parts: Parts, trainer: Trainer) -> dict[str, float]:
-    """Return how good the model is, what was drawn so far, and the memory that it took."""
+    """Return the metrics of the model, the statistics of the windows drawn so far, and the peak memory."""
     with autocast(trainer.precision, state.device):
         measured = parts.evaluate(state.model)
     drawn, windows = state.progress.drawn, parts.sampler.windows
@@ -114,8 +117,9 @@ def evaluate(state: TrainState, parts: Parts, trainer: Trainer) -> dict[str, flo
 
 
 def log(state: TrainState, parts: Parts, trainer: Trainer, evaluation: Mapping[str, float]) -> None:
-    """Log a row where there is an ``evaluation``, and every ``log_every`` steps; show it, or an empty one."""
+    """Log a row if there is an ``evaluation``, and every ``log_every`` steps; show it, or an empty row."""
     progress = state.progress
+    # Only a boundary resets the training means: an evaluation between two boundaries logs them and leaves them.
     is_boundary = progress.step % trainer.log_every == 0 and progress.step > 0
     row: Mapping[str, float] = {}
     if evaluation or (is_boundary and progress.logged_at != progress.step):
@@ -127,17 +131,18 @@ def log(state: TrainState, parts: Parts, trainer: Trainer, evaluation: Mapping[s
 
 
 def take_step(state: TrainState, parts: Parts, trainer: Trainer, *, passes: ForwardPasses, num_steps: int) -> None:
-    """Draw windows, learn from them, and enter into the scores and the sums what they showed."""
+    """Draw windows, update the weights with them, and add their losses to the scores and the sums."""
     started = time.perf_counter()
     progress, step = state.progress, state.progress.step
-    draw = parts.sampler.draw(step, state.scores, passes.at(step))
+    draw = draw_windows(parts.sampler, step, state.scores, passes.at(step))
     batch = parts.reader.gather(draw.ids)
     progress.data_wait_s += time.perf_counter() - started
     batch = parts.augment(batch.to(state.device), step=step)
     progress.learning_rate = trainer.learning_rate_at(step, num_steps=num_steps)
-    # Dropout and the like draw from torch's own generator: it stands where the step says.
+    # Dropout and similar layers draw from torch's global generator. It is seeded by the step, so that a resumed run
+    # draws the same numbers.
     torch.manual_seed(parts.noise.integer(step))
-    measured = learn(state, parts, trainer, batch, draw)
+    measured = update_weights(state, parts, trainer, batch, draw)
     progress.drawn.add(step, draw, state.scores)
     state.scores.update(step, draw.ids, measured.losses_B)
     progress.sums.add(
@@ -150,14 +155,14 @@ def take_step(state: TrainState, parts: Parts, trainer: Trainer, *, passes: Forw
     progress.finish_step(num_windows=len(batch), seconds=time.perf_counter() - started)
 
 
-def learn(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw: Draw) -> Measured:
-    """Change the weights by the clipped gradient of ``batch``, at the rate in ``state``; return what was measured.
+def update_weights(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw: Draw) -> Measured:
+    """Update the weights with the clipped gradient of ``batch``, at the rate in ``state``; return the measurements.
 
-    Where the gradient overflowed in fp16 the weights stay and the scale falls. Raises ``NonFiniteLossError`` where that
-    cannot help.
+    If the gradient overflowed in fp16, the weights stay as they are and the loss scale is lowered. Raises
+    ``NonFiniteLossError`` if that cannot help, or if a loss is not finite.
     """
     model, optimizer, scaler, progress = state.model, state.optimizer, state.scaler, state.progress
-    answer = accumulate_gradient(
+    output = accumulate_gradient(
         model,
         batch,
         draw.weights,
@@ -165,10 +170,11 @@ def learn(state: TrainState, parts: Parts, trainer: Trainer, batch: Batch, draw:
         precision=trainer.precision,
         scaler=scaler,
     )
-    scaler.unscale_(optimizer)
+    scaler.unscale_(optimizer)  # before clipping, whose limit is meant for the unscaled gradient
     norm = torch.nn.utils.clip_grad_norm_(trained_parameters(optimizer), trainer.clip_grad_norm)
-    measured = measure(answer, batch, norm)
+    measured = measure(output, batch, norm)
     check_losses(measured.losses_B, draw, parts.reader.windows, step=progress.step, precision=trainer.precision)
+    # Checked here and not left to scaler.step(), which would skip the step without a word and is off in fp32 and bf16.
     if math.isfinite(measured.grad_norm):
         progress.grad_norm = measured.grad_norm
         set_learning_rate(optimizer, progress.learning_rate)

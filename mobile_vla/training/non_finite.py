@@ -1,4 +1,4 @@
-"""Refuse to learn from a loss or a gradient that is NaN or infinite, and say which windows it came from."""
+"""Errors for a loss or a gradient that is NaN or infinite; they name the windows that it came from."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from mobile_vla.errors import UserError
 from mobile_vla.sampling.contract import Measure
 from mobile_vla.schema import Draw, WindowTable
-from mobile_vla.training.precision import Precision
+from mobile_vla.training.gradient import Precision
 
 _MAX_NAMED = 8
 
 
 class NonFiniteLossError(UserError):
-    """The loss or its gradient became NaN or infinite; the optimiser has not stepped on it."""
+    """The loss or its gradient became NaN or infinite; the optimiser has not taken a step with it."""
 
 
 def check_losses(
     losses_B: NDArray[np.float32], draw: Draw, windows: WindowTable, *, step: int, precision: Precision
 ) -> None:
-    """Raise ``NonFiniteLossError``, naming the windows whose loss is not finite."""
+    """Raise ``NonFiniteLossError`` if a loss is not finite; the message names the windows."""
     bad = np.flatnonzero(~np.isfinite(losses_B))
     if not len(bad):
         return
@@ -31,18 +31,18 @@ def check_losses(
     )
 
 
-def look_error(
+def measure_error(
     bad: NDArray[np.int64], measure: Measure, windows: WindowTable, *, step: int, precision: Precision
 ) -> NonFiniteLossError:
-    """Return the error of a sampler that looks at windows, of which those in ``bad`` have no finite ``measure``."""
+    """Return the error for a sampler that measures windows, if the ``measure`` of the windows ``bad`` is not finite."""
     return NonFiniteLossError(
-        f"step {step}: the {measure} at which the sampler looks is not finite for {len(bad)} windows: "
+        f"step {step}: the {measure} that the sampler measures is not finite for {len(bad)} windows: "
         f"{_named(bad, windows)}. {_advice(precision)}"
     )
 
 
 def gradient_error(draw: Draw, *, step: int, precision: Precision) -> NonFiniteLossError:
-    """Return the error of a gradient that is not finite where every loss is."""
+    """Return the error for a gradient that is not finite although every loss is finite."""
     return NonFiniteLossError(
         f"step {step}: the loss is finite, its gradient is not. {_advice(precision)} "
         f"Window ids of the batch: {draw.ids.tolist()}."

@@ -1,4 +1,4 @@
-"""Take up a stopped or finished run where its last checkpoint stands."""
+"""Resume a stopped or finished run from its newest whole checkpoint, with the config it began with."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mobile_vla.calls import calls_of
 from mobile_vla.config_keys import OF_THE_CALL, is_within, key_of
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, Found, entries_of, find_in_run, search
+from mobile_vla.tracking.calls import calls_of
 from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import changed_data, changed_files
 from mobile_vla.training.checkpoint import copy_checkpoint
 from mobile_vla.untrusted.stored_config import load_stored_config, read_stored_config
 from mobile_vla.untrusted.targets import targets_of
 
+# Keys that do not change what the steps up to the checkpoint did: the length, the drives after training, and the place
+# of the pretrained weights, which may have moved.
 _GIVEN_ANEW = ("trainer.steps", "trainer.epochs", "closed_loop", "model.backbone.weights")
 _MAY_CHANGE = (*_GIVEN_ANEW, *OF_THE_CALL)
-"""Config keys a resumed run may set anew; everything else stays as the run began."""
+"""Config keys that may have another value when a run is resumed; all other values stay as the run began."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The run that is resumed: its folder, its newest whole checkpoint, the step of it, and its manifest.
+    """The run that is resumed: its folder, its newest whole checkpoint, the step of that checkpoint, its manifest.
 
-    ``damaged`` says what is wrong with the checkpoints that are newer. ``overrides`` are those of this call that set
-    something else than the run began with.
+    ``damaged`` has one message for each newer checkpoint, with what is wrong with it. ``overrides`` are the overrides
+    of this call that differ from the config the run began with.
     """
 
     folder: Path
@@ -40,7 +42,7 @@ class Origin:
     overrides: tuple[str, ...] = ()
 
     def check(self, *, data_hash: str, split_hash: str, num_steps: int, stop_at_step: int | None) -> None:
-        """Raise ``ConfigError`` where going on would mix two data sets, or where there is nothing left to do."""
+        """Raise ``ConfigError`` if the run would mix two data sets, or if no steps are left to do."""
         if changed := changed_data(self.manifest, data_hash=data_hash, split_hash=split_hash):
             raise ConfigError(
                 f"resume={self.folder}: the data are no longer those the run began with ({', '.join(changed)}). Put "
@@ -64,12 +66,12 @@ class Origin:
     def _earlier_overrides(self) -> str:
         calls = calls_of(self.manifest)
         given = " ".join(calls[-1]["overrides"]) if calls else ""
-        return f" The last call of resume gave {given}: what one call is given does not last." if given else ""
+        return f" The last call of resume gave {given}: this is not kept for later calls." if given else ""
 
     def copy_checkpoints(self, run: Path) -> None:
-        """Copy the checkpoint that the run goes on from, and its best one, where it goes on in another folder ``run``.
+        """Copy the checkpoint that is resumed, and the best one, if the run continues in another folder ``run``.
 
-        ``ConfigError`` where that holds a run of its own.
+        Raises ``ConfigError`` if that folder has checkpoints of another run.
         """
         if run.samefile(self.folder):
             return
@@ -83,9 +85,9 @@ class Origin:
 
 
 def origin_of(folder: Path, found: Found) -> Origin:
-    """Return what goes on from the checkpoint ``found`` of the run in ``folder``.
+    """Return the origin of a run that resumes from the checkpoint ``found`` of the run in ``folder``.
 
-    ``UserError`` without a whole manifest.
+    Raises ``UserError`` if the manifest is missing or incomplete.
     """
     manifest = read_manifest(folder)
     if "num_steps" not in manifest:
@@ -96,23 +98,24 @@ def origin_of(folder: Path, found: Found) -> Origin:
 def resume_config(
     cfg: DictConfig, *, overrides: Sequence[str], is_sweep: bool
 ) -> tuple[DictConfig, DictConfig, Origin]:
-    """Return two configs of the run in ``cfg.resume``, for this call and as it began, and that run.
+    """Return two configs of the run in ``cfg.resume``, one for this call and one as the run began, and its origin.
 
-    What may change is taken from ``cfg`` for this call. ``UserError`` when no checkpoint is whole, ``ConfigError`` when
-    an override differs from what the run began with.
+    In the config for this call, the keys that may change have their values from ``cfg``. Raises ``UserError`` if no
+    checkpoint is whole, and ``ConfigError`` if an override of another key differs from what the run began with.
     """
     if is_sweep:
         raise ConfigError(f"resume={cfg.resume} goes on with one run and cannot be swept: leave out -m.")
     folder = Path(cfg.resume)
     origin = origin_of(folder, find_in_run(folder, asked_by="resume="))
-    # What this call itself composes, the user has named: a sampler of one's own by hydra.searchpath.
+    # The stored config may come from another person, so its classes are checked. The classes that the config of this
+    # call names are trusted, because the user chose them: for example a sampler found by hydra.searchpath.
     saved = load_stored_config(folder, trust=targets_of(OmegaConf.to_container(cfg)) | set(cfg.trust))
     refused, of_this_call = [], []
     for override in overrides:
         key = key_of(override).split("@", 1)[0]
         if key.startswith("hydra") or key == "resume":
             continue
-        # An experiment is no key of the config; its study is what it leaves there.
+        # ``experiment`` is not a key of the composed config; of its values, ``study`` identifies it.
         compared = "study" if key == "experiment" else key.replace("/", ".")
         if _resolved(cfg, compared) != _resolved(saved, compared):
             (of_this_call if is_within(key, _MAY_CHANGE) else refused).append(override)
@@ -126,7 +129,7 @@ def resume_config(
     for key in (*_GIVEN_ANEW, "logger", "trainer.keep"):
         if any(is_within(name, [key]) for name in given):
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key), force_add=True, merge=False)
-    # A limit of the earlier sitting is not one of this sitting.
+    # The limit of the earlier call does not apply to this one, even if this call gives none.
     saved.trainer.stop_at_step = cfg.trainer.stop_at_step
     saved.resume, saved.trust = cfg.resume, cfg.trust
     return saved, read_stored_config(folder), replace(origin, overrides=tuple(of_this_call))
@@ -135,8 +138,8 @@ def resume_config(
 def _check_files(origin: Origin, saved: DictConfig) -> None:
     if changed := changed_files(origin.manifest, OmegaConf.to_container(saved)):
         raise ConfigError(
-            f"resume={origin.folder}: what the run read is no longer what it began with: {'; '.join(changed)}. Put it "
-            "back as it was, or start a new run without resume."
+            f"resume={origin.folder}: files that the run reads have changed since it began: {'; '.join(changed)}. Put "
+            "them back as they were, or start a new run without resume."
         )
 
 

@@ -1,4 +1,4 @@
-"""Hold what training changes: the weights, what the optimiser keeps of them, the scores, and where the run stands."""
+"""The state that training changes: the weights, the state of the optimiser, the scores, and the progress."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mobile_vla.sampling.diagnostics import DrawStatistics
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import WindowTable
 from mobile_vla.training.checkpoint import load_checkpoint, write_checkpoint
+from mobile_vla.training.gradient import gradient_scaler
 from mobile_vla.training.optimizer import build_optimizer, trained_parameters
 from mobile_vla.training.options import Trainer
-from mobile_vla.training.precision import gradient_scaler
 from mobile_vla.training.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """All that one step hands to the next, on ``device``; a checkpoint holds all of it but the device."""
+    """Everything that one step passes to the next, on ``device``; a checkpoint has all of it except the device."""
 
     device: torch.device
     model: Model
@@ -34,7 +34,7 @@ class TrainState:
 
     @classmethod
     def begin(cls, model: Model, windows: WindowTable, trainer: Trainer) -> TrainState:
-        """Return the state before step 0; ``model`` moves to the device, and is compiled where that is asked for."""
+        """Return the state before step 0; ``model`` is moved to the device, and compiled if ``trainer.compile``."""
         device = trainer.torch_device()
         model.to(device).train()
         if trainer.compile:
@@ -50,7 +50,7 @@ class TrainState:
         )
 
     def save(self, folder: Path, *, description: Mapping[str, Any]) -> None:
-        """Fill the empty checkpoint ``folder``; ``description`` is what inference needs beside the weights."""
+        """Write a checkpoint into the empty ``folder``; ``description`` is what inference needs besides the weights."""
         scores = {f"scores/{name}": array for name, array in self.scores.state().items()}
         write_checkpoint(
             folder,
@@ -63,13 +63,13 @@ class TrainState:
 
     @property
     def num_bytes(self) -> int:
-        """About how many bytes a checkpoint takes: the weights that learn, and what the optimiser keeps of them."""
+        """The approximate size of a checkpoint in bytes: the trained weights and their state in the optimiser."""
         parameters = trained_parameters(self.optimizer)
         kept = (value for parameter in parameters for value in self.optimizer.state.get(parameter, {}).values())
         return sum(tensor.nbytes for tensor in (*parameters, *kept) if isinstance(tensor, torch.Tensor))
 
     def load(self, folder: Path) -> None:
-        """Take over what ``save`` wrote; ``UserError`` where it is of another model or of another version."""
+        """Restore what ``save`` wrote; raise ``UserError`` if it is of another model or of another version."""
         try:
             arrays, values = load_checkpoint(folder, model=self.model, optimizer=self.optimizer)
             self.progress.load(arrays, values)
@@ -77,7 +77,7 @@ class TrainState:
             self.scores.load({name: arrays[f"scores/{name}"] for name in self.scores.state()})
         except UserError:
             raise
-        except Exception as error:  # whatever torch and safetensors make of it: the digests say that it was written so
+        except Exception as error:  # torch and safetensors raise many types; the digests have excluded damaged files
             raise UserError(
                 f"{folder}: training cannot go on from it ({type(error).__name__}: {error}). Expected a checkpoint of "
                 "this run as this version of mobile_vla writes it; start a new run without resume."

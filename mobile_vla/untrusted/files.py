@@ -1,4 +1,4 @@
-"""Read files that somebody else wrote: only regular ones, only inside their folder, never more than a limit."""
+"""Safe reading of files from other people: only regular files, only inside their folder, only up to a size limit."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from typing import Any
 from mobile_vla.errors import UserError
 
 MAX_RECORD_BYTES = 16 * 2**20
-"""Of a JSON or YAML record: far more than any of ours, and its objects still fit into a few hundred MB."""
+"""Maximum size of a JSON or YAML record.
+
+It is far more than any record of this package, and the parsed objects still need only a few hundred MB.
+"""
 
 _MAX_LINE_BYTES = 2**20
 
 _MAX_LOG_LINES, _MAX_LOG_BYTES = 500_000, 64 * 2**20
-"""Of a log that is only drawn: 19,000 evaluations, or 110,000 other rows."""
+"""Limits for a log that is only plotted: 19,000 evaluations, or 110,000 other rows."""
 
 _MAX_TABLE_LINES, _MAX_TABLE_BYTES = 1_000_000, 128 * 2**20
-"""Of a table: a million val windows are 28 hours at 10 frames a second."""
+"""Limits for a table: a million val windows are 28 hours at 10 frames per second."""
 
 
 def inside(folder: Path, name: str | Path) -> Path:
-    """Return the file or folder ``name`` of ``folder`` with links resolved; ``UserError`` where it lies elsewhere.
+    """Return the path ``name`` in ``folder`` with links resolved; raise ``UserError`` where it is outside ``folder``.
 
-    It need not exist. Use it for every name that a run folder, an export, a study or a tub gives, before it is opened.
+    The path need not exist. Every name that is read from a run folder, an export, a study or a tub must pass this check
+    before it is opened.
     """
     try:
         root = folder.resolve()
@@ -46,7 +50,7 @@ def inside(folder: Path, name: str | Path) -> Path:
 
 
 def check_links(folder: Path, *, root: Path | None = None) -> None:
-    """Raise ``UserError`` where ``folder`` or a link in it, at any depth, leads out of ``root`` (None: ``folder``)."""
+    """Raise ``UserError`` where ``folder`` or a link in it, at any depth, is outside ``root`` (None: ``folder``)."""
     if root is not None:
         inside(root, folder.absolute())
     for where, folders, files in os.walk(folder):  # links are not followed
@@ -56,13 +60,13 @@ def check_links(folder: Path, *, root: Path | None = None) -> None:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield ``folder`` and every folder below it with all names in it; links are not followed.
+    """Yield ``folder`` and every subfolder, each with all names in it; links are not followed.
 
-    Raises ``UserError`` at one that cannot be read: what it may hold would be left out unsaid.
+    Raises ``UserError`` where a folder cannot be read, because its content would be left out without notice.
     """
 
     def refuse(error: OSError) -> None:
-        if error.errno == errno.ENOENT:  # it has gone meanwhile, or was never there: it holds nothing
+        if error.errno == errno.ENOENT:  # removed in the meantime, or never existed: nothing is left out
             return
         raise UserError(
             f"{error.filename}: cannot be read ({error.strerror}), so what it holds would be left out. Make it "
@@ -74,12 +78,13 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; ``UserError`` where ``path`` is a named pipe, a device or a folder.
+    """Open a regular file for reading; raise ``UserError`` where ``path`` is a named pipe, a device or a folder.
 
-    Those are never waited for nor read. Raises ``OSError`` as ``open`` does.
+    These are not read, and the call does not wait for them. Raises ``OSError`` as ``open`` does.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer must not block
     try:
+        # The descriptor is checked and not the path, which could be replaced between a check and the opening.
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
@@ -91,9 +96,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
-    """Return the content of a regular file; ``UserError`` where it is larger than ``max_bytes``."""
+    """Return the content of a regular file; raise ``UserError`` where it is larger than ``max_bytes``."""
     with open_regular(path) as file:
-        content = file.read(max_bytes + 1)
+        content = file.read(max_bytes + 1)  # not the size from its status: the file may grow, or be a file of /proc
     if len(content) > max_bytes:
         raise UserError(f"{path}: is larger than {max_bytes / 2**20:.0f} MiB, which no such file is; it is not read")
     return content
@@ -102,9 +107,10 @@ def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
 def lines_of(
     path: Path, *, max_lines: int = _MAX_LOG_LINES, max_bytes: int = _MAX_LOG_BYTES
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the place (``file: line N``) and the content, its end included, of each line of a regular file.
+    """Yield the place (``file: line N``) and the content, with its line end, of each line of a regular file.
 
-    Raises ``UserError`` at a line, a number of lines or a size of the file that no log or table of a run has.
+    Raises ``UserError`` where a line, the number of lines or the size of the file exceeds what a run's logs and tables
+    can have.
     """
     num_bytes = 0
     with open_regular(path) as file:
@@ -122,7 +128,10 @@ def lines_of(
 
 
 def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the place and the fields by column of each line of a CSV file; ``UserError`` as ``lines_of``."""
+    """Yield the place and the fields by column of each row of a CSV file.
+
+    Raises ``UserError`` as ``lines_of`` does, and where a line is not valid CSV.
+    """
     places: list[str] = []
 
     def texts() -> Iterator[str]:
@@ -138,12 +147,12 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> Any:
-    """Return what the JSON file holds; ``UserError`` names the file and what is wrong with it."""
+    """Return the content of a JSON file; raise ``UserError``, which names the file, where it cannot be used."""
     return parse_json(read_limited(path, max_bytes=max_bytes), place=str(path))
 
 
 def parse_row(text: bytes, *, place: str) -> dict[str, Any]:
-    """Return a line of ``metrics.jsonl``; ``UserError`` where it is no object with an integer ``step``."""
+    """Return the row in a line of ``metrics.jsonl``; raise ``UserError`` where it has no integer ``step``."""
     row = parse_json(text, place=place)
     if not isinstance(row, dict) or type(row.get("step")) is not int:
         raise UserError(f"{place}: has no step; expected a row as a run logs it")
@@ -151,9 +160,10 @@ def parse_row(text: bytes, *, place: str) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes, *, place: str) -> Any:
-    """Return what the JSON ``text`` holds; ``UserError`` says at which ``place`` (file, line) what is wrong.
+    """Return the content of the JSON ``text``; raise ``UserError``, which names ``place`` (file, line), on errors.
 
-    Depth and numbers that Python does not take are errors as well; NaN and Infinity are left to the caller.
+    Nesting that is too deep and numbers that Python does not accept are errors too. NaN and Infinity are accepted here;
+    the caller must check for them.
     """
     try:
         return json.loads(text)

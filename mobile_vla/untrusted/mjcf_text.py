@@ -1,4 +1,4 @@
-"""Look through an MJCF file before MuJoCo does: what it would multiply, and which files it names."""
+"""Checks of an MJCF file's text before MuJoCo reads it: its size after all copies, and the files that it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pathlib import Path
 from mobile_vla.errors import UserError
 from mobile_vla.untrusted.files import inside, read_limited
 
-# As tinyxml2, which MuJoCo reads with, cuts a text into pieces: it knows no entities of a document's own.
+# The same pieces into which tinyxml2, MuJoCo's XML parser, splits a text. Python's XML parsers differ from it: they
+# expand the entities that a document defines, which tinyxml2 does not know. The quantifiers are possessive (*+), so
+# that a hostile text cannot cause catastrophic backtracking.
 _PIECE = re.compile(
     r"""[^<]*+<(?:!--.*?-->|!\[CDATA\[.*?\]\]>|![^>]*+>|\?.*?\?>|/[^>]*+>"""
     r"""|(?P<name>[\w:.-]++)(?P<attributes>(?:\s*+[\w:.-]++\s*+=\s*+(?:"[^"]*+"|'[^']*+'))*+)\s*+(?P<empty>/?)>)""",
@@ -21,7 +23,7 @@ _PIECE = re.compile(
 _ATTRIBUTE = re.compile(r"""([\w:.-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 _MAX_ELEMENTS = 100_000
-"""Of a world, its copies counted: MuJoCo compiles some ten thousand a second."""
+"""Maximum number of elements of a world including copies: MuJoCo compiles about ten thousand per second."""
 
 _MAX_NUMBERS = {
     ("composite", "count"): 100_000,
@@ -31,10 +33,10 @@ _MAX_NUMBERS = {
     ("numeric", "size"): 2**20,
     ("size", "memory"): 2**29,
 }
-"""What elements allocate by: the most that the product of the numbers in these attributes may be."""
+"""By element and attributes that determine how much memory MuJoCo allocates: the maximum product of their numbers."""
 
 _MAX_SIZE = 2**20
-"""Of any other attribute of ``size``."""
+"""Maximum of any other attribute of the element ``size``."""
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50, "E": 2**60}
 _FOLDERS = ("meshdir", "texturedir", "assetdir")
@@ -42,7 +44,7 @@ _FOLDERS = ("meshdir", "texturedir", "assetdir")
 
 @dataclass(frozen=True, kw_only=True)
 class _Element:
-    """A start tag: its file and line, and its attributes."""
+    """A start tag: its place (file and line), name and attributes."""
 
     place: str
     name: str
@@ -52,7 +54,7 @@ class _Element:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """What was found so far: the files that were read or are named, and how many elements there will be."""
+    """The state of the check: the files that were read or are named, and the number of elements including copies."""
 
     main: Path
     files: list[Path] = field(default_factory=list)
@@ -62,13 +64,16 @@ class _Reading:
 
 
 def check_mjcf(path: Path) -> tuple[Path, ...]:
-    """Return the MJCF file ``path`` and all files it is made of; ``UserError`` names the line of what is refused.
+    """Return the MJCF file ``path`` and all files that it includes or refers to.
 
-    Refused are copies and sizes beyond what a world to drive in has, and files outside of the folder of ``path``. What
-    MuJoCo itself finds wrong, it says; what this does not know is found when the world is compiled on trial.
+    Raises ``UserError``, which names the line, for numbers of copies and sizes far above those of a world to drive in,
+    and for files outside the folder of ``path``. Other errors are left to MuJoCo; costs that are not known here are
+    found by the trial compilation (``mjcf_trial``).
     """
     reading = _Reading(main=path)
     _read(path, reading)
+    # After all files are read, because a <compiler> in any of them can set the folders of meshes and textures. MuJoCo's
+    # rule for which folder applies is not repeated here: every candidate that exists is checked.
     for place, folder, name in reading.named:
         for where in sorted({folder / below for below in reading.folders} | {path.parent}):
             if (where / name).is_file():
@@ -78,8 +83,9 @@ def check_mjcf(path: Path) -> tuple[Path, ...]:
 
 
 def _read(path: Path, reading: _Reading) -> None:
-    """Take up a file and, in the same way, those that it includes; a file is read once."""
+    """Check a file and, recursively, the files that it includes; add them to ``reading``. A file is read once."""
     reading.files.append(path)
+    # How often an element at each open level is copied; floats, because a count may be written as 1e300.
     copies = [1.0]
     for element in _elements(path):
         if element is None:
@@ -114,7 +120,7 @@ def _take_up_names(element: _Element, path: Path, reading: _Reading) -> None:
 
 
 def _elements(path: Path) -> Iterator[_Element | None]:
-    """Yield every start tag of a file, and None for every end tag."""
+    """Yield an element for every start tag of a file, and None for every end tag."""
     text = read_limited(path).decode("utf-8", "surrogateescape")
     position, line = 0, 1
     while piece := _PIECE.match(text, position):
@@ -150,7 +156,7 @@ def _check_numbers(element: _Element) -> None:
 
 
 def _number(text: str | None) -> float:
-    """Return the number in ``text``, at least 1; 1 where there is none: MuJoCo says what is wrong with it."""
+    """Return the number in ``text``, at least 1; return 1 where there is none, as MuJoCo reports what is wrong."""
     text = (text or "").strip()
     unit = _UNITS.get(text[-1:].upper(), 1)
     try:

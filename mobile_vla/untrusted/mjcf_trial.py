@@ -1,6 +1,7 @@
-"""Compile an MJCF file in a process of its own, which may take so much time and memory and no more.
+"""The trial compilation of an MJCF file, in a separate process with limits on time and memory.
 
-This file is also what that process runs: it loads MuJoCo's library alone, in 30 ms, where the package takes 300.
+That process runs this file as a script. It loads only MuJoCo's C library, which takes 30 ms; importing the Python
+package takes 300 ms.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from functools import lru_cache
 from pathlib import Path
 
 MAX_SECONDS = 4
-"""Of the processor."""
+"""Limit of the processor time."""
 
 MAX_BYTES = 3 * 2**28
-"""Beside what MuJoCo's library takes itself."""
+"""Limit of the memory in addition to what MuJoCo's library needs itself."""
 
 _REFUSED = 3
 
 
 def try_to_compile(files: Sequence[Path], *, library: Path) -> str | None:
-    """Return what is wrong with the MJCF file ``files[0]``, which is made of all of them; None where it compiles.
+    """Return what is wrong with the MJCF file ``files[0]``; None where it compiles.
 
-    ``library`` is MuJoCo's. What was tried is not tried again while the files are the same.
+    ``files`` are that file and all files that it includes or refers to. ``library`` is the path of MuJoCo's library.
+    The result is cached as long as the files do not change.
     """
     states = [path.stat() for path in files]
     return _tried(
@@ -36,7 +38,8 @@ def try_to_compile(files: Sequence[Path], *, library: Path) -> str | None:
 
 @lru_cache(maxsize=256)
 def _tried(path: Path, library: Path, state: tuple[tuple[int, int, int], ...]) -> str | None:
-    with tempfile.TemporaryDirectory() as folder:  # MuJoCo writes its log where it runs
+    with tempfile.TemporaryDirectory() as folder:  # MuJoCo writes its log file into the working folder
+        # -I and -S: neither the working folder nor site-packages are needed, and without them Python starts faster.
         command = [sys.executable, "-I", "-S", __file__, str(library), str(path), str(MAX_SECONDS), str(MAX_BYTES)]
         tried = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = " ".join(tried.stdout.decode("utf-8", "replace").split())
@@ -49,7 +52,7 @@ def _tried(path: Path, library: Path, state: tuple[tuple[int, int, int], ...]) -
 
 
 def _compile(library: str, path: str, max_seconds: int, max_bytes: int) -> int:
-    """Compile ``path`` under limits and return the exit code; what MuJoCo refuses is said on stdout."""
+    """Compile ``path`` under limits and return the exit code; MuJoCo's error message is printed on stdout."""
     mujoco = ctypes.CDLL(library)
     mujoco.mj_loadAllPluginLibraries(str(Path(library).parent / "plugin").encode(), None)
     mujoco.mj_loadXML.restype = mujoco.mj_makeData.restype = ctypes.c_void_p

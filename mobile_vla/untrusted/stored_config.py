@@ -1,4 +1,7 @@
-"""Read the config of a run that somebody else may have made: nothing is resolved, and what it names is checked."""
+"""Safe reading of the config of a run, which another person may have written.
+
+Interpolations are not resolved, and the targets that the config names are checked.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,23 @@ from mobile_vla.untrusted.yaml_file import checked_text
 CONFIG_FILE = "config.yaml"
 
 _NAMING_FILES = ("file", "weights", "mjcf")
-"""Options, of whatever group, that name a file beside the data: window scores, pretrained weights, a world."""
+"""Option names, in any group, whose value is a file other than the data: window scores, pretrained weights, a world."""
 
 
 def read_stored_config(run: Path) -> DictConfig:
-    """Return the config that the run folder ``run`` keeps, as it is written: to look at, not to build from.
+    """Return the config in the run folder ``run`` as it is written; its values may be shown but not instantiated.
 
-    Raises ``UserError``, naming file and line, where it is no such config, or a value of it would be interpolated.
+    Raises ``UserError``, which names file and line, where it is not a config, or where it contains an interpolation.
     """
     return config_in(inside(run, CONFIG_FILE))
 
 
 def load_stored_config(run: Path, *, trust: Collection[str]) -> DictConfig:
-    """Return the config that the run folder ``run`` keeps, to build from: it names own targets, or those of ``trust``.
+    """Return the config in the run folder ``run``, checked so that its objects may be instantiated.
 
-    Its ``trust`` is that of this call: what its writer trusted is nothing to us. Raises ``UserError`` as
-    ``read_stored_config`` does, and with every other name, before anything is imported.
+    Every target in it is one of this package or in ``trust``. Its value ``trust`` is replaced by the argument, because
+    the list in the file is that of another person. Raises ``UserError`` as ``read_stored_config`` does, and where a
+    target is not trusted. Nothing is imported.
     """
     config = read_stored_config(run)
     check_targets(plain(config), place=run / CONFIG_FILE, trust=trust)
@@ -44,7 +48,7 @@ def load_stored_config(run: Path, *, trust: Collection[str]) -> DictConfig:
 
 
 def say_data_read(run: Path, config: DictConfig, console: Console) -> None:
-    """Print what of this machine is read and written because the config of ``run`` names it."""
+    """Print which files of this computer are read and written because the config of ``run`` names them."""
     data, cache = (OmegaConf.select(config, f"dataset.{key}") for key in ("path", "cache_dir"))
     text = f"{run / CONFIG_FILE} names the data, which are read now: {data} (cached in {cache})"
     for path, value in values_in(plain(config)):
@@ -54,7 +58,7 @@ def say_data_read(run: Path, config: DictConfig, console: Console) -> None:
 
 
 def config_in(path: Path) -> DictConfig:
-    """Return the config in the YAML file ``path``; ``UserError`` as ``read_stored_config``."""
+    """Return the config in the YAML file ``path``; raise ``UserError`` as ``read_stored_config`` does."""
     text = checked_text(path, has_interpolations=False)
     try:
         config = OmegaConf.create(text)
@@ -65,7 +69,7 @@ def config_in(path: Path) -> DictConfig:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Return ``config`` as plain containers, nothing of it resolved."""
+    """Return ``config`` as plain containers, without resolving interpolations."""
     found = OmegaConf.to_container(config)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}

@@ -1,7 +1,7 @@
-"""Decide which classes and functions a file of somebody else may name: this package's own, and those that are trusted.
+"""The check of targets in files from other people: only this package's own targets and trusted ones are allowed.
 
-Hydra builds whatever a ``_target_`` names, and to look a name up is to import its module, which runs it. So every name
-is held against the list before anything is imported.
+Hydra instantiates any class or function that ``_target_`` names. Looking up a name imports its module, and importing a
+module runs its code. Therefore every name is compared with the list of allowed names before anything is imported.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from mobile_vla.config import CONF
 from mobile_vla.errors import UserError
+from mobile_vla.installation import CONF
 from mobile_vla.untrusted.containers import values_in
 
 _TARGET = re.compile(r"^\s*_target_:\s*([\w.]+)\s*(?:#.*)?$", re.MULTILINE)
 
 UNREAD_KEYS = frozenset({"_args_", "_recursive_", "_convert_", "_mode_"})
-"""What Hydra takes beside a target and ``_partial_``, and no option of the config groups uses."""
+"""Hydra's other special keys besides ``_target_`` and ``_partial_``; no option of the config groups uses them."""
 
 
 @cache
 def own_targets() -> Mapping[str, frozenset[str]]:
-    """Return, by config group such as ``sampler``, every ``_target_`` that stands in one of its options."""
+    """Return, by config group such as ``sampler``, every ``_target_`` in the group's option files."""
+    # A pattern on the text is enough, because the option files are this package's own.
     return {
         group.name: frozenset(
             name for path in group.rglob("*.yaml") for name in _TARGET.findall(path.read_text(encoding="utf-8"))
@@ -35,15 +36,15 @@ def own_targets() -> Mapping[str, frozenset[str]]:
 
 
 def targets_of(config: object) -> frozenset[str]:
-    """Return every ``_target_`` in ``config``, plain containers: what whoever wrote it has named."""
+    """Return every ``_target_`` in ``config``, which consists of plain containers."""
     return frozenset(str(node["_target_"]) for _, node in _nodes(config) if "_target_" in node)
 
 
 def check_targets(config: Mapping[str, Any], *, place: object, trust: Collection[str]) -> None:
-    """Raise ``UserError`` with every name in ``config`` that stands in no option of its group nor in ``trust``.
+    """Raise ``UserError`` with all targets in ``config`` that are neither in an option of their group nor in ``trust``.
 
-    ``config`` is made of plain containers, its keys are config groups; ``place`` is said to hold it. Nothing is
-    imported.
+    ``config`` consists of plain containers; its keys are config groups. ``place`` is where it was read, for the
+    message. Nothing is imported.
     """
     wrong, unknown = [], set()
     for path, node in _nodes(config):
@@ -62,17 +63,22 @@ def check_targets(config: Mapping[str, Any], *, place: object, trust: Collection
     if unknown:
         names = sorted({name for _, name in unknown})
         listed = "\n".join(f"  {path}: {name!r}" for path, name in sorted(unknown))
+        if any(name.startswith("mobile_vla.") for name in names):
+            listed += (
+                "\nNames of mobile_vla that it does not have are those of another version: use that version for it."
+            )
         raise UserError(
-            f"{place}: names what is no option of mobile_vla's config groups, so nothing of it is imported:\n{listed}\n"
-            f"If it is yours and you trust it, name it: {' '.join(f'--trust {name}' for name in names)} (run.py: "
+            f"{place}: names targets that no option of mobile_vla's config groups has, so none is imported:\n{listed}\n"
+            f"If it is yours and you trust it, name it: {' '.join(f'--trust {name}' for name in names)} (training: "
             f"'trust=[{','.join(names)}]'; Policy.load: trust=[...])."
         )
 
 
 def defined_object(name: str) -> Callable[..., Any]:
-    """Import and return the class or function ``name``, which ``check_targets`` has let pass.
+    """Import and return the class or function ``name``, which ``check_targets`` must have accepted before.
 
-    Raises ``UserError`` where its module does not define it: what a module imports could be anything.
+    Raises ``UserError`` where its module does not define it: a name that the module only imports could be anything, for
+    example ``subprocess.run`` as an attribute of a trusted module.
     """
     module_name, _, own_name = name.rpartition(".")
     found = vars(importlib.import_module(module_name)).get(own_name) if module_name else None
@@ -82,5 +88,5 @@ def defined_object(name: str) -> Callable[..., Any]:
 
 
 def _nodes(node: object) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Yield every mapping in ``node`` and where it stands."""
+    """Yield the path and the value of every mapping in ``node``."""
     yield from ((where, value) for where, value in values_in(node) if isinstance(value, Mapping))

@@ -1,4 +1,4 @@
-"""Read YAML that somebody else wrote: small, shallow, without bombs of aliases and without loops."""
+"""Safe reading of YAML from other people: limited size and depth, no alias bombs, no cycles."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mobile_vla.errors import UserError
 from mobile_vla.untrusted.files import read_limited
 
 MAX_BYTES = 512 * 2**10
-"""Of a config: a resolved one of ours has about 6 KiB."""
+"""Maximum size of a config; a resolved config of this package has about 6 KiB."""
 
 MAX_NODES = 20_000
-"""Of a config with every alias written out: a resolved one of ours has about 300."""
+"""Maximum number of values of a config with every alias written out; a config of this package has about 300."""
 
 MAX_DEPTH = 50
 
 _MAX_SCALAR = 20_000
-"""Characters of one value: YAML's numbers to base 60 take quadratic time."""
+"""Maximum number of characters of one value: parsing YAML's base-60 numbers takes quadratic time."""
 
-# Both read the same; the one in C is ten times as fast.
+# Both loaders give the same result; the one in C is ten times as fast.
 _Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in the YAML file ``path`` as plain containers; ``${...}`` in it stays text.
+    """Return the mapping in the YAML file ``path`` as plain containers; ``${...}`` in it remains text.
 
     Raises ``UserError`` as ``checked_text`` does.
     """
@@ -40,11 +40,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def checked_text(path: Path, *, has_interpolations: bool) -> str:
-    """Return the text of the YAML file ``path``: one mapping, found to be small however it is read.
+    """Return the text of the YAML file ``path``, after checks that it is one mapping of limited size.
 
-    Raises ``UserError``, which names the file and the line, where it is something else: too large or too deep (aliases
-    written out), a value that holds itself, no UTF-8, no YAML; and, without ``has_interpolations``, a value with
-    ``${...}``, which would be replaced by something of this machine.
+    Raises ``UserError``, which names the file and the line, where it is too large or too deep (with aliases written
+    out), contains itself through an alias, is not UTF-8 or not YAML. Without ``has_interpolations``, a value with
+    ``${...}`` is an error too, because it would be replaced by a value of this computer, such as an environment
+    variable.
     """
     try:
         text = read_limited(path, max_bytes=MAX_BYTES).decode("utf-8")
@@ -59,7 +60,7 @@ def checked_text(path: Path, *, has_interpolations: bool) -> str:
 
 @dataclass
 class _Open:
-    """A mapping or sequence whose end was not met yet: its anchor, and the nodes in it so far."""
+    """A mapping or sequence that is not closed yet: its anchor, and the number of nodes in it so far."""
 
     anchor: str | None
     size: int = 1
@@ -67,26 +68,26 @@ class _Open:
 
 @dataclass
 class _Count:
-    """What was met so far: the nodes below each anchor, and the collections that are not closed."""
+    """The state of the check: the number of nodes of each anchor, and the collections that are not closed yet."""
 
     is_mapping: bool = False
     sizes: dict[str, int] = field(default_factory=dict)
     open: list[_Open] = field(default_factory=lambda: [_Open(None, 0)])
 
     def add(self, size: int, anchor: str | None) -> None:
-        """Count a whole node: that of ``anchor``, where it has one."""
+        """Count a complete node of ``size`` nodes, and record its size for ``anchor`` where it has one."""
         if anchor is not None:
             self.sizes[anchor] = size
         self.open[-1].size += size
 
 
 def _events(text: str) -> Iterator[Any]:
-    """Yield what stands in the text, piece by piece: nothing is built of it yet."""
+    """Yield the YAML events of the text; no Python objects are built from them."""
     return yaml.parse(text, _Loader)
 
 
 def _measure(events: Iterator[Any], path: Path, *, has_interpolations: bool) -> bool:
-    """Return whether the document is a mapping; ``UserError`` where reading it would take more than it may."""
+    """Return whether the document is a mapping; raise ``UserError`` where it exceeds the limits."""
     count = _Count()
     for event in events:
         place = f"{path}: line {event.start_mark.line + 1}"
@@ -112,7 +113,7 @@ def _measure(events: Iterator[Any], path: Path, *, has_interpolations: bool) -> 
 
 def _aliased(anchor: str, count: _Count, place: str) -> int:
     if any(each.anchor == anchor for each in count.open):
-        raise UserError(f"{place}: *{anchor} stands inside of what it repeats (&{anchor}), so it has no end")
+        raise UserError(f"{place}: *{anchor} is inside the value that it repeats (&{anchor}), so it has no end")
     if anchor not in count.sizes:
         raise UserError(f"{place}: *{anchor} repeats nothing; expected &{anchor} before it")
     return count.sizes[anchor]

@@ -1,4 +1,4 @@
-"""Deal the train episodes into folds, and show a data set as one fold's model sees it."""
+"""Divide the train episodes into folds, and build the data set of one fold."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mobile_vla.streams import Stream
 
 
 def deal_folds(episodes: Sequence[Episode], *, num_folds: int, seed: int) -> list[tuple[str, ...]]:
-    """Return the names of each fold's episodes, sorted: every episode in one fold, every fold with one at least.
+    """Return the sorted names of the episodes of each fold: every episode in one fold, at least one in every fold.
 
-    They are shuffled by ``seed`` alone and dealt scenario after scenario: neither the folds nor a scenario's shares of
-    them differ by more than one episode. ``ConfigError`` where there are more folds than episodes, or fewer than two.
+    The episodes are shuffled within each scenario (which depends only on ``seed``) and then dealt to the folds in turn,
+    one scenario after another. So the sizes of the folds differ by at most one episode, and so does the number of a
+    scenario's episodes in them. Raises ``ConfigError`` if there are more folds than episodes, or fewer than two folds.
     """
     if not 2 <= num_folds <= len(episodes):
         raise ConfigError(
@@ -37,7 +38,7 @@ def deal_folds(episodes: Sequence[Episode], *, num_folds: int, seed: int) -> lis
 
 
 def hold_out(data: OpenDataset, dataset: Dataset, *, train: Sequence[str], val: Sequence[str]) -> OpenDataset:
-    """Return ``data`` with ``train`` and ``val`` as its only parts; both hold episodes with a window."""
+    """Return ``data`` with only the splits ``train`` and ``val``; in both, episodes must have a window."""
     readers = {part: _reader(data, dataset, names) for part, names in (("train", train), ("val", val))}
     return replace(
         data,

@@ -1,4 +1,4 @@
-"""Cross-fit the irreducible loss of every train window: what ``python -m mobile_vla irreducible`` does."""
+"""Estimate the irreducible loss of every train window by cross-fitting: ``python -m mobile_vla irreducible``."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from mobile_vla.build import Run, build_run, build_sampler
 from mobile_vla.config import check_config, compose_config
-from mobile_vla.data.build_once import build_once
 from mobile_vla.errors import ConfigError
-from mobile_vla.evaluation.evidence import print_warnings
+from mobile_vla.evaluation.data_report import print_warnings
+from mobile_vla.features.readers import with_features
 from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, find_in_run
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.weights import Pretrained, load_weights
+from mobile_vla.policy.weights import load_weights
+from mobile_vla.process.console import new_console
+from mobile_vla.run.build import Run, build_run, build_sampler
+from mobile_vla.run.live_progress import LiveProgress
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
+from mobile_vla.storage.build_once import build_once
 from mobile_vla.streams import Stream
-from mobile_vla.terminal import new_console
 from mobile_vla.tracking.provenance import code_commit, files_of
-from mobile_vla.training.frozen_features import with_features
-from mobile_vla.training.live import LiveProgress
 from mobile_vla.training.loop import Parts, train
 from mobile_vla.window_losses.folds import deal_folds, hold_out
 from mobile_vla.window_losses.scoring import window_losses
 
 CACHE_VERSION = 1
-"""Part of every cache key: raise it when the same settings give other losses."""
+"""Part of every cache key. Increase it when a code change gives other losses for the same settings."""
 
 _SCORES_FILE = "scores.parquet"
 _RECORD_FILE = "record.json"
 _DECIDING = ("seed", "sampler", "augmentation", "model", "trainer")
-"""The parts of the config that decide, with the episodes, what a fold's model learns."""
+"""The parts of the config that determine, together with the episodes, what the model of a fold learns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Irreducible:
-    """What is asked: the losses of a run with ``overrides``, cross-fitted over ``num_folds`` folds, into ``out``.
+    """The command: losses of a run with ``overrides``, cross-fitted over ``num_folds`` folds, written to ``out``.
 
-    The irreducible loss of RHO-LOSS (Mindermann et al. 2022, arXiv:2206.07137) is that of a model trained on held-out
-    data. Few demonstrations leave none to hold out, so the train episodes are dealt into folds, and each window is
-    scored by the model that was trained, as a run would be, on the episodes of the other folds: weights, normaliser and
-    all have seen nothing of its episode. ``checkpoint`` is ``last``, or ``best``: of the evaluation at which a fold's
-    model predicted the windows it scores with the lowest RMSE. That chooses one step by all of them, and keeps a model
-    that learns its episodes by heart from calling everything irreducible.
+    The irreducible loss of RHO-LOSS (Mindermann et al. 2022, arXiv:2206.07137) is the loss of a model that was trained
+    on held-out data. With few demonstrations, none can be held out. Therefore the train episodes are divided into
+    folds, and each window is scored by a model that was trained like a run on the episodes of the other folds. Neither
+    the weights nor the normaliser of this model depend on the window's episode.
+
+    ``checkpoint`` is ``last`` or ``best``: the evaluation at which a fold's model predicts the windows that it scores
+    with the lowest RMSE. This selects only one number, the step, by the scored windows. It is useful because a model
+    that has memorised its episodes has a high loss on all other windows, which would all look irreducible.
     """
 
     out: Path
@@ -61,7 +63,7 @@ class Irreducible:
     overrides: Sequence[str]
 
     def run(self) -> None:
-        """Train what the cache lacks, and write a window score file for all train windows."""
+        """Train the folds that are not in the cache, and write a window score file for all train windows."""
         check_suffix(self.out)
         cfg = compose_config(self.overrides)
         check_config(cfg, overrides=self.overrides)
@@ -83,7 +85,7 @@ class Irreducible:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fold:
-    """One fold: the untrained ``run`` on all episodes, those its model learns from, and those it scores."""
+    """One fold: the untrained ``run`` on all episodes, and the names of the episodes to learn from and to score."""
 
     label: str
     run: Run
@@ -92,7 +94,7 @@ class _Fold:
     scored: tuple[str, ...]
 
     def losses(self, cfg: DictConfig, console: Console) -> NDArray[np.float32]:
-        """Return the loss of every window of the episodes ``scored``, in the order of the table."""
+        """Return the loss of every window of the episodes ``scored``, in table order, from the cache if it is there."""
         run = self._run(cfg)
         folder = Path(run.dataset.cache_dir) / f"irreducible-{self._digest()}"
         is_cached = True
@@ -121,7 +123,7 @@ class _Fold:
             self.run.data.frames.folder.name,
             config,
             files_of(config),
-            backbone.base_hash if isinstance(backbone, Pretrained) else None,
+            backbone.base_hash,
             self.checkpoint,
             self.learnt,
             self.scored,
@@ -129,8 +131,9 @@ class _Fold:
         return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
     def _run(self, cfg: DictConfig) -> Run:
-        """Return the run on the episodes ``learnt``, with those ``scored`` in place of val."""
+        """Return the run on the episodes ``learnt``, with the episodes ``scored`` as its val split."""
         data = hold_out(self.run.data, self.run.dataset, train=self.learnt, val=self.scored)
+        # A copy, so that every fold starts from the same initial weights; its normaliser is fitted to this fold alone.
         model = copy.deepcopy(self.run.model)
         model.fit(np.concatenate([data.episodes[name].actions_of(data.action_names) for name in self.learnt]))
         trainer, reader, stream = self.run.trainer, data.readers["train"], Stream(cfg.seed, "sampler")
@@ -160,7 +163,7 @@ def _deal(run: Run, num_folds: int, checkpoint: str) -> list[_Fold]:
 
 
 def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, console: Console) -> None:
-    """Train ``run`` to its end; write the losses of its val windows, and who was learnt from, into ``folder``."""
+    """Train ``run`` to its end; write the losses of its val windows, and a record of the fold, into ``folder``."""
     started = time.perf_counter()
     run.model.to(run.trainer.torch_device())
     split_seed, cache_dir = run.dataset.split_seed, Path(run.dataset.cache_dir)
@@ -185,7 +188,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
             description={},
         )
         result = train(parts, run.trainer, num_steps=run.num_steps, resume_from=None)
-    if result.stopped_by is not None:
+    if result.stopped_by is not None:  # 128 + the signal: the usual exit code after a signal
         raise SystemExit(128 + result.stopped_by)
     found = find_in_run(folder, checkpoint)
     load_weights(run.model, found.path)

@@ -1,4 +1,4 @@
-"""Ask a trained model for the loss of every window of a table."""
+"""Compute the loss of every window of a table under a trained model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from mobile_vla.data.batches import Reader
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.offline import predict_windows
 from mobile_vla.policy.model import Model
-from mobile_vla.progress import track
-from mobile_vla.training.precision import Precision, autocast
+from mobile_vla.process.progress_bar import track
+from mobile_vla.training.gradient import Precision, autocast
 
 
 def window_losses(model: Model, reader: Reader, *, batch_size: int, precision: Precision) -> NDArray[np.float32]:
-    """Return the loss [N] of every window of ``reader``, in evaluation mode and as recorded, without augmentation.
+    """Return the loss [N] of every window of ``reader``, in evaluation mode and without augmentation.
 
-    The loss is that of training, in the units of the model's own normaliser. Raises ``UserError`` where one is not
-    finite.
+    It is the training loss, in the units of the model's own normaliser. Raises ``UserError`` if a loss is not finite.
     """
     device = next(model.parameters()).device
     ids = np.arange(len(reader.windows))
@@ -30,6 +29,6 @@ def window_losses(model: Model, reader: Reader, *, batch_size: int, precision: P
     losses_N = np.concatenate(parts)
     if num_bad := int((~np.isfinite(losses_N)).sum()):
         raise UserError(
-            f"the loss is not finite for {num_bad} of {len(losses_N)} windows: this model is of no use here"
+            f"the loss is not finite for {num_bad} of {len(losses_N)} windows: this model cannot score windows"
         )
     return losses_N

@@ -1,4 +1,4 @@
-"""Write the loss of every train window under a trained run's policy: what ``python -m mobile_vla losses`` does."""
+"""Write the loss of every train window under the policy of a trained run: ``python -m mobile_vla losses``."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 import torch
 
 from mobile_vla.augmentation.pipeline import Pipeline
-from mobile_vla.build import build_dataset
 from mobile_vla.config import check_config
 from mobile_vla.data.batches import Reader
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.errors import UserError
-from mobile_vla.evaluation.evidence import print_warnings
+from mobile_vla.evaluation.data_report import print_warnings
+from mobile_vla.features.readers import FeatureReader
+from mobile_vla.features.store import open_features
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.stored_model import load_stored_model
-from mobile_vla.policy.weights import Pretrained
+from mobile_vla.process.console import new_console
+from mobile_vla.run.build import build_dataset
 from mobile_vla.sampling.score_file import check_suffix, write_window_scores
 from mobile_vla.streams import Stream
 from mobile_vla.study.summary import read_summary
-from mobile_vla.terminal import new_console
 from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.provenance import changed_data
-from mobile_vla.training.frozen_features import FeatureReader, open_features
 from mobile_vla.untrusted.stored_config import load_stored_config, say_data_read
 from mobile_vla.window_losses.scoring import window_losses
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLosses:
-    """What is asked: the losses of the run ``source`` (or of one of its checkpoints), as the file ``out``.
+    """The command: losses of the run (or the checkpoint) ``source``, written to the file ``out``.
 
-    ``base`` and ``trust`` as in ``Policy.load``.
+    ``base`` and ``trust`` are as in ``Policy.load``.
     """
 
     source: Path
@@ -47,7 +47,7 @@ class RunLosses:
     def run(self) -> None:
         """Score the windows that the run was trained on, and write a window score file.
 
-        Raises ``UserError`` where the run's data are no longer those it was trained on.
+        Raises ``UserError`` if the data have changed since the run was trained.
         """
         check_suffix(self.out)
         found = find_checkpoint(self.source, self.checkpoint)
@@ -109,10 +109,11 @@ def _check_same_data(folder: Path, data: OpenDataset) -> None:
 
 
 def _reader(model: Model, data: OpenDataset, *, cache_dir: Path) -> Reader:
-    """Return the train windows as recorded, on cached features where the backbone is frozen."""
+    """Return a reader of the train windows without augmentation; with cached features if the backbone is frozen."""
     reader = data.readers["train"]
-    if not isinstance(model.backbone, Pretrained) or model.backbone.feature_key is None:
+    if model.backbone.feature_key is None:
         return reader
+    # An empty pipeline and no variants: only the features of the images as recorded.
     nothing = Pipeline(transforms={}, stream=Stream(0, "variants"))
     key = model.backbone.feature_key
     store = open_features(model, data, key=key, augment=nothing, num_variants=0, cache_dir=cache_dir)

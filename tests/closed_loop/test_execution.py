@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import compose_config, options_of
 
-from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.execution import FirstActions, TemporalEnsemble
 from mobile_vla.errors import ConfigError
+from mobile_vla.run.build import build_closed_loop
 
 NUM_ACTIONS = 2
 

@@ -13,13 +13,13 @@ from made_drives import AT_ONCE, make_small_env
 from made_worlds import write_world
 from tiny_runs import SMALLEST_MODEL, Ran, compose_config, options_of, run_in
 
-from mobile_vla.build import build_closed_loop, build_dataset
 from mobile_vla.closed_loop.drivers import Expert, expert_actions
 from mobile_vla.closed_loop.failures import failure_of
 from mobile_vla.closed_loop.rollout import roll_out
 from mobile_vla.closed_loop.suite import Suite
-from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.config import check_config
+from mobile_vla.run.build import build_closed_loop, build_dataset
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.scenarios import shares_of, spread_scenarios
 from mobile_vla.sim.scene import BOTTLE_COLOURS, OTHER_SIDE, Scenario
@@ -29,9 +29,9 @@ SUITES = options_of("closed_loop/suite")
 SHARES = shares_of(["side", "colour"])
 
 
-def taught(*scenarios: Scenario) -> TaughtScenarios:
+def trained(*scenarios: Scenario) -> TrainedScenarios:
     trained = scenarios or tuple(sorted(set(spread_scenarios(500, SHARES)), key=lambda scenario: scenario.name))
-    return TaughtScenarios(image_size=16, trained=trained, held_out=())
+    return TrainedScenarios(image_size=16, trained=trained, held_out=())
 
 
 @cache
@@ -45,7 +45,7 @@ def suite_of(option: str, *overrides: str) -> Suite:
 
 @cache
 def drawn(option: str) -> list[InitialState]:
-    return suite_of(option).states(192, taught())
+    return suite_of(option).states(192, trained())
 
 
 @pytest.mark.parametrize("option", SUITES)
@@ -89,12 +89,12 @@ def test_a_policy_taught_sides_may_be_asked_for_colours() -> None:
     only = Scenario(num_boxes=1, layout="hori", side="left", placement="core", distance="medium")
     changes = ("+closed_loop.suites.tried.changed.colours=[redblue,bluered]",)
     suite = suite_of("seen", *changes, "+closed_loop.suites.tried.changed.named_by=[colour]")
-    assert {state.scene.scenario.task for state in suite.states(4, taught(only))} == {"red", "blue"}
+    assert {state.scene.scenario.task for state in suite.states(4, trained(only))} == {"red", "blue"}
 
 
 def test_in_a_world_of_ones_own_bottles_are_named_by_side(tmp_path: Path) -> None:
     suite = suite_of("seen", f"closed_loop.suites.tried.mjcf={write_world(tmp_path)}")
-    for state in suite.states(12, taught()):
+    for state in suite.states(12, trained()):
         assert state.scene.scenario.task is None
         assert state.scene.scenario.side in state.instruction.split()
 
@@ -115,11 +115,11 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 def test_what_was_taught_comes_from_the_files_and_back_from_json(overrides: tuple[str, ...]) -> None:
     data = build_dataset(compose_config([*overrides, "dataset.unseen=['task=red']"])).open()
-    world = TaughtScenarios.of(data)
+    world = TrainedScenarios.of(data)
     assert {scenario.task for scenario in world.trained} == TASKS - {"red"}
     assert {scenario.task for scenario in world.held_out} == {"red"}
     assert {episode.fields["task"] for episode in data.episodes.values()} == TASKS
-    assert TaughtScenarios.from_description(json.loads(json.dumps(world.described()))) == world
+    assert TrainedScenarios.from_description(json.loads(json.dumps(world.described()))) == world
 
 
 @pytest.fixture(scope="module")

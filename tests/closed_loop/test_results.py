@@ -15,8 +15,8 @@ from tiny_runs import strict_json
 
 from mobile_vla.closed_loop.failures import FAILURES
 from mobile_vla.closed_loop.results import EpisodeResult, episode_result, path_length_m, suite_metrics
-from mobile_vla.sim.expert import drive as expert_drive
-from mobile_vla.sim.expert import positions
+from mobile_vla.sim.demonstrations.expert import drive as expert_drive
+from mobile_vla.sim.demonstrations.expert import positions
 from mobile_vla.streams import Stream
 
 TO_GOAL = "aaaaaa" + "w" * 18

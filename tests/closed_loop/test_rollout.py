@@ -10,14 +10,14 @@ from made_drives import AT_ONCE, SPEED_M_S, Script, drive_keys, made_scene, make
 from made_worlds import SLIDES, YAW, write_world
 from tiny_runs import compose_config
 
-from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Chance, Expert, WithoutInstruction, expert_actions
 from mobile_vla.closed_loop.execution import Execution, FirstActions, TemporalEnsemble
 from mobile_vla.closed_loop.rollout import Drive, roll_out
-from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.errors import ConfigError
+from mobile_vla.run.build import build_closed_loop
+from mobile_vla.sim.demonstrations.expert import positions
 from mobile_vla.sim.environment import BottleEnv
-from mobile_vla.sim.expert import positions
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.mjcf import load_world
 from mobile_vla.sim.scenarios import spread_scenarios
@@ -29,7 +29,7 @@ NUM_STATES = 8
 def states() -> list[InitialState]:
     suite = build_closed_loop(compose_config().closed_loop).suites["looks"]
     trained = tuple(sorted(set(spread_scenarios(250)), key=str))
-    return suite.states(NUM_STATES, TaughtScenarios(image_size=16, trained=trained, held_out=()))
+    return suite.states(NUM_STATES, TrainedScenarios(image_size=16, trained=trained, held_out=()))
 
 
 class Watcher:

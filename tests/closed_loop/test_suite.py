@@ -12,14 +12,14 @@ from made_drives import AT_ONCE, make_small_env
 from made_worlds import write_world
 from tiny_runs import compose_config, options_of
 
-from mobile_vla.build import build_closed_loop
 from mobile_vla.closed_loop.drivers import Expert, expert_actions
 from mobile_vla.closed_loop.rollout import roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
-from mobile_vla.closed_loop.taught import TaughtScenarios
+from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError, UserError
-from mobile_vla.sim.collect import record
+from mobile_vla.run.build import build_closed_loop
+from mobile_vla.sim.demonstrations.collect import record
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.scenarios import spread_scenarios
@@ -47,7 +47,7 @@ def made_suite(**options: object) -> Suite:
 
 @cache
 def drawn(option: str, count: int) -> list[InitialState]:
-    return suite_of(option).states(count, taught())
+    return suite_of(option).states(count, trained_scenarios())
 
 
 def things(scene: Scene) -> set[float]:
@@ -60,8 +60,10 @@ def recorded() -> list[Scene]:
     return [recording.scene for recording in record(num_episodes=250, seed=0)]
 
 
-def taught(trained: Sequence[Scenario] = TRAINED, held_out: Sequence[Scenario] = HELD_OUT) -> TaughtScenarios:
-    return TaughtScenarios(image_size=16, trained=tuple(trained), held_out=tuple(held_out))
+def trained_scenarios(
+    trained: Sequence[Scenario] = TRAINED, held_out: Sequence[Scenario] = HELD_OUT
+) -> TrainedScenarios:
+    return TrainedScenarios(image_size=16, trained=tuple(trained), held_out=tuple(held_out))
 
 
 def hashed(states: Sequence[InitialState], *, max_steps: int = 60) -> str:
@@ -76,7 +78,7 @@ def test_a_run_drives_every_shipped_suite() -> None:
 @pytest.mark.parametrize("option", SUITES)
 def test_the_first_states_are_the_same_however_many_are_asked_for(option: str) -> None:
     states = drawn(option, 60)
-    again = suite_of(option).states(30, taught())
+    again = suite_of(option).states(30, trained_scenarios())
     assert states[:30] == again
     assert hashed(states[:30]) == hashed(again)
     assert hashed(states) != hashed(again)
@@ -97,7 +99,7 @@ def test_no_state_was_recorded_or_is_another_suites(option: str, recorded: list[
 def test_no_scenario_comes_twice_more_than_another_and_sides_are_balanced(option: str) -> None:
     suite = suite_of(option)
     for trained, held_out in ((ALL, ()), (TRAINED, HELD_OUT)):
-        states = suite.states(200, taught(trained, held_out))
+        states = suite.states(200, trained_scenarios(trained, held_out))
         counts = Counter(state.scene.scenario for state in states)
         assert max(counts.values()) - min(counts.values()) <= 1
     num_scenarios = len(counts)
@@ -213,12 +215,14 @@ def test_the_digest_changes_with_any_change() -> None:
 )
 def test_a_change_that_cannot_be_made_is_refused(changed: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        made_suite(changed=changed).states(2, taught())
+        made_suite(changed=changed).states(2, trained_scenarios())
 
 
 def test_changes_are_combined() -> None:
     changed = {"side": ["left", "right"], "num_boxes": [1, 2, 3]}
-    scenarios = {state.scene.scenario for state in made_suite(changed=changed).states(20, taught(ALL[:1], ()))}
+    scenarios = {
+        state.scene.scenario for state in made_suite(changed=changed).states(20, trained_scenarios(ALL[:1], ()))
+    }
     assert scenarios == {replace(ALL[0], side=side, num_boxes=num) for side in ("left", "right") for num in (1, 2, 3)}
 
 
@@ -228,7 +232,7 @@ def test_a_suite_in_a_folder_of_the_users_own_is_built(tmp_path: Path) -> None:
     content = "defaults: [seen, _self_]\nseed: 7\nchanged:\n  distance: [nextdoor]\ndistances_m:\n  nextdoor: 1.9\n"
     (folder / "nextdoor.yaml").write_text(content)
     suite = suite_of("nextdoor", f"hydra.searchpath=[file://{tmp_path}]")
-    states = suite.states(10, taught())
+    states = suite.states(10, trained_scenarios())
     assert {state.scene.scenario.distance for state in states} == {"nextdoor"}
     assert {round(x, 0) for state in states for x, _ in state.scene.bottles.values()} == {2.0}
 
@@ -236,7 +240,7 @@ def test_a_suite_in_a_folder_of_the_users_own_is_built(tmp_path: Path) -> None:
 def test_a_suite_in_a_world_of_the_users_own_is_driven(tmp_path: Path) -> None:
     path = write_world(tmp_path)
     suite = suite_of("seen", f"closed_loop.suites.tried.mjcf={path}")
-    states = suite.states(6, taught())
+    states = suite.states(6, trained_scenarios())
     assert len({state.scene.start for state in states}) == 6
     assert {len(state.scene.boxes) for state in states} == {3}
     drives = roll_out(
@@ -254,5 +258,5 @@ def test_a_world_that_is_not_there_is_refused_before_anything_is_trained() -> No
 
 
 def _scenarios(option: str, trained: tuple[Scenario, ...], held_out: tuple[Scenario, ...]) -> set[Scenario]:
-    states = suite_of(option).states(100, taught(trained, held_out))
+    states = suite_of(option).states(100, trained_scenarios(trained, held_out))
     return {state.scene.scenario for state in states}

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from written_runs import write_failed, write_run
 
-from mobile_vla.compare.comparison import Comparison, Row, compare_runs
+from mobile_vla.compare.data.comparison import Comparison, Row, compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
 
 SEEN = "closed_loop/seen/success_rate"

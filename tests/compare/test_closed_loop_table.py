@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from written_runs import write_run
 
-from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.intervals import paired_differences
 from mobile_vla.compare.page.results import results
 from mobile_vla.compare.page.slices import scenario_map
-from mobile_vla.compare.ranks import rank_sentences
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
-from mobile_vla.number_format import POINTS, ShareFormat, p_value
+from mobile_vla.compare.verdict.ranks import rank_sentences
+from mobile_vla.text import POINTS, ShareFormat, p_value
 
 FIVE = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 SUITES = ("seen", "unseen", "looks", "shifted")

@@ -52,7 +52,7 @@ hydra:
   callbacks:
     compare:
       _target_: mobile_vla.compare.sweep.CompareAtEnd
-      change_table: true
+      first_vs_last: true
 """
 
 
@@ -109,7 +109,7 @@ def test_importing_the_callback_is_light(module: str) -> None:
 
 def test_comparing_needs_neither_torch_nor_training() -> None:
     code = (
-        "import sys, mobile_vla.compare.report, mobile_vla.compare.change_table as _;"
+        "import sys, mobile_vla.compare.report, mobile_vla.compare.terminal.first_vs_last as _;"
         "sys.exit(any(m in ('torch', 'scipy') or m.startswith('mobile_vla.training') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written_runs import write_failed, write_json, write_run
 
-from mobile_vla.compare.runs import Run, load_runs, runs_by_label
+from mobile_vla.compare.data.runs import RunRecord, load_runs, runs_by_label
 from mobile_vla.errors import UserError
 
 
@@ -96,7 +96,7 @@ def test_two_runs_share_a_label_exactly_if_they_share_their_treatment(
     settings: list[dict[str, str]], order: random.Random
 ) -> None:
     runs = [
-        Run(
+        RunRecord(
             folder=Path(str(i)),
             sampler="shuffled",
             seed=i,

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, trim_mean, ttest_rel
 
-from mobile_vla.compare.statistics import (
+from mobile_vla.compare.statistics.estimates import (
     interquartile_mean,
     mean,
     paired_difference,

@@ -13,7 +13,7 @@ from rich.console import Console
 from written_runs import write_failed, write_run, write_study
 
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.number_format import NumberFormat, duration, listed
+from mobile_vla.text import NumberFormat, duration, listed
 
 FIVE = ("sequential", "shuffled", "random_temporal", "stratified", "hard_negative")
 
@@ -96,7 +96,7 @@ def test_few_seeds_are_indicative_and_one_seed_says_nothing(tmp_path: Path) -> N
     text = words(shown(tmp_path))
     assert "1*" in text
     assert "fewer than 5 seeds: indicative" in text
-    assert "Fewer than two seeds in common with shuffled, so nothing is known of stratified" in text
+    assert "Fewer than two seeds in common with shuffled, so nothing can be concluded about stratified" in text
     assert "±" not in text
 
 

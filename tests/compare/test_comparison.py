@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 from written_runs import SHARED, write_failed, write_json, write_run, write_study
 
-from mobile_vla.compare.comparability import ComparabilityError
-from mobile_vla.compare.comparison import Comparison, compare_runs
+from mobile_vla.compare.data.comparability import ComparabilityError
+from mobile_vla.compare.data.comparison import Comparison, compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
 
 STUDY = {"shuffled": [0.115, 0.117, 0.119], "stratified": [0.110, 0.113, 0.112], "sequential": [0.2, 0.3, 0.25]}

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 from written_runs import write_failed, write_run
 
-from mobile_vla.compare.comparability import ComparabilityError
-from mobile_vla.compare.comparison import Comparison, compare_runs
-from mobile_vla.compare.controls import control_sentences
+from mobile_vla.compare.data.comparability import ComparabilityError
+from mobile_vla.compare.data.comparison import Comparison, compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
-from mobile_vla.compare.significance import holm, t_p_values
-from mobile_vla.compare.statistics import paired_difference
+from mobile_vla.compare.statistics.estimates import paired_difference
+from mobile_vla.compare.statistics.significance import holm, t_p_values
+from mobile_vla.compare.verdict.controls import control_sentences
 
 SHUFFLED = [0.20, 0.22, 0.21, 0.19, 0.23]
 NOISE = [0.001, -0.001, 0.0, 0.002, -0.002]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from written_runs import write_run
 
-from mobile_vla.compare.comparison import compare_runs
-from mobile_vla.compare.episodes import load_episode_errors
-from mobile_vla.compare.runs import load_runs
-from mobile_vla.compare.statistics import PairedDifference
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.episode_errors import load_episode_errors
+from mobile_vla.compare.data.runs import load_runs
+from mobile_vla.compare.statistics.estimates import PairedDifference
 from mobile_vla.errors import UserError
 
 Windows = Mapping[str, Sequence[float]]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from written_runs import write_run, write_study
 
-from mobile_vla.compare.comparison import compare_runs
-from mobile_vla.compare.forest import Axis, line, print_forest
-from mobile_vla.compare.runs import load_runs
-from mobile_vla.compare.statistics import PairedDifference, paired_difference
-from mobile_vla.compare.table import print_comparison
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
+from mobile_vla.compare.statistics.estimates import PairedDifference, paired_difference
+from mobile_vla.compare.terminal.comparison_table import print_comparison
+from mobile_vla.compare.terminal.forest_plot import Axis, line, print_forest
 
 METRIC = "val/rmse"
 

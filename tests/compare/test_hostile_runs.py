@@ -22,11 +22,11 @@ from test_cli import call
 from written_page import write_full_run, write_page_study
 from written_runs import write_failed, write_json, write_run
 
-from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.planned import load_study
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
-from mobile_vla.compare.plan import load_study
 from mobile_vla.compare.report import write_csv
-from mobile_vla.compare.runs import load_runs
 from mobile_vla.errors import UserError
 
 SECRET = "the secret of this machine"
@@ -90,7 +90,7 @@ def test_what_is_no_picture_or_a_bomb_is_not_shown(tmp_path: Path) -> None:
         page = (study / "report.html").read_text()
         encoded = base64.b64encode(content).decode()
         assert (f'src="data:image/png;base64,{encoded}"' in page) == (encoded in page) == (name == "kept")
-        assert ("is missing, or no JPEG or PNG" in page) == (name != "kept")
+        assert ("is missing, too large, or not a JPEG or PNG" in page) == (name != "kept")
 
 
 READ = ("metrics.jsonl", "val_windows.csv", "hardest.json", "summary.json", "manifest.json", "episode_results.jsonl")

@@ -13,13 +13,13 @@ from rich.console import Console
 from written_page import NUM_SEEDS, SAMPLERS, STEPS, WINDOWS, write_full_run, write_page_study
 from written_runs import write_failed, write_json, write_run, write_study
 
-from mobile_vla.compare.comparison import compare_runs
-from mobile_vla.compare.page.blocks import looks_of
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
+from mobile_vla.compare.page.blocks import styles_of
 from mobile_vla.compare.page.hardest import hardest_windows
 from mobile_vla.compare.page.page import write_page
 from mobile_vla.compare.page.run_files import load_run_files
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
 
 
 def page_of(root: Path) -> str:
@@ -187,11 +187,11 @@ def test_long_log_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
 
 
 def test_looks_are_by_name_so_that_a_new_ranking_changes_none() -> None:
-    one = looks_of(["b", "a", "base"], baseline="base")
-    other = looks_of(["base", "a", "b"], baseline="base")
+    one = styles_of(["b", "a", "base"], baseline="base")
+    other = styles_of(["base", "a", "b"], baseline="base")
     assert {label: look.css for label, look in one.items()} == {label: look.css for label, look in other.items()}
     assert one["base"].css == "base"
-    many = looks_of([f"s{index:02d}" for index in range(24)], baseline="none of them")
+    many = styles_of([f"s{index:02d}" for index in range(24)], baseline="none of them")
     assert len({look.css for look in many.values()}) == 24
 
 

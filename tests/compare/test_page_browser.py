@@ -15,9 +15,9 @@ import pytest
 from written_page import SAMPLERS, write_full_run, write_page_study
 from written_runs import write_failed
 
-from mobile_vla.compare.comparison import compare_runs
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
-from mobile_vla.compare.runs import load_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
-from mobile_vla.compare.episodes import cluster_interval
-from mobile_vla.compare.significance import (
+from mobile_vla.compare.data.episode_errors import cluster_interval
+from mobile_vla.compare.statistics.estimates import MIN_SEEDS, paired_difference
+from mobile_vla.compare.statistics.significance import (
     LEVEL,
     MAX_EXACT_SEEDS,
     POWER,
@@ -22,7 +23,6 @@ from mobile_vla.compare.significance import (
     holm,
     t_p_values,
 )
-from mobile_vla.compare.statistics import MIN_SEEDS, paired_difference
 
 TRIALS = 10_000
 NUM_SAMPLERS = 10

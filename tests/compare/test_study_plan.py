@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 from written_runs import write_failed, write_json, write_run, write_study
 
-from mobile_vla.compare.comparability import ComparabilityError
-from mobile_vla.compare.comparison import compare_runs
-from mobile_vla.compare.plan import load_study
-from mobile_vla.compare.ranks import rank_sentences
+from mobile_vla.compare.data.comparability import ComparabilityError
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.planned import load_study
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.report import compare_folder
-from mobile_vla.compare.runs import load_runs
+from mobile_vla.compare.verdict.ranks import rank_sentences
 from mobile_vla.errors import UserError
 
 

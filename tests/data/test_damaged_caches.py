@@ -15,15 +15,15 @@ import pytest
 from filelock import FileLock
 from made_episodes import actions, images
 
-from mobile_vla import cli
-from mobile_vla.data.build_once import RECORD_FILE, build_once
+from mobile_vla.commands import cli
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
-from mobile_vla.data.instruction import Instruction
-from mobile_vla.disk import allocate, unwritable_errors
+from mobile_vla.data.hdf5.instruction import Instruction
 from mobile_vla.errors import UserError
-from mobile_vla.sim.scripted import ScriptedEpisodes
+from mobile_vla.sim.demonstrations.scripted import ScriptedEpisodes
+from mobile_vla.storage.build_once import RECORD_FILE, build_once
+from mobile_vla.storage.disk import allocate, unwritable_errors
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
 CONSTANT = Instruction(order=["constant"], template="", constant="go")

@@ -38,8 +38,8 @@ from reading_formats import FORMATS, Format, Write, write_hdf5
 
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
-from mobile_vla.data.hdf5_errors import outside_cause
-from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.hdf5.errors import outside_cause
+from mobile_vla.data.hdf5.instruction import Instruction
 from mobile_vla.data.reading.process import ask
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.schema import Episode
@@ -142,6 +142,7 @@ def test_actions_that_end_in_zeros_are_doubted_where_the_camera_goes_on_moving(
     assert [f"{NAME} (rows 6..11)" in warning for warning in warnings] == [True] * is_said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, (1, 480, 640, 3), (25, 480, 640, 3)])
 def test_the_memory_does_not_grow_with_the_length_of_an_episode(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
     path = tmp_path / f"{NAME}.h5"
@@ -239,7 +240,7 @@ def test_a_folder_that_cannot_be_read_is_said(public: Path) -> None:
 
 CAUSES: dict[Callable[..., object], str] = {
     no_permission: r"may not be read by this user\. .* \(Permission denied\)",
-    no_descriptor_left: r"cannot be opened beside so many other files\. .*ulimit -n\) \(Too many open files\)",
+    no_descriptor_left: r"cannot be opened while so many other files are open\. .*ulimit -n\) \(Too many open files\)",
     locked: "cannot be locked: a program holds it open for writing.*recorder.*HDF5_USE_FILE_LOCKING=FALSE",
     killed_writer: "is open for writing elsewhere, or the program that wrote it was killed.*h5clear",
     gone: "is gone since its folder was read",

@@ -10,6 +10,7 @@ from made_episodes import h5_dataset
 from torch import nn
 
 from mobile_vla.data.batches import WindowReader
+from mobile_vla.policy.backbones.contract import Backbone
 from mobile_vla.policy.history.contract import History
 from mobile_vla.policy.model import Model
 
@@ -25,12 +26,12 @@ def noise_reader(episodes: Path, padding: str) -> WindowReader:
     return dataset.open().readers["train"]
 
 
-class Eye(nn.Module):
+class Eye(Backbone):
     """A backbone of one function of (images [B, T, C, Y, X], texts)."""
 
     def __init__(self, see: Callable[[torch.Tensor, Sequence[str]], torch.Tensor], feature_dim: int) -> None:
         super().__init__()
-        self.see, self.feature_dim, self.frames_apart = see, feature_dim, True
+        self.see, self.feature_dim = see, feature_dim
 
     def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
         return self.see(images_BTCYX, instruction)

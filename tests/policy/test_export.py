@@ -165,7 +165,7 @@ def test_the_card_says_what_the_run_recorded(driven: Ran, tmp_path: Path) -> Non
     for suite in ("seen", "unseen"):
         rate, low, high = (summary[f"closed_loop/{suite}/success_{name}"] for name in ("rate", "low", "high"))
         assert f"| {suite} | 3 | {rate:.1%} | {low:.1%} to {high:.1%} |" in lines
-    assert re.search(r"taught in, not on a robot", card.text)
+    assert re.search(r"the simulator of its training data, not on a robot", card.text)
 
 
 def test_the_code_on_a_card_runs(driven: Ran, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_card_leaves_out_what_was_measured_on_other_weights(driven: Ran, tmp_p
     assert "- Steps: 1, of 2 planned" in text
     assert "| drives |" not in text
     assert "What the policy acts on" not in text
-    assert "is of other weights and is left out" in text
+    assert "belong to other weights and are left out" in text
     assert "Whether it drives was not measured" in text
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_batches import NUM_HISTORY, NUM_PREDICTED, make_batch, select
 from made_heads import KEYS_FA, SPEED, build_model, key_batch
-from tiny_runs import CONF, options_of
+from tiny_runs import CONF, options_of, slow_but
 
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import Batch
@@ -145,7 +145,7 @@ def test_a_few_steps_on_one_batch_lower_its_loss(head: str) -> None:
     assert evaluated_loss(model, batch) < 0.95 * before
 
 
-@each
+@pytest.mark.parametrize("head", slow_but(options_of("model/head"), ("lstm", "flow")))
 def test_what_the_instruction_says_can_be_learnt(head: str) -> None:
     model, batch = build_model(head), key_batch()
     ways_BA = torch.from_numpy(KEYS_FA[[3 if "left" in text else 4 for text in batch.instruction]])

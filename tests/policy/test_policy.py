@@ -18,13 +18,13 @@ from tiny_runs import run_in
 from torch import Tensor, nn
 
 import mobile_vla
-from mobile_vla.build import build_run
 from mobile_vla.config import compose_config
 from mobile_vla.errors import UserError
 from mobile_vla.policy.backbones.compact import CompactBackbone
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
+from mobile_vla.run.build import build_run
 
 WAYS: dict[str, tuple[str, ...]] = {
     "both": ("dataset.padding=both",),
@@ -224,7 +224,7 @@ ATTACKS = (
     "mobile_vla.policy.model.nn",
     "mobile_vla.policy.backbones.nowhere.Backbone",
     "mobile_vla.policy.stored_model.importlib",
-    "mobile_vla.cli.main",
+    "mobile_vla.commands.cli.main",
     "test_policy.OwnBackbone",
     "",
     7,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from mobile_vla.data.windows import Padding, build_windows
-from mobile_vla.sampling.contract import Measure, Sampler, SamplerFactory
+from mobile_vla.sampling.contract import Measure, Sampler, SamplerFactory, draw_windows
 from mobile_vla.sampling.score_file import write_window_scores
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, Episode, WindowTable
@@ -79,6 +80,15 @@ VARIANTS = (
 """Every option of the group as it ships, found on disk, and other values and bases that change what is drawn.
 
 FILE stands for a window score file of the problem at hand."""
+
+
+def each_variant(chosen: Sequence[str] = VARIANTS) -> list[Any]:
+    """Return parameters of a test: as shipped, and one other way of each sampler; its further ways are slow."""
+    others = [variant for variant in VARIANTS if variant not in SHIPPED]
+    names = [variant.split()[0] for variant in others]
+    quick = {*SHIPPED, *(variant for index, variant in enumerate(others) if names.index(names[index]) == index)}
+    return [variant if variant in quick else pytest.param(variant, marks=pytest.mark.slow) for variant in chosen]
+
 
 law = settings(max_examples=8)
 
@@ -175,8 +185,8 @@ def factory(variant: str) -> SamplerFactory:
     return instantiate(_sampler_config(variant), _convert_="all", _partial_=True)
 
 
-class FixedLook:
-    """Answers looks with fixed ``values`` [N] and counts the windows that were asked about."""
+class FixedMeasures:
+    """Measures windows by fixed ``values`` [N], and counts the windows that were measured."""
 
     def __init__(self, values: NDArray[np.floating]) -> None:
         self.values = values.astype(np.float32)
@@ -187,19 +197,19 @@ class FixedLook:
         return self.values[ids]
 
 
-def no_look(ids: NDArray[np.int64], measure: Measure) -> NDArray[np.float32]:
-    """Stand for the look of samplers that must not ask."""
-    raise AssertionError(f"looked at {len(ids)} windows")
+def no_measures(ids: NDArray[np.int64], measure: Measure) -> NDArray[np.float32]:
+    """Fail: the sampler must not measure windows."""
+    raise AssertionError(f"measured {len(ids)} windows")
 
 
-def look_of(problem: Problem) -> FixedLook:
-    """Return a look whose answers are positive, many of them equal."""
-    return FixedLook(np.random.default_rng(problem.seed).integers(1, 6, len(problem.windows)) / 4)
+def measures_of(problem: Problem) -> FixedMeasures:
+    """Return measures that are positive, many of them equal."""
+    return FixedMeasures(np.random.default_rng(problem.seed).integers(1, 6, len(problem.windows)) / 4)
 
 
 def draw_of(problem: Problem, sampler: Sampler, step: int, scores: Scores) -> Draw:
-    """Return the draw of ``step`` with the answers of ``look_of``."""
-    return sampler.draw(step, scores, look_of(problem))
+    """Return the draw of ``step`` with the answers of ``measures_of``."""
+    return draw_windows(sampler, step, scores, measures_of(problem))
 
 
 def table(

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
-from tables import no_look, scores_of, table
+from tables import no_measures, scores_of, table
 
-from mobile_vla.sampling.action_balanced import action_balanced
-from mobile_vla.sampling.weighted import WeightedSampler
+from mobile_vla.sampling.contract import draw_windows
+from mobile_vla.sampling.parts.weighted import WeightedSampler
+from mobile_vla.sampling.strategies.action_balanced import action_balanced
 from mobile_vla.streams import Stream
 
 NUM_WINDOWS = 400
@@ -92,7 +93,9 @@ def test_rare_actions_are_drawn_more_often_and_equally_often_with_the_whole_inve
     actions = np.zeros((NUM_WINDOWS, 1, 1), np.float32)
     actions[:40] = 100
     sampler = balanced(actions, num_bins=50, power=1)
-    drawn = np.concatenate([sampler.draw(step, scores_of(WINDOWS, seed=0), no_look).ids for step in range(400)])
+    drawn = np.concatenate(
+        [draw_windows(sampler, step, scores_of(WINDOWS, seed=0), no_measures).ids for step in range(400)]
+    )
     # Mirrored at its edges, the histogram counts both heaps alike.
     assert (drawn < 40).mean() == pytest.approx(0.5, abs=0.02)
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from tables import Problem, law, no_look, score_file, table
+from tables import Problem, law, no_measures, score_file, table
 
-from mobile_vla.sampling.group_dro import GroupDro
+from mobile_vla.sampling.contract import draw_windows
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.strategies.group_dro import GroupDro
 from mobile_vla.streams import Stream
 
 PROBLEM = Problem(windows=table([12, 5, 9, 14], ["near", "far", "left", "far"]), batch_size=8, seed=0)
@@ -136,5 +137,5 @@ def test_windows_are_drawn_by_the_weight_of_their_scenario_and_alike_inside_it()
     assert np.ptp(weights) > 0.05
     p = (weights / counts)[windows.scenario]
     np.testing.assert_allclose(sampler.probabilities(9, scores, np.arange(len(windows))), p)
-    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(1500)])
+    drawn = np.concatenate([draw_windows(sampler, step, scores, no_measures).ids for step in range(1500)])
     assert stats.chisquare(np.bincount(drawn, minlength=len(windows)), p * len(drawn)).pvalue > 1e-4

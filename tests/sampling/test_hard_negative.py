@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import UNEVEN, Problem, law, no_look, problems, scores_of, scores_with, table
+from tables import UNEVEN, Problem, law, no_measures, problems, scores_of, scores_with, table
 
-from mobile_vla.sampling.contract import Look
-from mobile_vla.sampling.hard_negative import HardNegative
+from mobile_vla.sampling.contract import draw_windows
 from mobile_vla.sampling.scores import Scores
-from mobile_vla.sampling.sequential import Sequential
-from mobile_vla.sampling.shuffled import Shuffled
+from mobile_vla.sampling.strategies.hard_negative import HardNegative
+from mobile_vla.sampling.strategies.sequential import Sequential
+from mobile_vla.sampling.strategies.shuffled import Shuffled
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
 
@@ -28,7 +28,7 @@ class FirstWindow:
         self.windows = windows
         self._batch_size = batch_size
 
-    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+    def draw(self, step: int, scores: Scores) -> Draw:
         return Draw.unweighted(np.zeros(self._batch_size, np.int64))
 
     def probabilities(self, step: int, scores: Scores, ids: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_hard_picks_keep_their_distance_and_the_base_fills_up_what_is_left(
     losses = np.random.default_rng(score_seed).permutation(len(windows)) + 1
     scores = scores_with(windows, np.where(problem.all_ids == 0, 0, losses))  # window 0 is the base's and not hard
     hard = set(np.flatnonzero(hard_shares(scores, top_fraction=0.3)).tolist())
-    ids = hard_negative(problem, base=FirstWindow, dedupe_radius=radius).draw(step, scores, no_look).ids
+    ids = draw_windows(hard_negative(problem, base=FirstWindow, dedupe_radius=radius), step, scores, no_measures).ids
     picks = ids[ids != 0]
     assert set(picks) <= hard
 
@@ -109,7 +109,7 @@ def test_of_equal_losses_no_more_are_hard_than_the_share_and_any_may_be() -> Non
     scores = scores_with(problem.windows, np.where(problem.all_ids == 0, 0, 1))
     sampler, ever = hard_negative(problem, base=FirstWindow, top_fraction=0.1), set[int]()
     for step in range(200):
-        picks = set(sampler.draw(step, scores, no_look).ids.tolist()) - {0}
+        picks = set(draw_windows(sampler, step, scores, no_measures).ids.tolist()) - {0}
         assert len(picks) == 6
         ever |= picks
     assert ever == set(range(1, 60))
@@ -119,7 +119,7 @@ def test_hard_windows_on_the_edge_are_drawn_as_often_as_harder_ones() -> None:
     problem = Problem(windows=table([60]), batch_size=1, seed=0)
     scores = scores_with(problem.windows, np.where(problem.all_ids < 3, 2, 1))
     sampler = hard_negative(problem, top_fraction=0.1)
-    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(600)])
+    drawn = np.concatenate([draw_windows(sampler, step, scores, no_measures).ids for step in range(600)])
     assert (drawn < 3).mean() == pytest.approx(0.5, abs=0.1)
 
 
@@ -140,9 +140,9 @@ def test_the_base_order_is_left_alone_in_the_warm_up_and_while_nothing_is_seen(
     warming = hard_negative(problem, base=shuffled, warmup_passes=2)
     mining = hard_negative(problem, base=shuffled)
     for step in range(-(-2 * len(problem.windows) // problem.batch_size)):
-        expected = base.draw(step, scores, no_look).ids
-        np.testing.assert_array_equal(warming.draw(step, scores, no_look).ids, expected)
-        np.testing.assert_array_equal(mining.draw(step, unseen, no_look).ids, expected)
+        expected = base.draw(step, scores).ids
+        np.testing.assert_array_equal(draw_windows(warming, step, scores, no_measures).ids, expected)
+        np.testing.assert_array_equal(draw_windows(mining, step, unseen, no_measures).ids, expected)
     np.testing.assert_allclose(
         mining.probabilities(9, unseen, problem.all_ids), base.probabilities(9, unseen, problem.all_ids)
     )
@@ -152,8 +152,8 @@ def test_mining_begins_after_as_many_draws_as_the_warm_up_has() -> None:
     scores = scores_of(UNEVEN.windows, seed=0)
     sampler = hard_negative(UNEVEN, base=FirstWindow, warmup_passes=1.5)
     num_steps = int(np.ceil(1.5 * len(UNEVEN.windows) / UNEVEN.batch_size))
-    assert not sampler.draw(num_steps - 1, scores, no_look).ids.any()
-    assert sampler.draw(num_steps, scores, no_look).ids.any()
+    assert not draw_windows(sampler, num_steps - 1, scores, no_measures).ids.any()
+    assert draw_windows(sampler, num_steps, scores, no_measures).ids.any()
 
 
 @pytest.mark.parametrize(("fraction", "uniform_mix"), [(0.3, 0.0), (0.3, 0.5), (0.8, 0.1)])
@@ -166,7 +166,7 @@ def test_hard_windows_are_drawn_at_the_stated_rate(fraction: float, uniform_mix:
         problem, base=FirstWindow, fraction=fraction, uniform_mix=uniform_mix, top_fraction=0.1, dedupe_radius=4
     )
     is_hard = hard_shares(scores, top_fraction=0.1) == 1
-    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(1500)])
+    drawn = np.concatenate([draw_windows(sampler, step, scores, no_measures).ids for step in range(1500)])
     expected = fraction * (1 - uniform_mix + uniform_mix * is_hard.mean())
     spread = np.sqrt(expected * (1 - expected) / len(drawn))
     assert abs(is_hard[drawn].mean() - expected) < 4 * spread
@@ -186,5 +186,5 @@ def test_a_uniform_mix_keeps_every_window_reachable(problem: Problem, score_seed
 def test_a_uniform_mix_reaches_every_window_in_time() -> None:
     scores = scores_of(UNEVEN.windows, seed=0)
     sampler = hard_negative(UNEVEN, base=FirstWindow, uniform_mix=0.5, top_fraction=0.1)
-    drawn = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(400)])
+    drawn = np.concatenate([draw_windows(sampler, step, scores, no_measures).ids for step in range(400)])
     assert set(drawn) == set(range(len(UNEVEN.windows)))

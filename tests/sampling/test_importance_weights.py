@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tables import UNEVEN, FixedLook, Problem, scores_with, table
+from tables import UNEVEN, FixedMeasures, Problem, scores_with, table
 
-from mobile_vla.sampling.contract import Look, Sampler
+from mobile_vla.sampling.contract import Sampler, ScoreWindows, draw_windows
 from mobile_vla.sampling.scores import Scores
 
 AFTER_WARM_UP = 2000
@@ -30,9 +30,11 @@ class LeastSquares:
         self.norms_N = np.linalg.norm(self.gradients_ND, axis=1)
         self.mean_D = self.gradients_ND.mean(0)
 
-    def steps_of(self, sampler: Sampler, scores: Scores, look: Look, *, weighted: bool = True) -> NDArray[np.float64]:
+    def steps_of(
+        self, sampler: Sampler, scores: Scores, score_windows: ScoreWindows, *, weighted: bool = True
+    ) -> NDArray[np.float64]:
         """Return the gradients [NUM_STEPS, 3] that the batches of a sampler have."""
-        draws = [sampler.draw(AFTER_WARM_UP + step, scores, look) for step in range(NUM_STEPS)]
+        draws = [draw_windows(sampler, AFTER_WARM_UP + step, scores, score_windows) for step in range(NUM_STEPS)]
         weights = [draw.weights if weighted else np.ones(len(draw.ids)) for draw in draws]
         return np.array(
             [np.mean(w[:, None] * self.gradients_ND[draw.ids], axis=0) for w, draw in zip(weights, draws, strict=True)]
@@ -72,7 +74,7 @@ BIASED = (
 def test_importance_weights_keep_the_mean_gradient(given: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, problem.losses_N)
-    steps = problem.steps_of(sampler, scores, FixedLook(problem.norms_N))
+    steps = problem.steps_of(sampler, scores, FixedMeasures(problem.norms_N))
     assert largest_error(steps, problem.mean_D) < 4.5
 
 
@@ -80,7 +82,7 @@ def test_importance_weights_keep_the_mean_gradient(given: str) -> None:
 def test_what_prefers_windows_without_undoing_it_does_not_keep_the_mean_gradient(given: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, problem.losses_N)
-    steps = problem.steps_of(sampler, scores, FixedLook(problem.losses_N))
+    steps = problem.steps_of(sampler, scores, FixedMeasures(problem.losses_N))
     assert largest_error(steps, problem.mean_D) > 6
 
 
@@ -89,7 +91,7 @@ def test_half_the_windows_not_seen_yet_keep_the_mean_gradient_too(given: str) ->
     problem = LeastSquares(NUM_WINDOWS)
     losses = np.where(np.arange(NUM_WINDOWS) % 2, problem.losses_N, np.nan)
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, losses)
-    steps = problem.steps_of(sampler, scores, FixedLook(problem.norms_N))
+    steps = problem.steps_of(sampler, scores, FixedMeasures(problem.norms_N))
     assert largest_error(steps, problem.mean_D) < 4.5
 
 
@@ -97,8 +99,8 @@ def test_half_the_windows_not_seen_yet_keep_the_mean_gradient_too(given: str) ->
 def test_a_table_of_which_only_a_part_is_ranked_keeps_the_mean_gradient(given: str) -> None:
     problem = LeastSquares(len(LARGE.windows))
     sampler, scores = LARGE.sampler(f"sampler={given}"), scores_with(LARGE.windows, problem.losses_N)
-    look = FixedLook(problem.norms_N)
-    draws = [sampler.draw(AFTER_WARM_UP + step, scores, look) for step in range(100)]
+    measures = FixedMeasures(problem.norms_N)
+    draws = [draw_windows(sampler, AFTER_WARM_UP + step, scores, measures) for step in range(100)]
     steps = np.array([np.mean(d.weights[:, None] * problem.gradients_ND[d.ids], axis=0) for d in draws])
     assert largest_error(steps, problem.mean_D) < 4.5
 
@@ -107,23 +109,23 @@ def test_draws_by_the_gradients_norm_shrink_its_second_moment_by_tau_squared() -
     problem = LeastSquares(NUM_WINDOWS)
     p = problem.norms_N / problem.norms_N.sum()
     tau = np.sqrt(NUM_WINDOWS * np.square(p).sum())
-    look, scores = FixedLook(problem.norms_N), scores_with(UNEVEN.windows, problem.losses_N)
+    measures, scores = FixedMeasures(problem.norms_N), scores_with(UNEVEN.windows, problem.losses_N)
     everywhere = "sampler=gradnorm_is sampler.candidates_per_draw=100"
-    draw = UNEVEN.sampler(f"{everywhere} sampler.min_tau={tau - 1e-6}").draw(0, scores, look)
+    draw = draw_windows(UNEVEN.sampler(f"{everywhere} sampler.min_tau={tau - 1e-6}"), 0, scores, measures)
     # Every drawn window pulls equally hard; under uniform draws the mean square is tau^2 times as large.
     pull = draw.weights * problem.norms_N[draw.ids]
     np.testing.assert_allclose(pull, np.sqrt(np.square(problem.norms_N).mean()) / tau, rtol=1e-5)
-    uniform = UNEVEN.sampler(f"{everywhere} sampler.min_tau={tau + 1e-6}").draw(0, scores, look)
+    uniform = draw_windows(UNEVEN.sampler(f"{everywhere} sampler.min_tau={tau + 1e-6}"), 0, scores, measures)
     assert (uniform.weights == 1).all()
 
 
 def test_prioritised_weights_follow_their_definition_and_beta_grows_in_line_to_1() -> None:
     problem = LeastSquares(NUM_WINDOWS)
-    scores, look = scores_with(UNEVEN.windows, problem.losses_N), FixedLook(problem.norms_N)
+    scores, measures = scores_with(UNEVEN.windows, problem.losses_N), FixedMeasures(problem.norms_N)
     for divide in ("true", "false"):
         sampler = UNEVEN.sampler(f"sampler=prioritized sampler.divide_by_largest={divide}")
         for step, beta in ((300, 0.4 + 0.6 * 0.2), (1500, 1.0), (9000, 1.0)):
-            draw = sampler.draw(step, scores, look)
+            draw = draw_windows(sampler, step, scores, measures)
             weights = (NUM_WINDOWS * sampler.probabilities(step, scores, draw.ids)) ** -beta
             np.testing.assert_allclose(draw.weights, weights / (weights.max() if divide == "true" else 1), rtol=1e-5)
             # As u of the draws are uniform.
@@ -146,12 +148,12 @@ BASES = (
 @pytest.mark.parametrize("base", BASES)
 def test_loss_weights_have_the_expected_gradient_of_their_bases_draws(base: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
-    scores, look = scores_with(UNEVEN.windows, problem.losses_N), FixedLook(problem.norms_N)
+    scores, measures = scores_with(UNEVEN.windows, problem.losses_N), FixedMeasures(problem.norms_N)
     genuine = UNEVEN.sampler(f"sampler={base.replace('.base.', '.')}")
-    expected = problem.steps_of(genuine, scores, look, weighted=False)
+    expected = problem.steps_of(genuine, scores, measures, weighted=False)
     control = UNEVEN.sampler(f"sampler=loss_weighted sampler@sampler.base={base}")
     # Two whole passes: what is left is not noise.
-    passes = [control.draw(AFTER_WARM_UP // 15 * 15 + step, scores, look) for step in range(15)]
+    passes = [draw_windows(control, AFTER_WARM_UP // 15 * 15 + step, scores, measures) for step in range(15)]
     found = np.mean([np.mean(d.weights[:, None] * problem.gradients_ND[d.ids], axis=0) for d in passes], axis=0)
     assert np.mean([d.weights.mean() for d in passes]) == pytest.approx(1, rel=1e-6)
     assert largest_error(expected, found) < 4.5

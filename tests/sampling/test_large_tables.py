@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tables import FixedLook, Problem, no_look, scores_with, table
+from tables import FixedMeasures, Problem, no_measures, scores_with, table
 
-from mobile_vla.sampling.pools import POOL_SIZE, RANKED_WHOLE, random_pool
+from mobile_vla.sampling.contract import draw_windows
+from mobile_vla.sampling.parts.pools import POOL_SIZE, RANKED_WHOLE, random_pool
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.streams import Stream
 
@@ -27,7 +28,9 @@ def scores() -> Scores:
 
 def drawn(variant: str, scores: Scores, *, first: int = AFTER_WARM_UP, num_steps: int = 40) -> NDArray[np.int64]:
     sampler = PROBLEM.sampler(f"sampler={variant}")
-    return np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(first, first + num_steps)])
+    return np.concatenate(
+        [draw_windows(sampler, step, scores, no_measures).ids for step in range(first, first + num_steps)]
+    )
 
 
 def test_the_table_is_larger_than_a_pool() -> None:
@@ -110,10 +113,10 @@ def test_probabilities_sum_to_1_nearly_on_average(variant: str, scores: Scores) 
 
 @pytest.mark.parametrize("variant", ["prioritized", "lap", *OF_A_POOL])
 def test_probabilities_say_how_hard_the_drawn_windows_are(variant: str, scores: Scores) -> None:
-    sampler, look = PROBLEM.sampler(f"sampler={variant}"), FixedLook(LOSSES)
+    sampler, measures = PROBLEM.sampler(f"sampler={variant}"), FixedMeasures(LOSSES)
     hardness = LOSSES - (PROBLEM.file_scores if "rho" in variant else 0)
     rank = np.argsort(np.argsort(hardness)) / NUM_WINDOWS
-    ids = np.concatenate([sampler.draw(AFTER_WARM_UP + i, scores, look).ids for i in range(30)])
+    ids = np.concatenate([draw_windows(sampler, AFTER_WARM_UP + i, scores, measures).ids for i in range(30)])
     p = sampler.probabilities(AFTER_WARM_UP, scores, np.arange(NUM_WINDOWS))
     # Of uniform ranks the standard deviation is 0.29.
     assert rank[ids].mean() == pytest.approx(p @ rank / p.sum(), abs=0.01 + 4 * 0.29 / np.sqrt(len(ids)))

@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from scipy import stats
-from tables import UNEVEN, VARIANTS, FixedLook, Problem, law, look_of, problems, scores_of, scores_with, table
+from tables import (
+    UNEVEN,
+    VARIANTS,
+    FixedMeasures,
+    Problem,
+    each_variant,
+    law,
+    measures_of,
+    problems,
+    scores_of,
+    scores_with,
+    table,
+)
+
+from mobile_vla.sampling.contract import draw_windows
 
 FIVE = Problem(windows=table([2, 3]), batch_size=3, seed=0)
 FOUR_ALIKE = Problem(windows=table([5, 5, 5, 5], padding="none"), batch_size=3, seed=0)
@@ -55,11 +69,11 @@ def test_where_no_effect_is_claimed_no_batch_prefers_a_window(given_: str) -> No
     problem, num_seeds = NO_EFFECT[given_], 250
     num_windows = len(problem.windows)
     losses = np.arange(num_windows) ** 2.0
-    scores, look = scores_with(problem.windows, losses), FixedLook(losses)
+    scores, measures = scores_with(problem.windows, losses), FixedMeasures(losses)
     samplers = [problem.sampler(f"sampler={given_}", seed=seed) for seed in range(num_seeds)]
     assert samplers[0].no_effect_reason() is not None
     for step in (1, 7):
-        visits = [np.bincount(s.draw(step, scores, look).ids, minlength=num_windows) for s in samplers]
+        visits = [np.bincount(draw_windows(s, step, scores, measures).ids, minlength=num_windows) for s in samplers]
         found = Counter(tuple(counts.tolist()) for counts in visits)
         # Batches that repeat windows alike turn into each other where windows change places.
         for pattern in {tuple(sorted(counts)) for counts in found}:
@@ -79,7 +93,7 @@ def num_arrangements(pattern: tuple[int, ...]) -> int:
 UNIFORM = {"random_temporal sampler.episode_weight=windows"}
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if not any(given_ in v for given_ in UNIFORM)])
+@pytest.mark.parametrize("variant", each_variant([v for v in VARIANTS if not any(given_ in v for given_ in UNIFORM)]))
 def test_no_sampler_claims_no_effect_where_it_has_one(variant: str) -> None:
     assert UNEVEN.sampler(variant).no_effect_reason() is None
 
@@ -97,13 +111,13 @@ def test_a_batch_that_repeats_some_windows_more_than_others_has_an_effect(given_
     assert problem.sampler(f"sampler={given_}").no_effect_reason() is None
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", each_variant())
 @law
 @given(problem=problems())
 def test_a_claim_of_no_effect_comes_with_equal_loss_weights(variant: str, problem: Problem) -> None:
     sampler, scores = problem.sampler(variant), scores_of(problem.windows, seed=0)
     if sampler.no_effect_reason() is not None:
-        np.testing.assert_allclose(sampler.draw(30, scores, look_of(problem)).weights, 1, rtol=1e-5)
+        np.testing.assert_allclose(draw_windows(sampler, 30, scores, measures_of(problem)).weights, 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

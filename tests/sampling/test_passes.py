@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from tables import law
 
-from mobile_vla.sampling.passes import Permutation, ShuffledPasses, round_keys, take_from_each
+from mobile_vla.sampling.parts.passes import Permutation, ShuffledPasses, round_keys, take_from_each
 from mobile_vla.streams import Stream
 
 lengths = st.integers(1, 300) | st.integers(1, 20_000)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import hypergeom
 from tables import score_file, scores_with, table
 
-from mobile_vla.sampling.rho import Rho
+from mobile_vla.sampling.strategies.rho import Rho
 from mobile_vla.streams import Stream
 
 

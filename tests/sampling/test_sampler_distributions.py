@@ -10,11 +10,12 @@ from scipy import stats
 from tables import (
     UNEVEN,
     VARIANTS,
-    FixedLook,
+    FixedMeasures,
     Problem,
     draw_of,
+    each_variant,
     law,
-    no_look,
+    no_measures,
     problems,
     score_file,
     scores_of,
@@ -22,7 +23,7 @@ from tables import (
     table,
 )
 
-from mobile_vla.sampling.contract import Sampler
+from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.sampling.scores import Scores
 
 AFTER_WARM_UP = 1000
@@ -48,7 +49,9 @@ def is_exact(variant: str) -> bool:
 
 
 def visits(sampler: Sampler, scores: Scores, *, first: int, num_steps: int) -> NDArray[np.int64]:
-    ids = np.concatenate([sampler.draw(step, scores, no_look).ids for step in range(first, first + num_steps)])
+    ids = np.concatenate(
+        [draw_windows(sampler, step, scores, no_measures).ids for step in range(first, first + num_steps)]
+    )
     return np.bincount(ids, minlength=len(sampler.windows))
 
 
@@ -57,7 +60,7 @@ def assert_drawn_by(p: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
     assert stats.chisquare(counts[p > 0], p[p > 0] / p.sum() * counts.sum()).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if is_exact(v)])
+@pytest.mark.parametrize("variant", each_variant([v for v in VARIANTS if is_exact(v)]))
 def test_a_million_draws_agree_with_the_probabilities(variant: str) -> None:
     problem, num_draws = Problem(windows=UNEVEN.windows, batch_size=5000, seed=0), 1_000_000
     if MINED in variant and "loss_weighted" not in variant:
@@ -175,20 +178,20 @@ def test_without_replacement_no_window_comes_twice_before_every_window_came_once
     sampler, scores = problem.sampler(variant), scores_of(problem.windows, seed=0)
     seen = np.zeros(len(problem.windows), int)
     for step in range(12):
-        seen += np.bincount(sampler.draw(step, scores, no_look).ids, minlength=len(seen))
+        seen += np.bincount(draw_windows(sampler, step, scores, no_measures).ids, minlength=len(seen))
         assert seen.max() - seen.min() <= 1
 
 
 def test_with_replacement_windows_repeat_and_a_third_is_missed() -> None:
     problem = Problem(windows=table([1000]), batch_size=1000, seed=0)
     sampler, scores = problem.sampler("sampler=shuffled sampler.replacement=true"), scores_of(problem.windows, seed=0)
-    assert len(np.unique(sampler.draw(0, scores, no_look).ids)) == pytest.approx(632, abs=40)
+    assert len(np.unique(draw_windows(sampler, 0, scores, no_measures).ids)) == pytest.approx(632, abs=40)
 
 
 def test_sequential_reads_the_table_in_order_and_begins_again() -> None:
     problem = Problem(windows=table([5]), batch_size=3, seed=0)
     sampler, scores = problem.sampler("sampler=sequential"), scores_of(problem.windows, seed=0)
-    drawn = [sampler.draw(step, scores, no_look).ids.tolist() for step in range(3)]
+    drawn = [draw_windows(sampler, step, scores, no_measures).ids.tolist() for step in range(3)]
     assert drawn == [[0, 1, 2], [3, 4, 0], [1, 2, 3]]
 
 
@@ -205,7 +208,9 @@ def test_uniform_episode_weight_draws_episodes_alike_and_windows_weight_draws_wi
 def test_random_temporal_without_replacement_takes_each_episode_once_a_pass(problem: Problem) -> None:
     sampler = problem.sampler("sampler=random_temporal sampler.replacement=false")
     scores, episodes = scores_of(problem.windows, seed=0), np.unique(problem.windows.episode)
-    drawn = np.concatenate([problem.windows.episode[sampler.draw(step, scores, no_look).ids] for step in range(8)])
+    drawn = np.concatenate(
+        [problem.windows.episode[draw_windows(sampler, step, scores, no_measures).ids] for step in range(8)]
+    )
     for first in range(0, len(drawn) - len(episodes) + 1, len(episodes)):
         assert set(drawn[first : first + len(episodes)]) == set(episodes)
 
@@ -237,9 +242,9 @@ def test_permuted_scores_draw_one_fixed_window_for_each_that_their_base_draws(ba
     scores = scores_with(UNEVEN.windows, np.random.default_rng(2).exponential(size=len(UNEVEN.windows)))
     sampler = UNEVEN.sampler(f"sampler=permuted_scores sampler@sampler.base={base}")
     genuine = UNEVEN.sampler(f"sampler={base.replace('.base.', '.')}", purpose="sampler/base")
-    look, taken_by = FixedLook(scores.loss), dict[int, int]()
+    measures, taken_by = FixedMeasures(scores.loss), dict[int, int]()
     for step in range(100, 200):
-        draw, expected = sampler.draw(step, scores, look), genuine.draw(step, scores, look)
+        draw, expected = draw_windows(sampler, step, scores, measures), draw_windows(genuine, step, scores, measures)
         np.testing.assert_array_equal(draw.weights, expected.weights)
         for window, place in zip(draw.ids.tolist(), expected.ids.tolist(), strict=True):
             assert taken_by.setdefault(place, window) == window

@@ -12,22 +12,24 @@ from hypothesis import strategies as st
 from tables import (
     UNEVEN,
     VARIANTS,
-    FixedLook,
+    FixedMeasures,
     Problem,
     config,
     draw_of,
+    each_variant,
     law,
-    look_of,
-    no_look,
+    measures_of,
+    no_measures,
     problems,
     scores_of,
     table,
 )
 
 from mobile_vla.config import check_config
+from mobile_vla.sampling.contract import draw_windows
 from mobile_vla.sampling.scores import Scores
 
-every_sampler = pytest.mark.parametrize("variant", VARIANTS)
+every_sampler = pytest.mark.parametrize("variant", each_variant())
 
 IGNORES_THE_SEED = {"sampler=sequential"}
 LOOKS = ("gradnorm_is", "rho", "selective_backprop")
@@ -73,7 +75,7 @@ def test_the_smallest_tables_can_be_drawn_from_seen_or_unseen(variant: str, prob
             assert sampler.probabilities(step, scores, problem.all_ids).sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if "stratified" not in v and "mixture" not in v])
+@pytest.mark.parametrize("variant", each_variant([v for v in VARIANTS if "stratified" not in v and "mixture" not in v]))
 def test_a_batch_of_one_window_can_be_drawn(variant: str) -> None:
     problem = Problem(windows=table([4, 3], ["a", "b"]), batch_size=1, seed=0)
     for step in (0, 30):
@@ -86,7 +88,7 @@ def test_the_smallest_and_the_largest_losses_can_be_drawn_by(variant: str, loss:
     scores, num_windows = scores_of(UNEVEN.windows, seed=0), len(UNEVEN.windows)
     scores.update(3, np.arange(num_windows - 3), np.full(num_windows - 3, loss, np.float32))
     sampler = UNEVEN.sampler(variant)
-    draw = sampler.draw(50, scores, FixedLook(np.full(num_windows, loss)))
+    draw = draw_windows(sampler, 50, scores, FixedMeasures(np.full(num_windows, loss)))
     assert np.isfinite(draw.weights).all()
     p = sampler.probabilities(50, scores, UNEVEN.all_ids)
     assert (p >= 0).all()
@@ -197,16 +199,16 @@ def test_global_random_state_is_neither_read_nor_moved(variant: str) -> None:
 def test_only_those_look_that_say_so_and_at_no_more_than_they_say(variant: str) -> None:
     sampler, scores = UNEVEN.sampler(variant), scores_of(UNEVEN.windows, seed=0)
     if "loss_weighted" in variant or not any(name in variant for name in LOOKS):
-        sampler.draw(20, scores, no_look)
+        draw_windows(sampler, 20, scores, no_measures)
         return
-    look = look_of(UNEVEN)
-    sampler.draw(20, scores, look)
+    measures = measures_of(UNEVEN)
+    draw_windows(sampler, 20, scores, measures)
     num_candidates = {
         "gradnorm_is": min(24, 60),
         "rho": 16 if "keep" in variant else min(80, 60),
         "selective_backprop": 8 if "candidates_per_draw=1" in variant else 32,
     }
-    assert look.num_windows == next(number for name, number in num_candidates.items() if name in variant)
+    assert measures.num_windows == next(number for name, number in num_candidates.items() if name in variant)
 
 
 @every_sampler

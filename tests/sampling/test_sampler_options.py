@@ -8,8 +8,8 @@ from tables import UNEVEN, config, score_file
 
 from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError
-from mobile_vla.sampling.random_temporal import RandomTemporal
 from mobile_vla.sampling.scores import Scores
+from mobile_vla.sampling.strategies.random_temporal import RandomTemporal
 from mobile_vla.streams import Stream
 
 OUT_OF_RANGE = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tables import UNEVEN, FixedLook, Problem, no_look, scores_with, table
+from tables import UNEVEN, FixedMeasures, Problem, no_measures, scores_with, table
 
-from mobile_vla.sampling.contract import Sampler
+from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.sampling.scores import Scores
 
 NUM_WINDOWS = len(UNEVEN.windows)
@@ -20,7 +20,7 @@ def train(sampler: Sampler, problem: Problem, *, num_steps: int) -> tuple[Scores
     scores, drawn = Scores(problem.windows, smoothing=0.5), []
     losses = np.where(problem.all_ids == 17, 0.0, 1e6).astype(np.float32)
     for step in range(num_steps):
-        drawn.append(sampler.draw(step, scores, FixedLook(losses)).ids)
+        drawn.append(draw_windows(sampler, step, scores, FixedMeasures(losses)).ids)
         scores.update(step, drawn[-1], losses[drawn[-1]])
     return scores, drawn
 
@@ -43,7 +43,7 @@ def test_a_uniform_part_is_a_floor_below_every_window(given: str) -> None:
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, AGAINST_ONE)
     p = sampler.probabilities(1000, scores, UNEVEN.all_ids)
     assert p.min() >= FLOORS[given] / NUM_WINDOWS - 1e-12
-    drawn = np.concatenate([sampler.draw(1000 + step, scores, no_look).ids for step in range(800)])
+    drawn = np.concatenate([draw_windows(sampler, 1000 + step, scores, no_measures).ids for step in range(800)])
     # 6400 draws of 60 windows: the least likely floor expects 10 of each.
     assert (np.bincount(drawn, minlength=NUM_WINDOWS) > 0).all()
 
@@ -70,7 +70,7 @@ def test_windows_not_seen_yet_come_first_in_a_curriculum_by_loss() -> None:
     assert len(np.unique(np.concatenate(drawn))) == 7 * 8
     half = scores_with(UNEVEN.windows, np.where(np.arange(NUM_WINDOWS) < 30, 0.0, np.nan))
     for step in range(20):
-        assert (sampler.draw(step, half, no_look).ids >= 30).all()
+        assert (draw_windows(sampler, step, half, no_measures).ids >= 30).all()
 
 
 @pytest.mark.parametrize("given", ["prioritized", "prioritized_rank", "lap"])
@@ -100,7 +100,7 @@ def test_phases_are_drawn_alike_in_every_batch(num_phases: int) -> None:
     total = np.zeros(num_phases, int)
     scores = Scores(problem.windows, smoothing=0.5)
     for step in range(100):
-        counts = np.bincount(phase[sampler.draw(step, scores, no_look).ids], minlength=num_phases)
+        counts = np.bincount(phase[draw_windows(sampler, step, scores, no_measures).ids], minlength=num_phases)
         assert counts.min() >= 12 // num_phases
         assert counts.max() <= -(-12 // num_phases)
         total += counts

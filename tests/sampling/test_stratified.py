@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import UNEVEN, Problem, law, no_look, problems, scores_of, table
+from tables import UNEVEN, Problem, law, no_measures, problems, scores_of, table
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.sampling.quotas import QuotaSchedule, at_least_one_each, tempered_shares
-from mobile_vla.sampling.stratified import Stratified
+from mobile_vla.sampling.contract import draw_windows
+from mobile_vla.sampling.parts.quotas import QuotaSchedule, at_least_one_each, tempered_shares
+from mobile_vla.sampling.strategies.stratified import Stratified
 from mobile_vla.streams import Stream
 
 taus = st.sampled_from([1.0, 1.5, 2.0, 10.0, float("inf")])
@@ -79,7 +80,7 @@ def test_tau_runs_from_natural_to_equal_shares() -> None:
 def test_every_scenario_is_in_every_batch(problem: Problem, tau: float) -> None:
     sampler, scores = stratified(problem, tau=tau), scores_of(problem.windows, seed=0)
     for step in range(10):
-        scenarios = problem.windows.scenario[sampler.draw(step, scores, no_look).ids]
+        scenarios = problem.windows.scenario[draw_windows(sampler, step, scores, no_measures).ids]
         assert set(scenarios) == set(problem.windows.scenario)
 
 
@@ -89,7 +90,7 @@ def test_no_window_of_a_scenario_comes_twice_before_all_of_them_came_once(proble
     windows, scores = problem.windows, scores_of(problem.windows, seed=0)
     sampler, seen = stratified(problem, tau=tau), np.zeros(len(windows), int)
     for step in range(12):
-        seen += np.bincount(sampler.draw(step, scores, no_look).ids, minlength=len(seen))
+        seen += np.bincount(draw_windows(sampler, step, scores, no_measures).ids, minlength=len(seen))
         for scenario in np.unique(windows.scenario):
             assert np.ptp(seen[windows.scenario == scenario]) <= 1
 
@@ -98,7 +99,9 @@ def test_scenario_shares_of_the_draws_are_the_tempered_ones() -> None:
     windows, scores = UNEVEN.windows, scores_of(UNEVEN.windows, seed=0)
     sampler = stratified(UNEVEN, tau=2)
     weight = np.sqrt(np.bincount(windows.scenario))
-    drawn = np.concatenate([windows.scenario[sampler.draw(step, scores, no_look).ids] for step in range(400)])
+    drawn = np.concatenate(
+        [windows.scenario[draw_windows(sampler, step, scores, no_measures).ids] for step in range(400)]
+    )
     np.testing.assert_allclose(np.bincount(drawn) / len(drawn), weight / weight.sum(), atol=2 / len(drawn))
     np.testing.assert_allclose(
         np.bincount(windows.scenario, weights=sampler.probabilities(0, scores, UNEVEN.all_ids)), weight / weight.sum()
@@ -107,7 +110,7 @@ def test_scenario_shares_of_the_draws_are_the_tempered_ones() -> None:
 
 def test_scenarios_of_equal_size_are_shuffled_apart() -> None:
     problem = Problem(windows=table([16, 16], ["near", "far"]), batch_size=32, seed=0)
-    ids = stratified(problem, tau=1).draw(0, scores_of(problem.windows, seed=0), no_look).ids
+    ids = draw_windows(stratified(problem, tau=1), 0, scores_of(problem.windows, seed=0), no_measures).ids
     first, second = (ids[problem.windows.episode[ids] == episode] % 16 for episode in (0, 1))
     assert sorted(first) == sorted(second)
     assert first.tolist() != second.tolist()

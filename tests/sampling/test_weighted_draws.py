@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from tables import table
 
-from mobile_vla.sampling.priorities import Priorities
+from mobile_vla.sampling.parts.priorities import Priorities
+from mobile_vla.sampling.parts.sum_tree import SumTree
+from mobile_vla.sampling.parts.weighted import FixedWeights
 from mobile_vla.sampling.scores import Scores
-from mobile_vla.sampling.sum_tree import SumTree
-from mobile_vla.sampling.weighted import FixedWeights
 from mobile_vla.streams import Stream
 
 # Around the tree's widths of 64 and 64 * 64.

@@ -17,7 +17,7 @@ from counting_policy import CountingPolicy, expected_actions, made_image
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from mobile_vla.cli import main
+from mobile_vla.commands.cli import main
 from mobile_vla.errors import UserError
 from mobile_vla.serving.access import TOKEN_VARIABLE, check_access, find_address, read_token
 from mobile_vla.serving.client import PolicyClient

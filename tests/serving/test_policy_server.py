@@ -218,9 +218,9 @@ def test_other_paths_say_where_to_go(server: PolicyServer) -> None:
 
 def test_a_taken_port_is_a_message(server: PolicyServer) -> None:
     port = int(server.url.rsplit(":", 1)[1])
-    with pytest.raises(UserError, match=rf"host=127\.0\.0\.1, port={port}: cannot be listened at .*free port"):
+    with pytest.raises(UserError, match=rf"host=127\.0\.0\.1, port={port}: cannot listen there .*free port"):
         serve(CountingPolicy(), host="127.0.0.1", port=port)
-    with pytest.raises(UserError, match="port=70000: cannot be listened at"):
+    with pytest.raises(UserError, match="port=70000: cannot listen there"):
         serve(CountingPolicy(), host="127.0.0.1", port=70000)
 
 

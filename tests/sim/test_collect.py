@@ -16,10 +16,10 @@ from tiny_runs import compose_config
 
 from mobile_vla import config
 from mobile_vla.errors import ConfigError
-from mobile_vla.sim.collect import SimEpisodes, record
-from mobile_vla.sim.expert import succeeds
+from mobile_vla.sim.demonstrations.collect import SimEpisodes, record
+from mobile_vla.sim.demonstrations.expert import succeeds
+from mobile_vla.sim.demonstrations.scripted import ScriptedEpisodes, record_scripted
 from mobile_vla.sim.scenarios import NUM_SCENARIOS, SCENARIO_SHARES, imbalanced, shares_of, spread_scenarios
-from mobile_vla.sim.scripted import ScriptedEpisodes, record_scripted
 
 GRAMMAR = re.compile(
     r"episode_\d{8}_\d{6}_(1box|2box)_(vert|hori)_(?P<side>left|right)_(core|variant)_(close|medium|far)\.h5"

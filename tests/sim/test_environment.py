@@ -12,17 +12,17 @@ from made_drives import MIRRORED_KEYS, SPEED_M_S, commands, made_scene, mirrored
 
 from mobile_vla.errors import UserError
 from mobile_vla.sim.camera import FrontCamera
-from mobile_vla.sim.collect import record
+from mobile_vla.sim.demonstrations.collect import record
+from mobile_vla.sim.demonstrations.expert import positions
+from mobile_vla.sim.demonstrations.recording import Demonstration
 from mobile_vla.sim.environment import BottleEnv, BrokenWorldError
-from mobile_vla.sim.expert import positions
-from mobile_vla.sim.recording import Recording
 from mobile_vla.sim.scene import Scene
 
 TO_GOAL = "aaaaaa" + "w" * 18
 
 
 @pytest.fixture(scope="module")
-def recordings() -> list[Recording]:
+def recordings() -> list[Demonstration]:
     return record(num_episodes=10, seed=4)
 
 
@@ -79,7 +79,7 @@ def test_a_reset_without_a_seed_begins_another_episode_of_the_same_series() -> N
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
-def test_recorded_drives_stand_where_they_stood_and_succeed(recordings: list[Recording], is_mirrored: bool) -> None:
+def test_recorded_drives_stand_where_they_stood_and_succeed(recordings: list[Demonstration], is_mirrored: bool) -> None:
     for recording in recordings:
         scene = mirrored_scene(recording.scene) if is_mirrored else recording.scene
         actions = recording.actions * np.float32([1, -1 if is_mirrored else 1, 1])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobile_vla.errors import UserError
-from mobile_vla.sim.expert import drive, positions, succeeds, to_actions
-from mobile_vla.sim.planner import PulseCosts, plan_pulses
+from mobile_vla.sim.demonstrations.expert import drive, positions, succeeds, to_actions
+from mobile_vla.sim.demonstrations.planner import PulseCosts, plan_pulses
 from mobile_vla.sim.scene import STOP_TOLERANCE_M, Scenario, Scene, sample_scene
 from mobile_vla.sim.world import build_model
 from mobile_vla.streams import Stream

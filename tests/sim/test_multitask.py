@@ -16,11 +16,11 @@ from mobile_vla.augmentation.mirror import mirror_words
 from mobile_vla.data.scenario import compile_grammars, parse_name
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.camera import FrontCamera
-from mobile_vla.sim.collect import SimEpisodes, record
+from mobile_vla.sim.demonstrations.collect import SimEpisodes, record
+from mobile_vla.sim.demonstrations.expert import succeeds
+from mobile_vla.sim.demonstrations.recording import Demonstration, episode_names
 from mobile_vla.sim.environment import BottleEnv
-from mobile_vla.sim.expert import succeeds
 from mobile_vla.sim.instructions import instruction
-from mobile_vla.sim.recording import Recording, episode_names
 from mobile_vla.sim.scenarios import ALL_SCENARIOS, SCENARIO_SHARES, shares_of, spread_scenarios
 from mobile_vla.sim.scene import Scenario, sample_scene
 from mobile_vla.streams import Stream
@@ -32,7 +32,7 @@ COLOURED = sorted((s for s in ALL_SCENARIOS if s.colours), key=lambda scenario: 
 
 
 @pytest.fixture(scope="module")
-def recordings() -> list[Recording]:
+def recordings() -> list[Demonstration]:
     return record(num_episodes=120, seed=0, shares=SHARES)
 
 
@@ -92,7 +92,7 @@ def test_an_instruction_names_the_target_and_no_other(scenario: Scenario, seed: 
     assert mirror_words(text) == (text if is_colour else instruction(mirrored, np.random.default_rng(seed)))
 
 
-def test_every_episode_of_every_task_succeeds(recordings: list[Recording]) -> None:
+def test_every_episode_of_every_task_succeeds(recordings: list[Demonstration]) -> None:
     assert {recording.scene.scenario.task for recording in recordings} == TASKS
     assert len({recording.actions.tobytes() for recording in recordings}) == len(recordings)
     for recording in recordings:
@@ -102,7 +102,7 @@ def test_every_episode_of_every_task_succeeds(recordings: list[Recording]) -> No
         assert scenario.target in recording.instruction.split()
 
 
-def test_the_red_bottle_is_meant_where_red_is_named(recordings: list[Recording]) -> None:
+def test_the_red_bottle_is_meant_where_red_is_named(recordings: list[Demonstration]) -> None:
     for recording in recordings:
         scene = recording.scene
         left_rgb, right_rgb = scene.look.bottle_rgb

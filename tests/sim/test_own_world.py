@@ -10,8 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from made_worlds import CRATE_PLACE, SLIDES, YAW, begin, own_scene, play, write_world
 
 from mobile_vla.errors import UserError
+from mobile_vla.sim.demonstrations.expert import drive, positions
 from mobile_vla.sim.environment import TURN_SPEED_RAD_S, BottleEnv
-from mobile_vla.sim.expert import drive, positions
 from mobile_vla.sim.mjcf import load_world
 from mobile_vla.streams import Stream
 

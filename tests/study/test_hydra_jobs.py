@@ -14,7 +14,7 @@ from tiny_runs import run_py
     "overrides",
     [
         ("seed=range(2)", "sampler=stratified,shuffled", "++sampler.tau=0.5"),
-        ("sampler=glob(st*)", "dataset.path='a,b'", "~evaluation.shortcuts"),
+        pytest.param(("sampler=glob(st*)", "dataset.path='a,b'", "~evaluation.shortcuts"), marks=pytest.mark.slow),
         pytest.param(("experiment=unmirrored", "seed=6,7"), marks=pytest.mark.slow),
         ("seed=2,1", "hydra.sweep.subdir='${hydra:job.num}-${hydra:job.override_dirname}'"),
     ],

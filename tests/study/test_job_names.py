@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from mobile_vla.study.naming import job_digest, sweep_folder
 
 KEYS = ("sampler.tau", "model/head", "augmentation", "dataset.path", "+trainer.x", "closed_loop/execution")
-UNNAMED = ("sampler", "seed", "study.name", "logger", "logger.mode", "trainer.stop_at_step", "closed_loop.episodes")
+UNNAMED = (
+    "sampler",
+    "seed",
+    "study.name",
+    "logger",
+    "logger.wandb.mode",
+    "trainer.stop_at_step",
+    "closed_loop.episodes",
+)
 
 trained = st.dictionaries(st.sampled_from(KEYS), st.text("ab1", min_size=1, max_size=3))
 unnamed = st.dictionaries(st.sampled_from(UNNAMED), st.text("ab1", min_size=1, max_size=3))

@@ -9,10 +9,10 @@ import pytest
 from made_drives import drive_keys
 from tiny_runs import Ran, compose_config
 
-from mobile_vla.build import Run, build_closed_loop, build_run
 from mobile_vla.closed_loop.results import episode_result, suite_metrics
 from mobile_vla.errors import ConfigError
-from mobile_vla.study.primary import check_primary
+from mobile_vla.run.build import Run, build_closed_loop, build_run
+from mobile_vla.run.primary import check_primary
 
 EVALUATION = {"val/loss": 1.0, "val/rmse": 1.0, "val/rmse/linear_x": 1.0, "probe/rmse": 1.0}
 TO_GOAL = "aaaaaa" + "w" * 18

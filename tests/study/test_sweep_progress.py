@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mobile_vla.study.progress import read_progress
 from mobile_vla.study.sweep import Watch
+from mobile_vla.study.sweep_progress import read_progress
 
 STARTED = 1_000_000.0
 

@@ -13,12 +13,12 @@ from tiny_runs import run_py
 from wandb_records import history, transaction_log
 
 from mobile_vla import metrics
-from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.dashboard.contents import contents_of
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
 from mobile_vla.compare.report import write_csv
-from mobile_vla.compare.runs import load_runs
-from mobile_vla.compare.table import print_comparison
+from mobile_vla.compare.terminal.comparison_table import print_comparison
 from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.metrics import ERROR, Entry, entry_of
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import strict_json
 
-from mobile_vla.disk import write_atomically
 from mobile_vla.errors import DataError, UserError
+from mobile_vla.storage.disk import write_atomically
 from mobile_vla.tracking.run_folder import RunFolder, line_of, read_metrics
 
 
@@ -23,7 +23,7 @@ def test_a_summary_is_strict_json_and_loses_only_what_json_cannot_say(
 ) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
 
-    folder.learn(values)
+    folder.add_to_summary(values)
     folder.write_summary("done")
 
     expected = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -11,10 +11,11 @@ import wandb
 from wandb_records import transaction_log
 from wandb_server import WandbServer, wandb_server
 
-from mobile_vla.cli import main
-from mobile_vla.tracking.recordings import find_recordings, viewing_hint
-from mobile_vla.tracking.transaction_log import UnreadableRecordingError, write_log
-from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
+from mobile_vla.commands.cli import main
+from mobile_vla.tracking.contract import RunIdentity
+from mobile_vla.tracking.wandb.logger import WandbLogger
+from mobile_vla.tracking.wandb.recordings import find_recordings, viewing_hint
+from mobile_vla.tracking.wandb.transaction_log import UnreadableRecordingError, write_log
 
 LOGGER = WandbLogger(project="mobile_vla", entity=None, mode="offline", init_timeout_s=10, finish_timeout_s=10)
 KEY = "0" * 40
@@ -63,6 +64,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("key")
 def test_every_run_is_uploaded_once_and_named(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -116,6 +118,7 @@ def test_without_a_key_or_without_runs_the_error_says_what_to_do(sweep: Path) ->
     assert "no such folder" in str(sync(sweep / "absent"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("key")
 def test_a_killed_run_waits_until_it_is_resumed_and_then_is_whole(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -136,6 +139,7 @@ def test_a_killed_run_waits_until_it_is_resumed_and_then_is_whole(
         assert steps_of(server, 0) == [0, 10, 20, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("key")
 def test_of_a_run_that_was_trained_again_only_the_last_attempt_is_uploaded(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -150,7 +154,7 @@ def test_of_a_run_that_was_trained_again_only_the_last_attempt_is_uploaded(
 
 
 @pytest.mark.usefixtures("key")
-@pytest.mark.parametrize(("content", "why"), [(b"not a log", "bad header"), (b"", "says of no run what it is")])
+@pytest.mark.parametrize(("content", "why"), [(b"not a log", "bad header"), (b"", "has no record of a run")])
 def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
     content: bytes, why: str, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

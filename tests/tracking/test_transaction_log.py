@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wandb.proto import wandb_internal_pb2
 from wandb_records import inspect
 
-from mobile_vla.tracking.transaction_log import UnreadableRecordingError, end_log, is_row, read_log, write_log
+from mobile_vla.tracking.wandb.transaction_log import UnreadableRecordingError, end_log, is_row, read_log, write_log
 
 LENGTHS = st.one_of(st.integers(0, 300), st.integers(32_600, 32_800), st.integers(65_300, 65_600))
 """Of a row's text: short, and around one and two blocks of 32 KiB."""
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_and_a_torn_end_costs_only_the_records_it_tears(
     if whole := sum(size <= cut for size in sizes):
         assert list(read_log(file).records) == records[:whole]
     else:
-        with pytest.raises(UnreadableRecordingError, match="says of no run what it is"):
+        with pytest.raises(UnreadableRecordingError, match="has no record of a run"):
             read_log(file)
 
 

@@ -17,13 +17,13 @@ from tiny_runs import run_py
 from wandb_faults import IDENTITY, NUM_BEFORE, NUM_ROWS, SERVER_FAULTS, try_fault
 from wandb_server import WandbServer, wandb_server
 
-from mobile_vla.compare.comparison import compare_runs
 from mobile_vla.compare.dashboard import publish
-from mobile_vla.compare.runs import load_runs
+from mobile_vla.compare.data.comparison import compare_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.recordings import find_recordings
-from mobile_vla.tracking.sync import sync_folder
-from mobile_vla.tracking.wandb_mirror import WandbLogger
+from mobile_vla.tracking.wandb.logger import WandbLogger
+from mobile_vla.tracking.wandb.recordings import find_recordings
+from mobile_vla.tracking.wandb.sync import sync_folder
 
 LOGGER = WandbLogger(project="faults", entity=None, mode="online", init_timeout_s=10, finish_timeout_s=1)
 
@@ -90,6 +90,7 @@ def test_a_fault_costs_no_row_is_said_and_is_made_good_once(
     assert [child for child in children if child.status() != "zombie" and "sync" in child.cmdline()] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_first_sends_what_is_missing(server: WandbServer, tmp_path: Path) -> None:
     server.stream = 500
     assert record(tmp_path, 0, 1, 2) == 3
@@ -143,7 +144,7 @@ def test_a_run_says_it_in_words_and_in_its_summary_and_ends_well(
 ) -> None:
     server.stream = "hang"
     folder = tmp_path / "run"
-    wanted = ("logger=wandb", "logger.mode=online", "logger.finish_timeout_s=1", f"hydra.run.dir={folder}")
+    wanted = ("logger=wandb", "logger.wandb.mode=online", "logger.wandb.finish_timeout_s=1", f"hydra.run.dir={folder}")
     assert run_py(*tiny, *wanted) == (0, "")
     rows = len((folder / "metrics.jsonl").read_text().splitlines())
     summary = json.loads((folder / "summary.json").read_text())
@@ -161,7 +162,7 @@ def test_the_dashboard_does_not_wait_for_ever(
     server: WandbServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "run"
-    assert run_py(*tiny, "logger=wandb", "logger.mode=offline", f"hydra.run.dir={folder}") == (0, "")
+    assert run_py(*tiny, "logger=wandb", "logger.wandb.mode=offline", f"hydra.run.dir={folder}") == (0, "")
     monkeypatch.setattr(publish, "_TIMEOUT_S", 1.0)
     server.all_requests = "hang"
     started = time.monotonic()

@@ -23,7 +23,8 @@ from wandb_records import history, records, rows, state, transaction_log
 from wandb_server import Uploads, wandb_server
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.tracking.wandb_mirror import Mirror, RunIdentity, WandbLogger
+from mobile_vla.tracking.contract import OpenLogger, RunIdentity
+from mobile_vla.tracking.wandb.logger import WandbLogger
 
 IDENTITY = RunIdentity(study="compare", sampler="hard_negative", seed=3, run_id="hard_negative-s3-1a2b3c4d")
 SECOND = RunIdentity(study="compare", sampler="shuffled", seed=0, run_id="shuffled-s0-5e6f7a8b")
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
-def record(wandb_logger: WandbLogger, folder: Path, *, identity: RunIdentity = IDENTITY) -> Mirror:
+def record(wandb_logger: WandbLogger, folder: Path, *, identity: RunIdentity = IDENTITY) -> OpenLogger:
     with wandb_logger.open(identity, config=CONFIG, folder=folder, resume=False) as mirror:
         for row in ROWS:
             mirror.log(row)
@@ -133,9 +134,9 @@ def test_config_overrules_the_environment_which_overrules_the_key(
 
 
 def test_unusable_settings_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"logger\.finish_timeout_s=0.*above 0"):
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.finish_timeout_s=0.*above 0"):
         replace(LOGGER, finish_timeout_s=0)
-    with pytest.raises(ConfigError, match=r"logger\.mode='on'"):
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='on'"):
         replace(LOGGER, mode="on")
     monkeypatch.setenv("WANDB_MODE", "ofline")
     with pytest.raises(ConfigError, match=r"WANDB_MODE='ofline'.*offline"):
@@ -149,11 +150,12 @@ def test_a_terminal_without_a_key_is_never_asked_and_local_means_no_wandb(folder
     script = """
 import sys
 from pathlib import Path
-from mobile_vla.tracking.wandb_mirror import LocalLogger, RunIdentity, WandbLogger
+from mobile_vla.tracking.contract import Loggers, RunIdentity
+from mobile_vla.tracking.wandb.logger import WandbLogger
 folder = Path(sys.argv[1])
 assert "wandb" not in sys.modules
 for mode in (None, "auto", "online"):
-    logger = LocalLogger() if mode is None else WandbLogger(
+    logger = Loggers(loggers=()) if mode is None else WandbLogger(
         project="p", entity=None, mode=mode, init_timeout_s=5, finish_timeout_s=5)
     identity = RunIdentity(study="s", sampler="shuffled", seed=0, run_id=f"shuffled-{mode}")
     with logger.open(identity, config={}, folder=folder, resume=False) as mirror:
@@ -207,7 +209,8 @@ def test_a_silent_server_does_not_hold_up_the_process(folder: Path, monkeypatch:
     script = """
 import sys
 from pathlib import Path
-from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
+from mobile_vla.tracking.contract import RunIdentity
+from mobile_vla.tracking.wandb.logger import WandbLogger
 logger = WandbLogger(project="p", entity=None, mode="auto", init_timeout_s=1, finish_timeout_s=1)
 identity = RunIdentity(study="s", sampler="shuffled", seed=0, run_id="shuffled-s0")
 with logger.open(identity, config={}, folder=Path(sys.argv[1]), resume=False) as mirror:

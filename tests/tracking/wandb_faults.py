@@ -21,9 +21,10 @@ import wandb
 from rich.console import Console
 from wandb_server import WandbServer, wandb_server
 
+from mobile_vla.tracking.contract import RunIdentity
 from mobile_vla.tracking.run_folder import RunFolder
-from mobile_vla.tracking.sync import sync_folder
-from mobile_vla.tracking.wandb_mirror import RunIdentity, WandbLogger
+from mobile_vla.tracking.wandb.logger import WandbLogger
+from mobile_vla.tracking.wandb.sync import sync_folder
 
 NUM_ROWS, NUM_BEFORE = 13, 6
 """Rows of a run, and those before the fault; the first is on the server by then."""

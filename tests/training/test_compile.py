@@ -12,8 +12,8 @@ from safetensors import safe_open
 from tiny_runs import compose_config
 from training_runs import train_run
 
-from mobile_vla.build import build_run
 from mobile_vla.policy.model import Model
+from mobile_vla.run.build import build_run
 from mobile_vla.schema import Batch
 
 

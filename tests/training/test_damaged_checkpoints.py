@@ -9,7 +9,7 @@ import pytest
 from mutated_checkpoints import MUTATIONS, USES, Pristine, Trial, contents_of, mutate
 from tiny_runs import compose_config, run_in
 
-from mobile_vla.build import build_dataset
+from mobile_vla.run.build import build_dataset
 
 NUM_TRIALS = 4
 """For each use; experiments/torture has many more."""

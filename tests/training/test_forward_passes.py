@@ -11,8 +11,8 @@ import torch
 from tiny_runs import compose_config
 from training_runs import train_run
 
-from mobile_vla.build import Run, build_run
-from mobile_vla.sampling.contract import Look
+from mobile_vla.run.build import Run, build_run
+from mobile_vla.sampling.contract import ScoreWindows
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.streams import Stream
@@ -61,7 +61,7 @@ def test_an_answer_that_is_not_finite_names_the_windows(make_run: Callable[..., 
     with pytest.raises(NonFiniteLossError) as stopped:
         passes_of(run).at(4)(ids, "loss")
     named = [f"{i} ({windows.episode_names[windows.episode[i]]} from frame {windows.start[i]})" for i in ids]
-    assert f"step 4: the loss at which the sampler looks is not finite for 2 windows: {', '.join(named)}." in str(
+    assert f"step 4: the loss that the sampler measures is not finite for 2 windows: {', '.join(named)}." in str(
         stopped.value
     )
 
@@ -73,9 +73,9 @@ class Looks:
         self.windows = windows
         self.answers: list[np.ndarray] = []
 
-    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+    def draw(self, step: int, scores: Scores, score_windows: ScoreWindows) -> Draw:
         candidates = np.arange(10) + step
-        self.answers.append(look(candidates, "loss"))
+        self.answers.append(score_windows(candidates, "loss"))
         return Draw.unweighted(candidates[np.argsort(-self.answers[-1])[:4]])
 
     def probabilities(self, step: int, scores: Scores, ids: np.ndarray) -> np.ndarray:
@@ -99,9 +99,9 @@ def test_the_windows_that_were_asked_about_are_logged_also_after_a_resume(
 
 def test_looking_changes_nothing_of_the_training_itself(make_run: Callable[..., Run], tmp_path: Path) -> None:
     class Idle(Looks):
-        def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+        def draw(self, step: int, scores: Scores, score_windows: ScoreWindows) -> Draw:
             if self.answers:
-                look(np.arange(5), "gradient_norm")
+                score_windows(np.arange(5), "gradient_norm")
             return Draw.unweighted(np.arange(4) + step)
 
     weights = []

@@ -15,7 +15,7 @@ from made_batches import make_batch
 from tiny_runs import compose_config
 from training_runs import Weighted, train_run, watched_optimizer
 
-from mobile_vla.build import Run, build_run
+from mobile_vla.run.build import Run, build_run
 
 WEIGHTS = (0.5, 2.0, 1.0, 0.0, 1.5, 3.0, 0.25, 1.0)
 

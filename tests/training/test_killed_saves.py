@@ -102,6 +102,7 @@ def look_and_go_on(run: Path) -> Found:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [3, 30, 60, 90])
 def test_a_run_that_was_killed_while_saving_goes_on_as_if_it_had_not_been(
     number: int, whole: Ran, tiny: tuple[str, ...], tmp_path: Path

@@ -17,9 +17,10 @@ from tiny_runs import compose_config, run_in
 from training_runs import Weighted, train_run, watched_optimizer
 
 from mobile_vla.augmentation.pipeline import Pipeline
-from mobile_vla.build import Run, build_run
-from mobile_vla.interruption import collected
 from mobile_vla.policy.model import Model
+from mobile_vla.process.interruption import collected
+from mobile_vla.run.build import Run, build_run
+from mobile_vla.sampling.contract import draw_windows
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
@@ -61,7 +62,7 @@ def test_gradients_are_clipped_to_the_norm_and_only_when_above_it(make_run: Call
 
 
 def test_every_step_is_taken_at_the_scheduled_rate(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    run = make_run("trainer.steps=6", "trainer.warmup_steps=3")
+    run = make_run("trainer.steps=6", "trainer.schedule.warmup_steps=3")
     with watched_optimizer() as seen:
         _, rows = train_run(run, tmp_path)
 
@@ -102,7 +103,7 @@ def test_weights_scale_the_gradient_but_not_the_loss_that_is_logged(
         torch.testing.assert_close(3 * once, thrice, rtol=1e-4, atol=1e-6)
 
 
-def nobody_looks(ids: np.ndarray, measure: str) -> np.ndarray:
+def no_measures(ids: np.ndarray, measure: str) -> np.ndarray:
     raise AssertionError("shuffled does not look")
 
 
@@ -110,7 +111,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_steps(
     make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = make_run("trainer.steps=6")
-    draw = run.sampler.draw(2, Scores(run.sampler.windows, smoothing=0.5), nobody_looks)
+    draw = draw_windows(run.sampler, 2, Scores(run.sampler.windows, smoothing=0.5), no_measures)
     augment = Pipeline(transforms={"spoiled": Spoiled(row=5, at_step=2)}, stream=Stream(0, "augmentation"))
 
     with watched_optimizer() as seen, pytest.raises(NonFiniteLossError) as stopped:

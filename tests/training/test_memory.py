@@ -7,7 +7,7 @@ import os
 import numpy as np
 import torch
 
-from mobile_vla.training.memory import peak_memory_gib
+from mobile_vla.training.progress import peak_memory_gib
 
 CPU = torch.device("cpu")
 

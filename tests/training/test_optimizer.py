@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import compose_config, run_in
 
-from mobile_vla.build import Run, build_run
 from mobile_vla.errors import ConfigError
+from mobile_vla.run.build import Run, build_run
 from mobile_vla.training.optimizer import build_optimizer, set_learning_rate, trained_parameters
 
 

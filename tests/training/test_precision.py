@@ -11,11 +11,11 @@ import torch
 from tiny_runs import compose_config, options_of, run_in
 from training_runs import Weighted, train_run
 
-from mobile_vla.build import Run, build_run
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.model import Model
+from mobile_vla.run.build import Run, build_run
+from mobile_vla.training.gradient import autocast
 from mobile_vla.training.non_finite import NonFiniteLossError
-from mobile_vla.training.precision import autocast
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")

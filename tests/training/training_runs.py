@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from mobile_vla.build import Run
-from mobile_vla.sampling.contract import Look
+from mobile_vla.run.build import Run
 from mobile_vla.sampling.scores import Scores
 from mobile_vla.schema import Draw, WindowTable
 from mobile_vla.training.loop import Parts, Result, train
@@ -26,7 +25,7 @@ class Weighted:
     ids: tuple[int, ...]
     weights: tuple[float, ...]
 
-    def draw(self, step: int, scores: Scores, look: Look) -> Draw:
+    def draw(self, step: int, scores: Scores) -> Draw:
         return Draw(ids=np.array(self.ids), weights=np.array(self.weights, np.float32))
 
     def probabilities(self, step: int, scores: Scores, ids: np.ndarray) -> np.ndarray:

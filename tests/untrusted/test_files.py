@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from reading_causes import as_nobody
 
-from mobile_vla.compare.plan import missing_runs
-from mobile_vla.compare.runs import load_runs
+from mobile_vla.compare.data.planned import missing_runs
+from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.errors import UserError
-from mobile_vla.tracking.recordings import find_recordings
+from mobile_vla.tracking.wandb.recordings import find_recordings
 from mobile_vla.untrusted.files import (
     check_links,
     csv_rows,

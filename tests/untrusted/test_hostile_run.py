@@ -151,7 +151,7 @@ def test_a_class_that_is_trusted_by_name_is_built_and_what_the_run_trusted_is_no
     own = "\n  _target_: innocent.Sampler\n"
     config.write_text(
         config.read_text()
-        .replace("\n  _target_: mobile_vla.sampling.shuffled.Shuffled\n", own)
+        .replace("\n  _target_: mobile_vla.sampling.strategies.shuffled.Shuffled\n", own)
         .replace("trust: []", "trust: [innocent.Sampler]")
     )
     assert own in config.read_text()
@@ -161,7 +161,7 @@ def test_a_class_that_is_trusted_by_name_is_built_and_what_the_run_trusted_is_no
 
     code, message = run_py(f"resume={hostile.run}", "trainer.steps=6", "trust=[innocent.Sampler]")
     assert (code, hostile.mark.exists()) == (1, True)
-    assert "names what is no option" not in message  # it is no sampler, and that is what the check of the config says
+    assert "names targets that no option" not in message  # it is not a sampler, which the config check reports
 
 
 def test_trust_without_a_stored_config_has_no_effect_and_says_so(tiny: tuple[str, ...], tmp_path: Path) -> None:
@@ -211,7 +211,14 @@ LINKS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "command"), [(name, command) for name in LINKS for command in LINKS[name]])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        pytest.param(name, command, marks=() if command == LINKS[name][0] else pytest.mark.slow)
+        for name in LINKS
+        for command in LINKS[name]
+    ],
+)
 def test_a_link_that_leads_outside_is_not_followed(
     name: str, command: str, hostile: Hostile, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

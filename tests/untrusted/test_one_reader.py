@@ -16,22 +16,22 @@ PLACES: dict[tuple[str, ...], set[str]] = {
     ("yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.safe_load_all"): {
         "untrusted/yaml_file.py"
     },
-    ("instantiate", "hydra.utils.instantiate"): {"build.py"},  # of a config that was composed or checked
+    ("instantiate", "hydra.utils.instantiate"): {"run/build.py"},  # of a config that was composed or checked
     ("get_object", "get_class", "get_method"): {"config.py", "tracking/provenance.py"},  # of the same
     ("importlib.import_module", "import_module", "__import__"): {
         "untrusted/targets.py",
         "policy/backbones/families/family.py",  # of this package, by the names of its files
         "training/optimizer.py",  # a constant
-        "data/hdf5_extents.py",  # a constant
+        "data/hdf5/extents.py",  # a constant
         "data/reading/server.py",  # functions of this package, by the process that started it
     },
     ("json.load", "json.loads"): {
         "untrusted/files.py",
         "data/frames.py",  # caches of this machine
-        "data/build_once.py",
+        "storage/build_once.py",
         "tracking/ownership.py",  # at most 64 KiB, and whatever it is, it only names a process
-        "tracking/confirmation.py",  # what a server of W&B answers
-        "training/frozen_features.py",
+        "tracking/wandb/confirmation.py",  # what a server of W&B answers
+        "features/store.py",
         "window_losses/irreducible.py",
         "policy/backbones/pretrained.py",  # weights that the user names
         "training/checkpoint.py",
@@ -40,7 +40,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
     ("pickle.load", "pickle.loads", "torch.load", "joblib.load", "eval", "exec", "marshal.loads"): set(),
     ("regex.compile",): {"data/scenario.py"},
     ("csv.reader", "csv.DictReader"): {"untrusted/files.py"},
-    ("Console", "rich.print"): {"terminal.py"},
+    ("Console", "rich.print"): {"process/console.py"},
 }
 
 
@@ -57,4 +57,4 @@ def calls() -> dict[str, set[str]]:
 @pytest.mark.parametrize("names", PLACES, ids=lambda names: names[0])
 def test_it_is_called_in_its_places_alone(names: tuple[str, ...], calls: dict[str, set[str]]) -> None:
     found = {file for file, called in calls.items() if called & set(names)}
-    assert found <= PLACES[names], "go through mobile_vla/untrusted, or mobile_vla/terminal.py"
+    assert found <= PLACES[names], "go through mobile_vla/untrusted, or mobile_vla/process/console.py"

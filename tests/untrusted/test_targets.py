@@ -21,11 +21,11 @@ FOREIGN = (
     "joblib.load",
     "torch.load",
     "hydra.utils.instantiate",
-    "mobile_vla.cli.main",
-    "mobile_vla.sampling.shuffled",
-    "mobile_vla.sampling.static_scores.read_window_scores",
+    "mobile_vla.commands.cli.main",
+    "mobile_vla.sampling.strategies.shuffled",
+    "mobile_vla.sampling.strategies.static_scores.read_window_scores",
     "mobile_vla.compare.sweep.CompareAtEnd",
-    "mobile_vla.sampling.shuffled.Shuffled ",
+    "mobile_vla.sampling.strategies.shuffled.Shuffled ",
     "",
     7,
     None,
@@ -64,17 +64,19 @@ def placed(where: str, node: dict[str, Any]) -> dict[str, Any]:
 def test_every_other_name_is_refused_wherever_it_stands_and_nothing_is_imported(where: str, name: object) -> None:
     before = set(sys.modules)
     for node in ({"_target_": name}, {"deep": [1, {"er": [{"_target_": name}]}]}):
-        with pytest.raises(UserError, match=rf"(?s)config\.yaml: names what is no option.*{where}.*_target_"):
+        with pytest.raises(UserError, match=rf"(?s)config\.yaml: names targets that no option.*{where}.*_target_"):
             check_targets(placed(where, node), place="config.yaml", trust=())
     assert set(sys.modules) == before
 
 
 @pytest.mark.parametrize("group", ["", "..", "/", "sampler/..", "/etc", "model"])
 def test_a_name_of_one_group_is_none_of_another(group: str) -> None:
-    with pytest.raises(UserError, match="names what is no option"):
-        check_targets({group: {"_target_": "mobile_vla.sampling.static_scores.static_scores"}}, place="here", trust=())
-    with pytest.raises(UserError, match="names what is no option"):
-        check_targets({"_target_": "mobile_vla.sampling.shuffled.Shuffled"}, place="here", trust=())
+    with pytest.raises(UserError, match="names targets that no option"):
+        check_targets(
+            {group: {"_target_": "mobile_vla.sampling.strategies.static_scores.static_scores"}}, place="here", trust=()
+        )
+    with pytest.raises(UserError, match="names targets that no option"):
+        check_targets({"_target_": "mobile_vla.sampling.strategies.shuffled.Shuffled"}, place="here", trust=())
 
 
 def test_all_names_stand_in_one_message_with_what_to_do() -> None:

@@ -19,9 +19,9 @@ ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 BOMBS = {
     "aliases of aliases": (ALIASES, r"line 5: holds more than 20,000 values"),
     "aliases merged": ("a: &a {b: 1}\nc:\n  <<: [" + "*a, " * 11_000 + "]", r"line 3: holds more than"),
-    "itself in a list": ("a: 1\nb: &b [*b]", r"line 2: \*b stands inside of what it repeats"),
-    "itself in a mapping": ("a: &a\n  b:\n    c: *a", r"line 3: \*a stands inside"),
-    "itself merged": ("a: &a\n  <<: *a", r"line 2: \*a stands inside"),
+    "itself in a list": ("a: 1\nb: &b [*b]", r"line 2: \*b is inside the value that it repeats"),
+    "itself in a mapping": ("a: &a\n  b:\n    c: *a", r"line 3: \*a is inside"),
+    "itself merged": ("a: &a\n  <<: *a", r"line 2: \*a is inside"),
     "deep in brackets": ("a: " + "[" * 100_000, r"line 1: is nested more than 50 deep"),
     "deep in lines": ("\n".join(" " * depth + "- " for depth in range(600)), r"line 51: is nested"),
     "many values": ("a: [" + "x, " * 100_000 + "]", r"line 1: holds more than"),

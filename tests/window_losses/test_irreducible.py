@@ -18,7 +18,7 @@ from tiny_runs import tiny_overrides
 from torch.nn.modules.module import register_module_forward_hook
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.policy.model import Answer, Model
+from mobile_vla.policy.model import Model, ModelOutput
 from mobile_vla.schema import Batch
 from mobile_vla.window_losses import irreducible
 
@@ -39,7 +39,7 @@ def watched_models() -> Iterator[dict[Model, Seen]]:
     """Collect what every model is shown, from the actions themselves: (episode, frame) is what each of them says."""
     models: dict[Model, Seen] = {}
 
-    def look(module: torch.nn.Module, arguments: tuple[Batch], answer: Answer) -> None:
+    def look(module: torch.nn.Module, arguments: tuple[Batch], answer: ModelOutput) -> None:
         if not isinstance(module, Model):
             return
         seen = models.setdefault(module, Seen())
@@ -138,8 +138,8 @@ def test_the_best_checkpoint_is_the_one_of_the_evaluation_that_was_best(
     overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
     # A rate that spoils the model at once: the best is the one that has learnt nothing, which is scored again at last.
-    spoiled = (*overrides, "trainer.learning_rate=3", "trainer.warmup_steps=0")
-    still = ("trainer.learning_rate=1e-20", "trainer.final_learning_rate=0")
+    spoiled = (*overrides, "trainer.learning_rate=3", "trainer.schedule.warmup_steps=0")
+    still = ("trainer.learning_rate=1e-20", "trainer.schedule.final_learning_rate=0")
     losses = {}
     for checkpoint in ("last", "best"):
         out = tmp_path / f"{checkpoint}.csv"

@@ -22,7 +22,7 @@ EVERY_WINDOW = "evaluation.probe_windows=100000"
 @pytest.fixture(scope="module")
 def run(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that augments, and whose best and last checkpoints differ."""
-    more = ("augmentation=gaussian_noise", "trainer.learning_rate=3", "trainer.warmup_steps=0", EVERY_WINDOW)
+    more = ("augmentation=gaussian_noise", "trainer.learning_rate=3", "trainer.schedule.warmup_steps=0", EVERY_WINDOW)
     ran = run_in(tmp_path_factory.mktemp("losses") / "run", *tiny, "evaluation.shortcuts=false", *more)
     assert ran.exit_code == 0, ran.message
     return ran.folder

@@ -1,34 +1,34 @@
-"""Decide what a W&B dashboard of a comparison shows: which runs, grouped by what, which metrics, which statistics."""
+"""Select the contents of a W&B dashboard of a comparison: its runs, their grouping, the metrics and the statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mobile_vla.compare.closed_loop import success_key
-from mobile_vla.compare.comparison import Comparison, Metric
-from mobile_vla.compare.formats import in_points
-from mobile_vla.compare.runs import Run, treatment_keys
-from mobile_vla.compare.verdict import verdict
+from mobile_vla.compare.data.closed_loop import success_key
+from mobile_vla.compare.data.comparison import Comparison, Metric
+from mobile_vla.compare.data.runs import RunRecord, treatment_keys
+from mobile_vla.compare.verdict.verdict import verdict
 from mobile_vla.errors import UserError
+from mobile_vla.metric_text import in_points
 from mobile_vla.metrics import COSTS, shown, title_of
-from mobile_vla.number_format import MISSING, Format, interval_text, p_value
+from mobile_vla.text import MISSING, Format, interval_text, p_value
 from mobile_vla.tracking.manifest import read_manifest
 from mobile_vla.tracking.run_folder import read_metrics
 from mobile_vla.untrusted.stored_config import read_stored_config
 
 STEP = "step"
-"""The x axis of every curve, logged with each row."""
+"""The key of the x axis of every curve; it is logged with each row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a dashboard shows of the finished runs ``run_ids``, which lie in ``project`` of ``entity`` (None: default).
+    """The contents of a dashboard of the finished runs ``run_ids`` in ``project`` of ``entity`` (None: the default).
 
-    ``groups`` are settings (a config group, or the key of an override) whose values together name a treatment.
-    ``curves`` and ``budgets`` are logged over ``STEP``; ``primary``, ``error`` (see ``Comparison.error``), ``success``
-    (by suite) and ``drawn`` are final values that W&B keeps in a run's summary. ``verdict`` and ``statistics`` are
-    Markdown.
+    ``groups`` are settings (config groups or keys of overrides) whose values together identify a treatment. ``curves``
+    and ``budgets`` are metrics logged over ``STEP``. ``primary``, ``error`` (see ``Comparison.error``), ``success`` (by
+    suite) and ``drawn`` are metrics whose final values are in the run's summary in W&B. ``verdict`` and ``statistics``
+    are Markdown.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Contents:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """All that a run reached, the primary metric first."""
+        """The metrics of a run's final results, the primary metric first."""
         return tuple(dict.fromkeys((self.primary, self.error, *self.success)))
 
 
 def contents_of(comparison: Comparison) -> Contents:
-    """Read the finished runs' records; raises UserError where none finished or they are not in one W&B project."""
+    """Return the contents for the finished runs; raises UserError if none finished or they are in several projects."""
     runs = [run for row in comparison.rows for run in row.finished.values()]
     if not runs:
         raise UserError("no run finished: there is nothing to show yet. Call this again when at least one has.")
@@ -78,19 +78,19 @@ def contents_of(comparison: Comparison) -> Contents:
     )
 
 
-def _last_step(run: Run) -> int:
+def _last_step(run: RunRecord) -> int:
     return int(run.numbers["steps"])
 
 
-def _destination(runs: Sequence[Run]) -> tuple[str | None, str]:
-    """Return entity and project that the runs' configs send them to."""
+def _destination(runs: Sequence[RunRecord]) -> tuple[str | None, str]:
+    """Return the W&B entity and project in the configs of ``runs``."""
     found = set()
     for run in runs:
-        logger = read_stored_config(run.folder).logger
-        if "project" not in logger:
+        logger = read_stored_config(run.folder).logger.get("wandb")
+        if logger is None:
             raise UserError(
-                f"{run.folder} kept to its local files (logger=local), so W&B can show nothing of it; expected runs "
-                "with logger=wandb, which records offline where there is no key. `compare` needs no W&B."
+                f"{run.folder} has no logger=wandb in its config, so W&B cannot show it; expected runs with "
+                "logger=wandb, which records offline if there is no key. `compare` needs no W&B."
             )
         found.add((logger.entity, logger.project))
     if len(found) > 1:
@@ -98,15 +98,15 @@ def _destination(runs: Sequence[Run]) -> tuple[str | None, str]:
     return found.pop()
 
 
-def _groups(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the settings that tell treatments apart, as in the comparison's labels; at least ``sampler``."""
+def _groups(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the settings that distinguish treatments, as in the comparison's labels; ``sampler`` if none differs."""
     others = treatment_keys(runs)
     is_sampler = len({run.sampler for run in runs}) > 1 or not others
     return (*(("sampler",) if is_sampler else ()), *others)
 
 
 def _statistics(comparison: Comparison) -> str:
-    """Write the comparison as a Markdown table: mean and spread over seeds, paired difference, interval, p."""
+    """Return the comparison as a Markdown table: mean and spread over seeds, paired difference, interval, p."""
     primary, baseline = comparison.primary, comparison.baseline
     numbers = comparison.format(primary)
     successes = [name for name in map(success_key, comparison.suites) if name != primary]

@@ -1,4 +1,4 @@
-"""Lay a dashboard's contents out as a W&B workspace and a W&B report."""
+"""Build a W&B workspace and a W&B report from a dashboard's contents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _WHOLE_WIDTH = ws.SectionLayoutSettings(columns=1, rows=1)
 _THREE_WIDE = ws.SectionLayoutSettings(columns=3, rows=2)
 
 _MAX_TITLE = 128
-"""Characters that W&B gives a report's title."""
+"""The largest number of characters that W&B allows in a report's title."""
 
 
 def workspace_of(contents: Contents, *, entity: str) -> ws.Workspace:
-    """Return the workspace: the verdict, then curves, bars and relations, grouped by treatment."""
+    """Return the workspace: the verdict, then curves, bars and relations between metrics, grouped by treatment."""
     sections: tuple[tuple[str, list[wr.PanelTypes], ws.SectionLayoutSettings], ...] = (
         ("Verdict", [wr.MarkdownPanel(f"{contents.verdict}\n\n{contents.statistics}")], _WHOLE_WIDTH),
         ("Learning curves", _curves(contents), _THREE_WIDE),
@@ -46,7 +46,11 @@ def workspace_of(contents: Contents, *, entity: str) -> ws.Workspace:
 
 
 def report_of(contents: Contents, *, entity: str, is_project_known: bool) -> wr.Report:
-    """Return the report; where the server can be asked for the project, its runs are named with it."""
+    """Return the report of ``contents``.
+
+    With ``is_project_known`` the run sets name entity and project; without it they are empty, for a report that is only
+    written to a file.
+    """
 
     def runs(*, is_grouped: bool) -> wr.Runset:
         return wr.Runset(
@@ -72,7 +76,10 @@ def report_of(contents: Contents, *, entity: str, is_project_known: bool) -> wr.
 
 
 def _curves(contents: Contents) -> list[wr.PanelTypes]:
-    """Return the mean over seeds with a band of one standard deviation: over steps, and the error by budget."""
+    """Return line plots of the mean over seeds with a band of one standard deviation.
+
+    Each curve is plotted over the steps, and the error also over each kind of cost.
+    """
     axes = [(STEP, key) for key in contents.curves]
     axes += [(budget, contents.error) for budget in contents.budgets if contents.error in contents.curves]
     return [
@@ -107,7 +114,7 @@ def _bars(contents: Contents) -> list[wr.PanelTypes]:
 
 
 def _parallel(contents: Contents) -> wr.ParallelCoordinatesPlot:
-    """Return a line a run over what was chosen, what the sampler then drew, and what it reached."""
+    """Return a parallel-coordinates plot with one line per run: its settings, its drawn windows and its results."""
     axes = [_axis(group) for group in contents.groups]
     axes += [wr.SummaryMetric(key) for key in (*contents.drawn, *contents.results)]
     return wr.ParallelCoordinatesPlot(
@@ -130,12 +137,12 @@ def _scatters(contents: Contents) -> list[wr.PanelTypes]:
 
 
 def _config_key(group: str) -> str:
-    """Return where a run's W&B config holds a setting: choices of a config group stand under ``choices``."""
+    """Return the key of a setting in a run's W&B config: config groups are under ``choices``."""
     return group if "." in group else f"choices.{group}"
 
 
 def _group(group: str) -> str:
-    """Return a setting as run tables and panels name what they group by; a run's job type is its sampler."""
+    """Return the name of a setting for the grouping of run tables and panels; the sampler is the run's job type."""
     return "JobType" if group == "sampler" else f"config.{_config_key(group)}"
 
 
@@ -144,5 +151,5 @@ def _axis(group: str) -> str | wr.Config:
 
 
 def _panel_group(contents: Contents) -> str | None:
-    """Return what one panel groups by; None, the run table's own grouping, where several settings name a treatment."""
+    """Return the setting that a panel groups by; None (the grouping of the run table) if there are several."""
     return _group(contents.groups[0]) if len(contents.groups) == 1 else None

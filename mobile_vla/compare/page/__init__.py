@@ -1,1 +1,1 @@
-"""Write a comparison as one page of HTML that needs no network."""
+"""Write a comparison as a single HTML page that works without a network."""

@@ -1,4 +1,4 @@
-"""Describe what the page shows: plots, tables and the words around them, before any of it is HTML."""
+"""Data classes for the contents of the page: plots, tables and their texts, before they are rendered as HTML."""
 
 from __future__ import annotations
 
@@ -9,47 +9,52 @@ from typing import Literal
 Value = str | float | int | None
 
 Columns = Mapping[str, Sequence[Value]]
-"""A tidy table: equally long columns by name. What is drawn, what is copied as CSV and what a test reads are one."""
+"""A tidy table: columns of equal length by name. The same table is drawn, copied as CSV and read by tests."""
 
 
 NUM_COLOURS, NUM_DASHES = 8, 3
+"""The sizes of the palettes; page.css and plots.js use the same numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """How one sampler looks everywhere: its place in the ranking, and its ``style`` (None for the baseline).
+class Style:
+    """The style of one treatment in all plots and tables.
 
-    Styles below NUM_COLOURS are the palette's colours, further ones the same with another dash.
+    ``index`` is its place in the ranking. ``number`` selects colour and dash: numbers below NUM_COLOURS are the colours
+    of the palette, and larger ones repeat the colours with another dash. It is None for the baseline.
     """
 
     label: str
     index: int
-    style: int | None
+    number: int | None
 
     @property
     def css(self) -> str:
-        """Classes of the page's style sheet."""
-        if self.style is None:
+        """The CSS classes, as defined in page.css."""
+        if self.number is None:
             return "base"
-        return f"c{self.style % NUM_COLOURS} d{self.style // NUM_COLOURS % NUM_DASHES}"
+        return f"c{self.number % NUM_COLOURS} d{self.number // NUM_COLOURS % NUM_DASHES}"
 
 
-Looks = Mapping[str, Look]
-"""By the samplers' labels, best first."""
+Styles = Mapping[str, Style]
+"""The styles by the treatments' labels, best first."""
 
 
-def looks_of(labels: Sequence[str], *, baseline: str) -> Looks:
-    """Give out styles in the order of the names, so that a sampler keeps its look when the ranking changes."""
+def styles_of(labels: Sequence[str], *, baseline: str) -> Styles:
+    """Return the styles of ``labels``.
+
+    They are assigned in alphabetical order, so that a treatment keeps its style when the ranking changes.
+    """
     ordered = sorted(label for label in labels if label != baseline)
     return {
-        label: Look(label=label, index=index, style=None if label == baseline else ordered.index(label))
+        label: Style(label=label, index=index, number=None if label == baseline else ordered.index(label))
         for index, label in enumerate(labels)
     }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One option of a switch: its ``value`` for the drawing code and the word a reader sees."""
+    """One option of a switch: its ``value`` for the drawing code and its ``label`` on the page."""
 
     value: str
     label: str
@@ -57,10 +62,10 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One plot of ``table``, drawn by the function of plots.js that ``kind`` names.
+    """One plot of ``table``, drawn by the function of plots.js with the name ``kind``.
 
-    ``switches`` maps the name of a switch to its choices, the first one chosen. ``notes`` say what is left out. An
-    empty table is not drawn: ``absent`` then says in its place what is missing and why.
+    ``switches`` maps the name of a switch to its choices; the first one is selected at the start. ``notes`` are texts
+    on what is left out. An empty table is not drawn: the page then shows the text ``absent`` in place of the plot.
     """
 
     id: str
@@ -81,10 +86,10 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell: the ``text``, what it sorts by (None last), and where it leads.
+    """One table cell: its ``text``, its ``sort`` key (None is sorted last) and its ``links`` (text and address).
 
-    ``tone`` is the class of the text: ``better``, ``worse``, ``failed`` or nothing. ``mark`` stands behind a name, as
-    ``baseline`` does.
+    ``tone`` is the CSS class of the text: ``better``, ``worse``, ``failed`` or none. ``mark`` is a note after a name,
+    such as ``baseline``.
     """
 
     text: str
@@ -96,7 +101,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of a table as it is read; numbers stand to the right."""
+    """One column of a displayed table; numbers are right-aligned."""
 
     title: str
     is_number: bool
@@ -105,7 +110,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A table to read, sort and filter: ``columns`` as shown, ``table`` as copied, row for row; ``labels`` by row."""
+    """A table that can be sorted and filtered: ``columns`` are displayed, ``table`` is copied as CSV.
+
+    Both have the same rows; ``labels`` has the treatment of each row.
+    """
 
     id: str
     title: str
@@ -117,7 +125,7 @@ class Listing:
 
 
 def tidy(names: Sequence[str], rows: Iterable[Sequence[Value]]) -> dict[str, list[Value]]:
-    """Turn rows into columns named ``names``; no row gives empty columns."""
+    """Return ``rows`` as columns with the names ``names``; without rows the columns are empty."""
     table: dict[str, list[Value]] = {name: [] for name in names}
     for row in rows:
         for name, value in zip(names, row, strict=True):
@@ -126,7 +134,10 @@ def tidy(names: Sequence[str], rows: Iterable[Sequence[Value]]) -> dict[str, lis
 
 
 def encoded(table: Columns) -> dict[str, object]:
-    """Make a table small: words become numbers into a list of ``levels``, floats keep 6 significant digits."""
+    """Return a compact form of a table for the page: texts as indices into ``levels``, floats with 6 digits.
+
+    Labels repeat in every row, so indices keep the file small.
+    """
     return {name: _encoded_column(values) for name, values in table.items()}
 
 

@@ -1,11 +1,11 @@
-"""Draw what a run logs while it trains: errors and losses, and how much of the data its sampler has drawn."""
+"""Figures of the training logs: errors and losses, and how much of the data the sampler has drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.data.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.compare.page.run_files import LOG, RunFiles, problems_of
 from mobile_vla.metrics import shown, title_of
@@ -18,17 +18,17 @@ AXES = {
 }
 
 MAX_POINTS = 120
-"""A run is drawn with at most about as many points: no screen shows more, and 120 runs stay a small file."""
+"""A run is drawn with at most about this many points: a screen cannot show more, and 120 runs stay a small file."""
 
 
 def learning_curves(files: Sequence[RunFiles], comparison: Comparison) -> Figure:
-    """Draw errors and losses of every run, with mean and standard deviation over seeds."""
+    """Return the figure of errors and losses of every run, with mean and standard deviation over seeds."""
     return _curves(
         files,
         id="learning",
         title="Learning curves",
         caption="Mean over seeds, band of ± one standard deviation, and each run as a thin line. The first tenth of "
-        "the steps does not set the scale; a double click shows all of it.",
+        "the steps is ignored when the scale is chosen; a double click shows all values.",
         metrics=tuple(dict.fromkeys((comparison.primary, *shown("curves")))),
         options={
             "group": "step",
@@ -39,7 +39,7 @@ def learning_curves(files: Sequence[RunFiles], comparison: Comparison) -> Figure
 
 
 def drawn_curves(files: Sequence[RunFiles]) -> Figure:
-    """Draw coverage and the like over the steps."""
+    """Return the figure of coverage and other statistics of the drawn windows over the steps."""
     return _curves(
         files,
         id="coverage",
@@ -93,7 +93,7 @@ def _curves(
 
 
 def _thinned(log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """Keep up to MAX_POINTS evaluations and as many of the rows between them, evenly spaced, the last ones included."""
+    """Return up to MAX_POINTS evaluations and as many rows without an evaluation, evenly spaced, with the last ones."""
     evaluations = [row for row in log if metrics[0] in row]
     others = [row for row in log if metrics[0] not in row]
     kept = [*_evenly(evaluations), *_evenly(others)]
@@ -102,6 +102,7 @@ def _thinned(log: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Sequen
 
 def _evenly(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     stride = -(-len(rows) // MAX_POINTS)
+    # Thinned from the end backwards, so that the last row is always kept: it has the final values.
     return rows[::-1][:: max(stride, 1)][::-1]
 
 

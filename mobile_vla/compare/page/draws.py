@@ -1,19 +1,19 @@
-"""Draw what each sampler drew: its shares by scenario beside target and data, and by phase."""
+"""Figures of the drawn windows: the shares of scenarios, with target and data, and the shares of phases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.data.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.metrics import PHASE, SHARE, TARGET, parts_of
 
 UNIFORM = "shuffled"
-"""Draws every window equally often, so its target is the share that each scenario has of the train windows."""
+"""This sampler draws every window equally often, so its targets are the scenarios' shares of the train windows."""
 
 
 def scenario_shares(comparison: Comparison) -> Figure:
-    """Draw the share of each scenario in all draws, the sampler's target, and the data's own share."""
+    """Return the figure of each scenario's share of all draws, of the sampler's target, and of the train windows."""
     natural = _natural(comparison)
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
@@ -22,12 +22,13 @@ def scenario_shares(comparison: Comparison) -> Figure:
             targets = row.metrics[aims[name]].values if name in aims else {}
             for seed, share in row.metrics[shares[name]].values.items():
                 rows.append([row.label, seed, name, share, targets.get(seed), natural.get(name)])
-    lacking = () if natural or not rows else (f"The data's own shares are known from {UNIFORM} alone; no run has it.",)
+    unknown = f"The shares among the train windows are known only from runs with {UNIFORM}; there is none."
+    lacking = () if natural or not rows else (unknown,)
     return Figure(
         id="shares",
         title="Share of each scenario",
-        caption="Dots: drawn, mean over seeds. Rings: what the sampler aims at. Vertical lines: the share among the "
-        "train windows.",
+        caption="Dots: drawn, mean over seeds. Rings: the sampler's target. Vertical lines: the share among the train "
+        "windows.",
         kind="shares",
         table=tidy(["sampler", "seed", "scenario", "drawn", "target", "natural"], rows),
         options={},
@@ -38,7 +39,7 @@ def scenario_shares(comparison: Comparison) -> Figure:
 
 
 def phase_histogram(comparison: Comparison) -> Figure:
-    """Draw the share of draws by phase of the current frame."""
+    """Return the figure of the share of draws by phase of the current frame."""
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
         phases = {int(phase): name for phase, name in parts_of(row.metrics, PHASE).items()}

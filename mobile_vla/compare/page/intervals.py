@@ -1,18 +1,18 @@
-"""Draw numbers with their uncertainty: paired differences to the baseline, and success by suite."""
+"""Figures of values with their uncertainty: paired differences to the baseline, and success by suite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mobile_vla.compare.closed_loop import success_key, suite_of
-from mobile_vla.compare.comparison import Comparison, Row
-from mobile_vla.compare.formats import is_share
+from mobile_vla.compare.data.closed_loop import success_key, suite_of
+from mobile_vla.compare.data.comparison import Comparison, Row
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
+from mobile_vla.metric_text import is_share
 from mobile_vla.metrics import is_better, shown, title_of
 
 
 def paired_differences(comparison: Comparison) -> Figure:
-    """Draw each sampler's difference to the baseline with its 95 % interval, and that of every seed."""
+    """Return the figure of each treatment's difference to the baseline: the mean, its 95 % interval and all seeds."""
     names = [
         name
         for name in dict.fromkeys((comparison.primary, *map(success_key, comparison.suites), *shown("intervals")))
@@ -21,7 +21,7 @@ def paired_differences(comparison: Comparison) -> Figure:
     rows = [line for name in names for row in comparison.rows for line in _differences(comparison, row, name)]
     metrics = {line[0] for line in rows}
     of_episodes = (
-        " The pale bar is the 95 % interval over val episodes, with these trained policies given."
+        " The pale bar is the 95 % interval over val episodes for these trained policies."
         if any(line[-1] is not None for line in rows)
         else ""
     )
@@ -29,8 +29,8 @@ def paired_differences(comparison: Comparison) -> Figure:
         id="differences",
         title="Differences to the baseline",
         caption=f"Paired by seed with {comparison.baseline}: the mean with its 95 % t interval, and one dot a seed; "
-        f"filled where the difference in {comparison.primary_title} is sure.{of_episodes} What leaves the drawing is "
-        "wider than it; a double click shows it whole.",
+        f"filled if the difference in {comparison.primary_title} is sure.{of_episodes} A bar that reaches the edge "
+        "goes on outside the plot; a double click shows all of it.",
         kind="intervals",
         table=tidy(["metric", "sampler", "seed", "value", "low", "high", "sure", "episode_low", "episode_high"], rows),
         options={
@@ -44,7 +44,7 @@ def paired_differences(comparison: Comparison) -> Figure:
 
 
 def success_by_suite(comparison: Comparison) -> Figure:
-    """Draw the share of drives that reached the goal, over seeds, one suite at a time."""
+    """Return the figure of the success rates of all treatments and seeds; a switch selects the suite."""
     rows: list[list[Value]] = []
     for suite in comparison.suites:
         for row in comparison.rows:
@@ -76,6 +76,7 @@ def _differences(comparison: Comparison, row: Row, name: str) -> Iterator[list[V
     difference = row.metrics[name].difference
     if base is None or difference is None or difference.mean is None:
         return
+    # No single seeds where initial states differ between runs: only some seeds form a valid pair there.
     suite = suite_of(name)
     if suite is None or suite not in comparison.different_states:
         reference = base.metrics[name].values

@@ -1,17 +1,17 @@
-"""Turn the page's blocks into HTML."""
+"""Render the page's blocks as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from mobile_vla.compare.page.blocks import Cell, Choice, Figure, Listing, Look, Looks
+from mobile_vla.compare.page.blocks import Cell, Choice, Figure, Listing, Style, Styles
 from mobile_vla.compare.page.hardest import Hard
-from mobile_vla.number_format import NumberFormat
+from mobile_vla.text import NumberFormat
 
 
 def figure_html(figure: Figure) -> str:
-    """Return a plot's place with its words and switches; where it is empty, say what is absent."""
+    """Return the placeholder of a plot with its texts and switches; if there are no data, the text ``absent``."""
     if figure.is_empty:
         body = f'<p class="absent">{escape(figure.absent)}</p>'
         return _block(figure.id, figure.title, "", body, figure.notes)
@@ -20,40 +20,40 @@ def figure_html(figure: Figure) -> str:
     return _block(figure.id, figure.title, figure.caption, body, figure.notes)
 
 
-def listing_html(listing: Listing, looks: Looks) -> str:
-    """Return a table whose headers sort."""
+def listing_html(listing: Listing, styles: Styles) -> str:
+    """Return a table that can be sorted by its headers."""
     heads = "".join(
         f'<th scope="col"{_right(column.is_number)}><button type="button">{escape(column.title)}</button></th>'
         for column in listing.columns
     )
-    rows = "".join(_row(listing, index, looks[label]) for index, label in enumerate(listing.labels))
+    rows = "".join(_row(listing, index, styles[label]) for index, label in enumerate(listing.labels))
     table = f'<table data-table="{listing.id}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
     body = f'<div class="scroll" tabindex="0">{table}</div>'
     return _block(listing.id, listing.title, listing.caption, body, listing.notes)
 
 
-def hardest_html(windows: Sequence[Hard], notes: Sequence[str], looks: Looks) -> str:
-    """Return the hardest windows: frames, what they are, and the targets beside the predictions."""
+def hardest_html(windows: Sequence[Hard], notes: Sequence[str], styles: Styles) -> str:
+    """Return the hardest windows: their frames, a description, and plots of targets and predictions."""
     title = "Hardest windows"
     if not windows:
         return _block("hardest", title, "", '<p class="absent">No finished run has a hardest.json.</p>', notes)
     caption = (
         "Val windows with the highest RMSE, mean over runs; frames from oldest to current, black before the episode "
-        "began. Below, by action dimension, the target (thick) and what the runs that count the window among their "
-        "hardest predicted over the horizon."
+        "began. Below, for each action dimension: the target over the horizon (thick), and the predictions of the runs "
+        "that list the window among their hardest."
     )
     numbers = NumberFormat.of(hard.mean for hard in windows)
-    items = "".join(_hard(hard, numbers, looks) for hard in windows)
+    items = "".join(_hard(hard, numbers, styles) for hard in windows)
     body = f'<div class="windows">{items}</div>'
     return _block("hardest", title, caption, body, notes)
 
 
-def filter_html(looks: Looks, *, baseline: str) -> str:
-    """Return the legend, which is the filter as well: a checkbox a sampler, and a text that names them."""
+def filter_html(styles: Styles, *, baseline: str) -> str:
+    """Return the legend, which is also the filter: one checkbox per treatment, and a text field for parts of names."""
     items = "".join(
-        f'<label class="sampler"><input type="checkbox" checked data-sampler="{look.index}">{_swatch(look)}'
-        f"<span>{escape(look.label)}</span>{'<em>baseline</em>' if look.label == baseline else ''}</label>"
-        for look in looks.values()
+        f'<label class="sampler"><input type="checkbox" checked data-sampler="{style.index}">{_swatch(style)}'
+        f"<span>{escape(style.label)}</span>{'<em>baseline</em>' if style.label == baseline else ''}</label>"
+        for style in styles.values()
     )
     return (
         '<div class="legend"><input type="search" id="needle" placeholder="filter: a, b" aria-label="filter by name">'
@@ -62,12 +62,12 @@ def filter_html(looks: Looks, *, baseline: str) -> str:
 
 
 def paragraphs(texts: Iterable[str]) -> str:
-    """Return one paragraph a text; a number and its percent sign stay on one line."""
+    """Return one paragraph per text; there is no line break between a number and its percent sign."""
     return "".join(f"<p>{escape(text).replace(' %', '&nbsp;%')}</p>" for text in texts)
 
 
-def _swatch(look: Look) -> str:
-    return f'<svg class="swatch {look.css}" viewBox="0 0 22 8" aria-hidden="true"><path d="M0 4h22"/></svg>'
+def _swatch(style: Style) -> str:
+    return f'<svg class="swatch {style.css}" viewBox="0 0 22 8" aria-hidden="true"><path d="M0 4h22"/></svg>'
 
 
 def _block(id: str, title: str, caption: str, body: str, notes: Sequence[str]) -> str:
@@ -88,19 +88,19 @@ def _switch(id: str, name: str, choices: Sequence[Choice]) -> str:
     return f'<div class="switch" role="radiogroup" aria-label="{name}">{options}</div>'
 
 
-def _row(listing: Listing, index: int, look: Look) -> str:
+def _row(listing: Listing, index: int, style: Style) -> str:
     cells = "".join(
-        _name_cell(column.cells[index], look) if position == 0 else _cell(column.cells[index], column.is_number)
+        _name_cell(column.cells[index], style) if position == 0 else _cell(column.cells[index], column.is_number)
         for position, column in enumerate(listing.columns)
     )
-    return f'<tr data-row="{index}" data-sampler="{look.index}">{cells}</tr>'
+    return f'<tr data-row="{index}" data-sampler="{style.index}">{cells}</tr>'
 
 
-def _name_cell(cell: Cell, look: Look) -> str:
+def _name_cell(cell: Cell, style: Style) -> str:
     mark = f"<em>{escape(cell.mark)}</em>" if cell.mark else ""
-    # On a phone a long label breaks after "=" and not in a word.
+    # On a phone, a long label is wrapped after "=" and not inside a word.
     text = escape(cell.text).replace("=", "=<wbr>")
-    return f'<th scope="row"{_sort(cell)}>{_swatch(look)} {text}{mark}</th>'
+    return f'<th scope="row"{_sort(cell)}>{_swatch(style)} {text}{mark}</th>'
 
 
 def _cell(cell: Cell, is_number: bool) -> str:
@@ -117,14 +117,14 @@ def _right(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
 
-def _hard(hard: Hard, numbers: NumberFormat, looks: Looks) -> str:
+def _hard(hard: Hard, numbers: NumberFormat, styles: Styles) -> str:
     window = hard.window
     episode, frame = window.key
     if hard.image is None:
-        picture = f'<p class="absent">{escape(window.image.name)} is missing, or no JPEG or PNG that is shown.</p>'
+        picture = f'<p class="absent">{escape(window.image.name)} is missing, too large, or not a JPEG or PNG.</p>'
     else:
         picture = f'<img alt="frames of {escape(episode)} up to frame {frame}" src="{hard.image.address}">'
-    plots = "".join(_actions(hard, dimension, looks) for dimension in range(len(window.action_names)))
+    plots = "".join(_actions(hard, dimension, styles) for dimension in range(len(window.action_names)))
     return (
         f'<figure>{picture}<div class="actions">{plots}</div><figcaption><b>RMSE {numbers.text(hard.mean)}</b>, '
         f"{len(hard.rmse)} runs · {escape(window.scenario)}, phase {window.phase} · {escape(episode)}, frame {frame}"
@@ -132,14 +132,14 @@ def _hard(hard: Hard, numbers: NumberFormat, looks: Looks) -> str:
     )
 
 
-def _actions(hard: Hard, dimension: int, looks: Looks) -> str:
-    """Draw one action dimension over the horizon, all windows' values between the lowest and the highest here."""
+def _actions(hard: Hard, dimension: int, styles: Styles) -> str:
+    """Return the plot of one action dimension over the horizon, scaled from its lowest to its highest value."""
     target = [row[dimension] if row else None for row in hard.window.target_KA]
     lines = [[row[dimension] for row in prediction.actions_KA] for prediction in hard.predictions]
     known = [value for line in (target, *lines) for value in line if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     predicted = "".join(
-        _line(looks[prediction.label], f"{prediction.label}, seed {prediction.seed}", _points(line, low, high))
+        _line(styles[prediction.label], f"{prediction.label}, seed {prediction.seed}", _points(line, low, high))
         for prediction, line in zip(hard.predictions, lines, strict=True)
     )
     return (
@@ -149,9 +149,9 @@ def _actions(hard: Hard, dimension: int, looks: Looks) -> str:
     )
 
 
-def _line(look: Look, title: str, points: str) -> str:
+def _line(style: Style, title: str, points: str) -> str:
     title = f"<title>{escape(title)}</title>"
-    return f'<polyline class="{look.css}" data-sampler="{look.index}" points="{points}">{title}</polyline>'
+    return f'<polyline class="{style.css}" data-sampler="{style.index}" points="{points}">{title}</polyline>'
 
 
 def _points(values: Sequence[float | None], low: float, high: float) -> str:

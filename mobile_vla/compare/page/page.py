@@ -1,4 +1,4 @@
-"""Put the page together: one file with everything in it, plotly's own JavaScript once."""
+"""Assemble the page: one HTML file that contains everything, including plotly's JavaScript (once)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from string import Template
 
-from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.page.blocks import Columns, Figure, Looks, encoded, looks_of
+from mobile_vla.compare.data.comparison import Comparison
+from mobile_vla.compare.page.blocks import Columns, Figure, Styles, encoded, styles_of
 from mobile_vla.compare.page.curves import drawn_curves, learning_curves
 from mobile_vla.compare.page.draws import phase_histogram, scenario_shares
 from mobile_vla.compare.page.hardest import hardest_notes, hardest_table, hardest_windows
@@ -20,21 +20,21 @@ from mobile_vla.compare.page.results import control_table, results
 from mobile_vla.compare.page.run_files import RunFiles, load_run_files
 from mobile_vla.compare.page.run_list import run_list
 from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
-from mobile_vla.compare.verdict import verdict
-from mobile_vla.disk import write_atomically
-from mobile_vla.number_format import counted
+from mobile_vla.compare.verdict.verdict import verdict
+from mobile_vla.storage.disk import write_atomically
+from mobile_vla.text import counted
 
 
 def write_page(comparison: Comparison, path: Path) -> None:
-    """Write ``comparison`` and what its runs' folders hold as one file of HTML that loads nothing else.
+    """Write ``comparison``, with data from its runs' folders, as one HTML file that loads no other file.
 
-    What a run did not record, or left damaged, is said in the place where it would stand.
+    If a run did not record a file or the file is damaged, a note on the page says so in place of its data.
     """
     from plotly.offline import get_plotlyjs
 
     root = path.parent
     labels = [row.label for row in comparison.rows]
-    looks = looks_of(labels, baseline=comparison.baseline)
+    styles = styles_of(labels, baseline=comparison.baseline)
     runs = load_run_files(comparison)
     windows = hardest_windows(runs)
     summary = [table for table in (results(comparison), control_table(comparison)) if table is not None]
@@ -46,12 +46,12 @@ def write_page(comparison: Comparison, path: Path) -> None:
         headline=escape(_headline(comparison)),
         verdict=paragraphs(verdict(comparison)),
         style=_part("page.css"),
-        filter=filter_html(looks, baseline=comparison.baseline),
-        results="".join(listing_html(table, looks) for table in summary),
+        filter=filter_html(styles, baseline=comparison.baseline),
+        results="".join(listing_html(table, styles) for table in summary),
         figures="".join(map(figure_html, figures)),
-        hardest=hardest_html(windows, hardest_notes(runs), looks),
-        runs=listing_html(runs_table, looks),
-        data=_json(_data(looks, figures, tables)),
+        hardest=hardest_html(windows, hardest_notes(runs), styles),
+        runs=listing_html(runs_table, styles),
+        data=_json(_data(styles, figures, tables)),
         plotly=get_plotlyjs(),
         script=_part("plots.js") + _part("page.js"),
     )
@@ -83,9 +83,9 @@ def _headline(comparison: Comparison) -> str:
     return " · ".join(parts)
 
 
-def _data(looks: Looks, figures: Sequence[Figure], tables: Mapping[str, Columns]) -> dict[str, object]:
+def _data(styles: Styles, figures: Sequence[Figure], tables: Mapping[str, Columns]) -> dict[str, object]:
     return {
-        "samplers": [{"label": look.label, "style": look.style} for look in looks.values()],
+        "samplers": [{"label": style.label, "style": style.number} for style in styles.values()],
         "figures": {
             figure.id: {
                 "kind": figure.kind,
@@ -101,9 +101,9 @@ def _data(looks: Looks, figures: Sequence[Figure], tables: Mapping[str, Columns]
 
 
 def _json(data: Mapping[str, object]) -> str:
-    """Write JSON that cannot end the script element it stands in."""
+    """Return JSON without "<", so that a text such as "</script>" in the data cannot end the script element."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _part(name: str) -> str:
-    return package_files("mobile_vla.compare.page").joinpath(name).read_text(encoding="utf-8")
+    return package_files("mobile_vla.compare.page").joinpath("assets", name).read_text(encoding="utf-8")

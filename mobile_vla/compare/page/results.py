@@ -1,31 +1,31 @@
-"""Make the page's main table, one row a sampler, and the table of those that have a control."""
+"""Build the page's main table, with one row per treatment, and the table of the treatments that have a control."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mobile_vla.compare.closed_loop import success_key
-from mobile_vla.compare.comparison import Comparison, Metric, Row
-from mobile_vla.compare.formats import in_points, with_unit
+from mobile_vla.compare.data.closed_loop import success_key
+from mobile_vla.compare.data.comparison import Comparison, Metric, Row
+from mobile_vla.compare.data.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
-from mobile_vla.compare.runs import MISSING as MISSING_JOB
-from mobile_vla.compare.statistics import PairedDifference
-from mobile_vla.compare.verdict import is_indicative
+from mobile_vla.compare.statistics.estimates import PairedDifference
+from mobile_vla.compare.verdict.verdict import is_indicative
+from mobile_vla.metric_text import in_points, with_unit
 from mobile_vla.metrics import ERROR, REFERENCES, best_first, is_better, shown, title_of
-from mobile_vla.number_format import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
+from mobile_vla.text import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
     "samples_seen": ("samples seen", lambda value: MISSING if value is None else f"{value:,.0f}"),
     "windows_scored": ("windows scored", lambda value: MISSING if value is None else f"{value:,.0f}"),
     "wall_s": ("wall", duration),
 }
-"""What a result cost: heading and format."""
+"""The columns of costs: heading and format."""
 
 NOT_DONE = ("failed", "stopped", "running", MISSING_JOB)
 
 
 def results(comparison: Comparison) -> Listing:
-    """Return every sampler with its metrics; the copied table has every number behind a cell in a column of its own."""
+    """Return the table of all treatments with their metrics; in the CSV every number has its own column."""
     rows, known = comparison.rows, comparison.rows[0].metrics
     successes = [success_key(suite) for suite in comparison.suites]
     secondary = [name for name in (*successes, *shown("table")) if name in known and name != comparison.primary]
@@ -59,7 +59,7 @@ def results(comparison: Comparison) -> Listing:
 
 
 def control_table(comparison: Comparison) -> Listing | None:
-    """Return each sampler beside the control that the study named; None where no pair has runs."""
+    """Return the table of treatments and the controls that the study named; None if no pair has runs."""
     known = {row.label for row in comparison.rows}
     pairs = [pair for pair in comparison.controls if {pair.label, pair.control} <= known]
     if not pairs:

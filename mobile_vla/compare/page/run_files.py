@@ -1,4 +1,4 @@
-"""Read of a run's folder what the page draws; a file that is damaged costs its run that drawing and is named."""
+"""Read the files of a run that the page draws. A damaged file is left out of the plot, and a note names it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from mobile_vla.compare.comparison import Comparison
-from mobile_vla.compare.episodes import WINDOWS
-from mobile_vla.compare.runs import Run, is_finite_number
+from mobile_vla.compare.data.comparison import Comparison
+from mobile_vla.compare.data.episode_errors import WINDOWS
+from mobile_vla.compare.data.runs import RunRecord, is_finite_number
 from mobile_vla.untrusted.files import csv_rows, inside, lines_of, parse_row, read_json
 
 LOG = "metrics.jsonl"
 HARDEST = "hardest.json"
 
 WindowKey = tuple[str, int]
-"""Episode and current frame of a val window."""
+"""The episode and the current frame of a val window."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HardWindow:
-    """A val window among a run's hardest: RMSE in physical units, actions [K][A], None where there is no number."""
+    """One of a run's hardest val windows: RMSE in physical units, actions [K][A]; a missing number or row is None."""
 
     key: WindowKey
     scenario: str
@@ -39,7 +39,7 @@ class HardWindow:
 
 @checked_dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A window as ``hardest.json`` has it; other keys are not read."""
+    """One entry of ``hardest.json``; other keys are ignored."""
 
     episode: str
     frame: NonNegativeInt
@@ -54,19 +54,20 @@ class _Entry:
     def __post_init__(self) -> None:
         rows = [*self.predicted, *(row for row in self.target if row is not None)]
         if not self.predicted or any(len(row) != len(self.action_names) for row in rows):
-            raise ValueError("predicted and target hold a number for each of action_names, in each row")
+            raise ValueError("expected one number for each of action_names in each row of predicted and target")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFiles:
-    """What the page needs of one finished run; what its folder lacks is empty.
+    """The data of one finished run for the page; fields are empty if the run's folder lacks the file.
 
-    ``window_rmse`` is that of every val window at the last step. ``problems`` names, by file, what could not be read.
+    ``window_rmse`` has the RMSE of every val window at the last step. ``problems`` describes, by file name, the files
+    that could not be read.
     """
 
     label: str
     seed: int
-    run: Run
+    run: RunRecord
     log: Sequence[Mapping[str, Any]]
     window_rmse: Mapping[WindowKey, float]
     hardest: Sequence[HardWindow]
@@ -74,24 +75,24 @@ class RunFiles:
 
 
 def load_run_files(comparison: Comparison) -> list[RunFiles]:
-    """Read the folders of all finished runs, samplers in the comparison's order and seeds ascending."""
+    """Return the files of all finished runs, with treatments in the comparison's order and seeds ascending."""
     return [_load(row.label, seed, run) for row in comparison.rows for seed, run in row.finished.items()]
 
 
 def problems_of(files: Sequence[RunFiles], name: str) -> tuple[str, ...]:
-    """Say which runs' file ``name`` is damaged and how."""
+    """Return a text for each run whose file ``name`` is damaged."""
     return tuple(file.problems[name] for file in files if name in file.problems)
 
 
 def without_file(files: Sequence[RunFiles], name: str) -> tuple[str, ...]:
-    """Say how many runs have no file ``name`` where others do; nothing where all or none do."""
+    """Return a text with the number of runs that lack the file ``name``; empty if all runs have it or all lack it."""
     lacking = [file for file in files if not (file.run.folder / name).exists()]
     if not lacking or len(lacking) == len(files):
         return ()
     return (f"{len(lacking)} of {len(files)} runs have no {name}; they are left out.",)
 
 
-def _load(label: str, seed: int, run: Run) -> RunFiles:
+def _load(label: str, seed: int, run: RunRecord) -> RunFiles:
     problems: dict[str, str] = {}
     found: dict[str, Any] = {}
     for name, read in ((LOG, _read_log), (WINDOWS, _read_windows), (HARDEST, _read_hardest)):
@@ -128,7 +129,7 @@ def _read_windows(path: Path) -> dict[WindowKey, float]:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 

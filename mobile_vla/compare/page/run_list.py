@@ -1,4 +1,4 @@
-"""List every run: how it ended, what it reached, where it lies and what was asked of it."""
+"""Build the table of all runs: status, result, folder, links and overrides."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.data.comparison import Comparison
+from mobile_vla.compare.data.runs import RunRecord
 from mobile_vla.compare.page.blocks import Cell, Column, Listing
-from mobile_vla.compare.runs import Run
-from mobile_vla.number_format import MISSING, duration
+from mobile_vla.text import MISSING, duration
 from mobile_vla.untrusted.files import inside, read_json
 
 
 def run_list(comparison: Comparison, *, root: Path) -> Listing:
-    """Return one row a run, finished or not, with links relative to ``root``, the folder of the page."""
+    """Return one row per run, finished or not, with links relative to ``root``, the folder of the page."""
     runs = [(row.label, run) for row in comparison.rows for run in row.runs]
     overrides = [_overrides(run) for _, run in runs]
     shared = [text for text in overrides[0] if all(text in others for others in overrides)]
@@ -57,24 +57,24 @@ def run_list(comparison: Comparison, *, root: Path) -> Listing:
     )
 
 
-def _overrides(run: Run) -> Sequence[str]:
-    """Return what was typed, from the manifest; of a run that died before it wrote one, its known settings."""
+def _overrides(run: RunRecord) -> Sequence[str]:
+    """Return the overrides in the manifest; for a run that died before it wrote one, its known settings."""
     try:
         return [str(text) for text in read_json(inside(run.folder, "manifest.json"))["overrides"]]
     except (OSError, ValueError, KeyError, TypeError):
         return [f"{key}={value}" for key, value in run.settings.items()]
 
 
-def _seed(run: Run) -> Cell:
+def _seed(run: RunRecord) -> Cell:
     return Cell(text=MISSING if run.seed is None else str(run.seed), sort=run.seed)
 
 
-def _status(run: Run) -> Cell:
+def _status(run: RunRecord) -> Cell:
     text = run.status if run.is_done or not run.error else f"{run.status}: {run.error}"
     return Cell(text=text, sort=run.status, tone="" if run.is_done else "failed")
 
 
-def _links(run: Run, root: Path) -> Cell:
+def _links(run: RunRecord, root: Path) -> Cell:
     folder = _relative(run.folder, root)
     if not run.folder.is_dir():
         return Cell(text=run.folder.name, sort=folder)
@@ -91,7 +91,11 @@ def _relative(folder: Path, root: Path) -> str:
     return Path(os.path.relpath(folder, root)).as_posix()
 
 
-def _url(run: Run) -> str | None:
-    """Return the run's page on W&B; what is no web address would be run by a browser and not opened."""
+def _url(run: RunRecord) -> str | None:
+    """Return the address of the run's page on W&B.
+
+    Other addresses than http and https are left out: a summary may come from somebody else, and a browser would execute
+    a ``javascript:`` link.
+    """
     url = run.summary.get("url")
     return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None

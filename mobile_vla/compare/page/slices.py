@@ -1,31 +1,31 @@
-"""Draw where the error lies: by scenario, by phase of the drive, and by how far ahead an action is predicted."""
+"""Figures of the error by scenario, by phase of the drive, and by step of the horizon."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mobile_vla.compare.comparison import Comparison
+from mobile_vla.compare.data.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
 from mobile_vla.metrics import ERROR, parts_of
 
 AGGREGATES = ("scenario_mean",)
-"""Named like a scenario, but a mean of them."""
+"""Parts that are named like a scenario but are means over scenarios."""
 
 MODES = (Choice(value="rmse", label="RMSE"), Choice(value="difference", label="difference to baseline"))
 
 
 def scenario_map(comparison: Comparison) -> Figure:
-    """Draw RMSE by sampler and scenario."""
+    """Return the heat map of RMSE by treatment and scenario."""
     return _heat(comparison, part="scenario", title="RMSE by scenario", noun="scenarios")
 
 
 def phase_map(comparison: Comparison) -> Figure:
-    """Draw RMSE by sampler and phase."""
+    """Return the heat map of RMSE by treatment and phase."""
     return _heat(comparison, part="phase", title="RMSE by phase", noun="phases")
 
 
 def horizon_curves(comparison: Comparison) -> Figure:
-    """Draw RMSE over the predicted step, as mean, band and runs."""
+    """Return the figure of RMSE over the steps of the horizon, with mean, band and single runs."""
     return Figure(
         id="horizon",
         title="RMSE over the horizon",

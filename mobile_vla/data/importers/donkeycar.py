@@ -1,8 +1,9 @@
-"""Turn a DonkeyCar tub into episode files.
+"""The importer that converts a DonkeyCar tub to episode files.
 
-A tub has no episodes, no instruction and normalised commands. Episodes are the runs of frames between breaks (deleted
-frames, another session, missing indexes, gaps of the clock), cut to a longest length. The commands, each times a scale,
-become ``linear_x = throttle``, ``linear_y = 0`` and ``angular_z = -angle`` (DonkeyCar's + is right, ours is left).
+A tub has no episodes and no instruction, and its commands are normalised. The episodes are the runs of frames between
+breaks (deleted frames, another session, missing indexes, gaps of the clock), cut to a maximum length. The commands,
+each multiplied by a scale, become ``linear_x = throttle``, ``linear_y = 0`` and ``angular_z = -angle`` (a positive
+angle is to the right in DonkeyCar, a positive ``angular_z`` to the left).
 """
 
 from __future__ import annotations
@@ -24,28 +25,31 @@ from mobile_vla.data.importers.tub import Record, Tub, read_tub
 from mobile_vla.data.importers.tub_folder import TubFolder, look_through
 from mobile_vla.data.importers.tub_images import image_size, read_image
 from mobile_vla.data.importers.tub_split import EpisodePlan, TubOptions, plan_episodes
-from mobile_vla.disk import storage_errors
 from mobile_vla.errors import DataError
-from mobile_vla.number_format import shortened
-from mobile_vla.number_format import sizes as byte_texts
-from mobile_vla.progress import track
+from mobile_vla.process.progress_bar import track
+from mobile_vla.storage.disk import storage_errors
+from mobile_vla.text import shortened
+from mobile_vla.text import sizes as byte_texts
 
 _MAX_EPISODE_BYTES = 2 * 2**30
-"""Of an episode's images before they are packed: half an hour at 20 Hz and 160x120. Memory holds twice the packed ones,
-which are half as large or less."""
+"""Maximum size of an episode's images before compression: half an hour at 20 Hz and 160x120.
+
+The writer keeps the compressed images in memory twice; compressed, they are half as large or less.
+"""
 
 _MAX_BYTES_AT_ONCE = 2**29
-"""Of the images of the episodes that are written at the same time."""
+"""Maximum size of the images (before compression) of the episodes that are written in parallel."""
 
 MAX_PLAUSIBLE_RATE_HZ = 100.0
-"""Above this, time stamps tell when a file was written and not when a frame was taken."""
+"""At higher rates the time stamps are those of a file conversion and not of the camera."""
 
 
 def import_tub(tub: Path, out: Path, options: TubOptions) -> ImportReport:
-    """Write the episodes of ``tub`` into the new folder ``out`` and report what was done.
+    """Write the episodes of ``tub`` into the new folder ``out`` and return a report.
 
-    ``out`` appears by one rename when it is whole; after an error nothing is left behind. Raises UserError for a tub
-    that cannot be used, for an ``out`` that holds something, and for a disk that does not take the episodes.
+    The complete folder is renamed to ``out`` at the end; after an error nothing is left on the disk. Raises
+    ``UserError`` for a tub that cannot be used, for an ``out`` that is not empty, and for a disk that does not accept
+    the episodes.
     """
     _check_out(out)
     source = read_tub(tub)
@@ -80,7 +84,7 @@ def import_tub(tub: Path, out: Path, options: TubOptions) -> ImportReport:
 
 def _check_out(out: Path) -> None:
     with storage_errors(out, what="the episodes"):
-        if out.is_mount():  # nothing can be renamed to it
+        if out.is_mount():  # a folder cannot be renamed to a mount point
             raise DataError(f"{out} is a whole disk (a mount point). Name a new folder in it.")
         if not out.exists() or (out.is_dir() and not any(out.iterdir())):
             return
@@ -121,7 +125,11 @@ def _check_images(source: Tub, episodes: Sequence[Sequence[Record]], folder: Tub
 
 
 def _frame_rate(episodes: Sequence[Sequence[Record]], options: TubOptions) -> tuple[float | None, float]:
-    """Return the frame rate in Hz (given, or the clock's; None if not believable) and the clock's step in ms."""
+    """Return the frame rate in Hz and the median step between time stamps in ms.
+
+    The rate is the given one, or that of the time stamps; None where these are not plausible.
+    """
+    # The median: a few long pauses between frames must not change the rate.
     steps_ms = np.concatenate([np.diff([record.timestamp_ms for record in episode]) for episode in episodes])
     step_ms = float(np.median(steps_ms)) if len(steps_ms) else 0.0
     if options.frame_rate_hz is not None:
@@ -154,7 +162,7 @@ def _warnings(plan: EpisodePlan, options: TubOptions, frame_rate_hz: float | Non
         )
     if plan.num_cut_runs > 0:
         yield (
-            f"{plan.num_cut_runs} runs were cut at {options.max_frames} frames: the frames beside a cut look alike, "
+            f"{plan.num_cut_runs} runs were cut at {options.max_frames} frames: the frames next to a cut look alike, "
             "and a split by episode may put one side in train and one in val. max_frames none keeps runs whole."
         )
     if options.throttle_scale == options.angle_scale == 1:
@@ -165,9 +173,10 @@ def _warnings(plan: EpisodePlan, options: TubOptions, frame_rate_hz: float | Non
 
 
 def _actions(episode: Sequence[Record], options: TubOptions) -> NDArray[np.float32]:
-    """Return the commands [F, 3]: m/s forward, 0 sideways, rad/s counter-clockwise."""
+    """Return the actions [F, 3] of an episode: m/s forward, 0 sideways, rad/s counter-clockwise."""
     throttle = np.array([record.throttle for record in episode]) * options.throttle_scale
     angle = np.array([record.angle for record in episode]) * options.angle_scale
+    # 0.0 - angle and not -angle, which would give -0.0 for a straight drive.
     return np.stack([throttle, np.zeros_like(throttle), 0.0 - angle], axis=1).astype(np.float32)
 
 
@@ -179,12 +188,12 @@ def _write_out(
     options: TubOptions,
     frame_rate_hz: float | None,
 ) -> None:
-    """Write every episode beside ``out``, several at a time, and rename the whole to ``out``."""
+    """Write all episodes into a temporary folder next to ``out``, several in parallel, and rename it to ``out``."""
     sizes = [image_size(source.image_path(episode[0])) for episode in episodes]
     num_bytes = [3 * columns * rows * len(episode) for (columns, rows), episode in zip(sizes, episodes, strict=True)]
     _check_memory(source, episodes, num_bytes)
     place = out.resolve()
-    written = [0] * len(episodes)  # bytes of each file, for the need to be told where the disk is full
+    written = [0] * len(episodes)  # bytes of each file, to estimate the total size for the message of a full disk
 
     def write(number: int, folder: Path) -> None:
         episode, size = episodes[number], sizes[number]
@@ -211,7 +220,7 @@ def _write_out(
 
 
 def _check_memory(source: Tub, episodes: Sequence[Sequence[Record]], num_bytes: Sequence[int]) -> None:
-    """Raise DataError where an episode is too long to be composed in memory."""
+    """Raise ``DataError`` where an episode is too long to be composed in memory."""
     for episode, size in zip(episodes, num_bytes, strict=True):
         if size > _MAX_EPISODE_BYTES:
             raise DataError(
@@ -222,13 +231,19 @@ def _check_memory(source: Tub, episodes: Sequence[Sequence[Record]], num_bytes: 
 
 
 def _expected_size(written: Sequence[int], num_bytes: Sequence[int]) -> int:
-    """Return the size of all files (bytes), from the ones that were written and the images' sizes before packing."""
+    """Return the estimated size of all files in bytes.
+
+    The compression ratio of the files written so far is applied to all; before the first, the images count as they are.
+    """
     of_written = sum(raw for raw, size in zip(num_bytes, written, strict=True) if size)
     return sum(num_bytes) if of_written == 0 else sum(written) * sum(num_bytes) // of_written
 
 
 def _episode_name(first: Record, number: int) -> str:
-    """Return date and time (UTC) as the collector writes them, and a number: two may begin in the same second."""
+    """Return the name of an episode: date and time (UTC) in the collector's format, and ``number``.
+
+    The number makes it unique, because two episodes may begin in the same second.
+    """
     began = datetime.fromtimestamp(first.timestamp_ms / 1000, UTC)
     return f"episode_{began:%Y%m%d_%H%M%S}_{number:05d}"
 

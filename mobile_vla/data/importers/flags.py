@@ -1,4 +1,4 @@
-"""Turn the fields of an options dataclass into command-line flags and back."""
+"""Command-line flags made from the fields of an options dataclass, and the options made from the parsed flags."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Options = TypeVar("Options")
 
 
 def option(default: Any, meaning: str) -> Any:
-    """Declare a dataclass field with its default and the sentence that ``--help`` shows."""
+    """Return a dataclass field with its default and the text that ``--help`` shows for it."""
     return field(default=default, metadata={"meaning": meaning})
 
 
 def add_flags(parser: argparse.ArgumentParser, options_class: type) -> None:
-    """Add a ``--flag`` for each field: ``--flag/--no-flag`` for a bool, the word ``none`` where None is allowed."""
-    hints = get_type_hints(options_class)
+    """Add a ``--flag`` for each field: ``--flag/--no-flag`` for a bool; ``none`` is a value where None is allowed."""
+    hints = get_type_hints(options_class)  # entry.type is only text, because of `from __future__ import annotations`
     for entry in fields(options_class):
         flag = "--" + entry.name.replace("_", "-")
         default = entry.default if isinstance(entry.default, str) else str(entry.default).lower()
@@ -30,12 +30,12 @@ def add_flags(parser: argparse.ArgumentParser, options_class: type) -> None:
 
 
 def options_from(args: argparse.Namespace, options_class: type[Options]) -> Options:
-    """Build the options from parsed arguments; the class itself checks the values."""
+    """Return the options made from parsed arguments; the class itself checks the values."""
     return options_class(**{entry.name: getattr(args, entry.name) for entry in fields(options_class)})  # pyright: ignore
 
 
 def _reader(hint: Any) -> Callable[[str], Any]:
-    """Return what turns a flag's text into a value of type ``hint``: a plain type, or one with None beside it."""
+    """Return a function from a flag's text to a value of type ``hint``, which is a plain type or ``type | None``."""
     if get_origin(hint) is not UnionType:
         return hint
     (kind,) = (part for part in get_args(hint) if part is not NoneType)
@@ -43,5 +43,5 @@ def _reader(hint: Any) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         return None if text.lower() == "none" else kind(text)
 
-    read.__name__ = f"{kind.__name__} or none"  # argparse names it in its error
+    read.__name__ = f"{kind.__name__} or none"  # argparse shows this name in its error messages
     return read

@@ -1,4 +1,4 @@
-"""Tell what an import read, dropped and wrote."""
+"""The report of an import: what was read, dropped and written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """Counts of one import. Each record was deleted, dropped with a short run, dropped with a tail, or written.
+    """The counts of one import. Each record was deleted, dropped with a short run, dropped with a tail, or written.
 
-    ``breaks`` counts where runs end, by reason. Short runs and tails (what remained of a run after its last cut) were
-    dropped. ``left_aside`` counts what else lies in the tub, by kind. ``linear_x`` (m/s) and ``angular_z`` (rad/s) are
-    the lowest and highest command written; ``frame_rate_hz`` is None where no believable rate is known, and then the
-    episodes have no such attribute.
+    A run is a sequence of frames without a break. ``breaks`` counts the breaks by reason. Short runs, and tails (the
+    frames of a run after its last cut), were dropped. ``left_aside`` counts the other files in the tub by kind.
+    ``linear_x`` (m/s) and ``angular_z`` (rad/s) are the lowest and the highest command written. ``frame_rate_hz`` is
+    None where no plausible rate is known; then the episodes have no such attribute.
     """
 
     source: Path
@@ -37,12 +37,12 @@ class ImportReport:
 
     @property
     def num_episodes(self) -> int:
-        """Return how many files were written."""
+        """The number of files written."""
         return len(self.lengths)
 
     @property
     def num_frames(self) -> int:
-        """Return how many frames were written."""
+        """The number of frames written."""
         return sum(self.lengths)
 
     def __str__(self) -> str:

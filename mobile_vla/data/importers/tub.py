@@ -1,4 +1,4 @@
-"""Read the records of a DonkeyCar tub (version 2). What its files say is held against limits before it is used."""
+"""The records of a DonkeyCar tub (version 2), read from its catalogs and checked against limits before use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError, UserError
-from mobile_vla.number_format import shortened
+from mobile_vla.storage.disk import unreadable
+from mobile_vla.text import shortened
 from mobile_vla.untrusted.files import inside, open_regular, parse_json, read_limited
 
 IMAGE_KEY = "cam/image_array"
@@ -25,15 +25,17 @@ _REQUIRED_KEYS: dict[str, tuple[type, ...]] = {
     THROTTLE_KEY: (int, float),
 }
 
-# A 16-bit joystick reaches -32768 and DonkeyCar divides by 32767, so honest commands pass -1 by 3e-5.
+# Above 1, because a 16-bit joystick reaches -32768 and DonkeyCar divides by 32767: valid commands go down to -1.00003.
 _COMMAND_LIMIT = 1.0001
 
+# The end of the year 9999, the last that Python's datetime can represent: the time stamp becomes part of a file name.
 _END_OF_CALENDAR_MS = 253_402_300_800_000
 
+# JSON integers have no limit, but an index becomes an int64 attribute of the episode file. Far above any tub.
 _LARGEST_INDEX = 2**53
 
-# A catalog of DonkeyCar's has 1,000 lines of 200 bytes, or of some 10,000 with a lidar's distances. The limits are far
-# above that, and a tub at all of them still reads in a few hundred MB.
+# DonkeyCar writes 1,000 lines per catalog, each of 200 bytes, or of about 10,000 bytes with lidar distances. The limits
+# are far above that, and a tub that reaches all of them still needs only a few hundred MB of memory.
 _MAX_MANIFEST_BYTES = 8 * 2**20
 _MAX_CATALOG_BYTES = 64 * 2**20
 _MAX_LINE_BYTES = 2**20
@@ -50,6 +52,8 @@ _UNWRITTEN = "it was never written to the disk (full, or the power was cut)"
 class Record:
     """One frame: ``angle`` (+ is right) and ``throttle`` (+ is forward) in [-1, 1], ``image`` a file in ``images/``."""
 
+    # slots: a tub may have a million records, and without slots each would have a dictionary of its own.
+
     index: int
     timestamp_ms: float
     session_id: str | None
@@ -62,9 +66,9 @@ class Record:
 class Tub:
     """The kept ``records`` in the order of the catalogs, and the indexes that the manifest marks as deleted.
 
-    ``num_deleted`` counts the records found under those indexes; only the names of their images are looked at.
-    ``num_written`` is how many records the manifest says were ever written; None where it does not. ``empty_catalog``
-    is the last catalog where it holds no record, as after a power cut; None where it holds some.
+    ``num_deleted`` counts the records found with those indexes; only their image names are read. ``num_written`` is
+    the number of records that were ever written according to the manifest, or None where it gives none.
+    ``empty_catalog`` is the name of the last catalog if it has no record, as after a power cut; otherwise None.
     """
 
     path: Path
@@ -77,7 +81,7 @@ class Tub:
     num_written: int | None
 
     def image_path(self, record: Record) -> Path:
-        """Return where the frame's image is."""
+        """Return the path of the frame's image."""
         return self.path / "images" / record.image
 
 
@@ -89,9 +93,10 @@ class _Manifest:
 
 
 def read_tub(path: Path) -> Tub:
-    """Read the catalogs that ``manifest.json`` names, and no other (tubs hold leftovers that only look like catalogs).
+    """Return the tub at ``path``; only the catalogs that ``manifest.json`` names are read.
 
-    Raises UserError, with file and line, for what is missing, broken, out of range, or leads out of the tub.
+    Tubs can contain leftover files that only look like catalogs. Raises ``UserError``, with file and line, for anything
+    that is missing, broken, out of range, or outside the tub.
     """
     manifest = _read_manifest(path)
     records: list[Record] = []
@@ -99,7 +104,7 @@ def read_tub(path: Path) -> Tub:
     empty: str | None = None
     num_deleted = 0
     for catalog in manifest.catalogs:
-        if empty is not None:
+        if empty is not None:  # only the last catalog may be empty, as after a power cut
             raise DataError(f"{path / empty} holds no record: {_UNWRITTEN}. {_RESTORE}")
         num_before = len(records) + num_deleted
         for place, entry in _read_lines(path, catalog):
@@ -127,7 +132,7 @@ def read_tub(path: Path) -> Tub:
 
 
 def _read_manifest(tub: Path) -> _Manifest:
-    """Return what the fifth of the manifest's JSON lines says: the catalogs' file names and the deleted indexes."""
+    """Return the content of the manifest's fifth JSON line: the file names of the catalogs and the deleted indexes."""
     path = tub / "manifest.json"
     try:
         content = read_limited(inside(tub, path.name), max_bytes=_MAX_MANIFEST_BYTES)
@@ -158,6 +163,7 @@ def _parse_manifest(state: Any) -> _Manifest:
         if not isinstance(state[key], list):
             raise TypeError(f"`{key}` is {_short(state[key])}")
         for value in state[key]:
+            # Not isinstance: JSON's true is a bool, which is an int in Python.
             if type(value) is not kind:
                 raise TypeError(f"`{key}` holds {_short(value)}, expected {kind.__name__}")
     if len(set(state["paths"])) < len(state["paths"]):
@@ -171,7 +177,7 @@ def _parse_manifest(state: Any) -> _Manifest:
 
 
 def _read_lines(tub: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place for messages, JSON object) for each line of a catalog; never more than a line is in memory."""
+    """Yield (place for messages, JSON object) for each line of a catalog; only one line at a time is in memory."""
     catalog = tub / name
     try:
         file = open_regular(inside(tub, name))
@@ -250,7 +256,7 @@ def _parse_record(entry: dict[str, Any], place: str) -> Record:
 
 
 def _parse_image_name(name: str, place: str) -> str:
-    """Return ``name`` where it is a plain one: what leads to another folder is not followed."""
+    """Return ``name`` where it is a plain file name; raise ``DataError`` where it is a path to another folder."""
     if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 255:
         raise DataError(
             f"{place}: `{IMAGE_KEY}` is {_short(name)}, expected the name of a file in images/. Nothing is read from "
@@ -269,7 +275,7 @@ def _parse_session(session: Any, place: str) -> str | None:
 
 
 def _short(value: Any) -> str:
-    """Return what stands in a record, cut where it is long: a message must stay readable whatever the file holds."""
+    """Return the text of a record's value, shortened where it is long, so that error messages stay readable."""
     return _REPR.repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Look through the folder of a DonkeyCar tub for what its records name, and count what they do not."""
+"""The listing of a DonkeyCar tub's folder: the images that its records name, and counts of all other files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobile_vla.data.importers.tub import Tub
-from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError
-from mobile_vla.number_format import shortened
+from mobile_vla.storage.disk import unreadable
+from mobile_vla.text import shortened
 from mobile_vla.untrusted.files import inside
 
 
 @dataclass(frozen=True, kw_only=True)
 class TubFolder:
-    """The names in ``images/``, and what of the folder is not imported: ``left_aside`` counts it by kind.
+    """The names in ``images/``, and the files of the tub that are not imported: ``left_aside`` counts them by kind.
 
-    ``unnamed_catalogs`` are files that end as catalogs do and that the manifest does not name.
+    ``unnamed_catalogs`` are files with the suffix of catalogs that the manifest does not name.
     """
 
     images: frozenset[str]
@@ -28,7 +28,10 @@ class TubFolder:
 
 
 def look_through(tub: Tub) -> TubFolder:
-    """Return what the folder holds. Raises UserError where it cannot be listed, or a link leads out of it."""
+    """Return the listing of the tub's folder.
+
+    Raises ``UserError`` where the folder cannot be listed, or a link points outside it.
+    """
     folder = tub.path / "images"
     inside(tub.path, folder.name)
     kept = {record.image for record in tub.records}
@@ -49,7 +52,7 @@ def look_through(tub: Tub) -> TubFolder:
         else:
             left_aside["images that no record names"] += 1
     catalogs = {entry.name for entry in _entries(tub.path) if entry.name.endswith(".catalog")}
-    unnamed = sorted(catalogs - {os.path.normpath(name) for name in tub.catalogs})
+    unnamed = sorted(catalogs - {os.path.normpath(name) for name in tub.catalogs})  # normpath: "./a" and "a" are equal
     if unnamed:
         left_aside[f"catalogs that manifest.json does not name ({shortened(unnamed, limit=4)})"] = len(unnamed)
     return TubFolder(images=frozenset(images), left_aside=left_aside, unnamed_catalogs=tuple(unnamed))

@@ -1,4 +1,4 @@
-"""Decode the images of a DonkeyCar tub: only whole JPEG and PNG files of believable size."""
+"""The image decoder for DonkeyCar tubs; it accepts only complete JPEG and PNG files of plausible size."""
 
 from __future__ import annotations
 
@@ -11,41 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mobile_vla.disk import unreadable
 from mobile_vla.errors import DataError, UserError
+from mobile_vla.storage.disk import unreadable
 from mobile_vla.untrusted.files import read_limited
 
 Size = tuple[int, int]
-"""Columns and rows."""
+"""(columns, rows) in pixels."""
 
 MAX_PIXELS = 2560 * 1600
-"""Of one image, twice full HD: a car's are 160x120. One that claims more is refused before it is decoded, and a tub of
-small files that are large pictures still takes seconds and not minutes."""
+"""Maximum size of one image, twice full HD; a car's images are 160x120.
+
+An image whose header claims more is refused before it is decoded, so that a tub of small files that unpack to large
+images takes seconds and not minutes.
+"""
 
 _MAX_BYTES = 64 * 2**20
 
 _MAX_SCANS = 100
-"""Of a JPEG. Progressive ones have about ten; each costs the time of a whole image and may be 30 bytes long."""
+"""Maximum number of scans of a JPEG.
+
+Progressive files have about ten. Each scan costs the time of decoding a whole image and can be only 30 bytes long, so a
+hostile file of some kilobytes could block the import.
+"""
 
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 _HOLE = bytes(4096)
-"""A block that a disk never wrote reads as zeros. A JPEG has no checksum, and decoders take them for pixels."""
+"""A disk block that was never written reads as zeros. JPEG has no checksum, so decoders turn them into pixels."""
 
 _REMEDY = "Copy it again, or mark its frame deleted."
 
 
 def image_size(path: Path) -> Size:
-    """Return what the header of the image says; nothing is decoded. Raises UserError as ``read_image`` does."""
+    """Return the size in the image's header; no pixel is decoded. Raises ``UserError`` as ``read_image`` does."""
     with _opened(_read(path), path) as image:
         return image.size
 
 
 def read_image(path: Path, *, size: Size) -> NDArray[np.uint8]:
-    """Decode an image to RGB [Y, X, C]; ``size`` is that of its episode's first.
+    """Return a decoded image, RGB [Y, X, C]; ``size`` is the size of the first image of its episode.
 
-    Raises UserError, naming the file, for what cannot be read, is no whole JPEG or PNG, is animated, or has another
-    size.
+    Raises ``UserError`` with the file's name where the file cannot be read, is not a complete JPEG or PNG, is animated,
+    or has another size.
     """
     content = _read(path)
     with _opened(content, path) as image:
@@ -58,7 +65,9 @@ def read_image(path: Path, *, size: Size) -> NDArray[np.uint8]:
         pixels = np.asarray(image.convert("RGB"))
     if is_png:
         with _opened(content, path) as image:
-            image.verify()  # checksums, which decoding does not look at
+            image.verify()  # checks the checksums, which decoding does not; it needs a newly opened file
+    # Pillow decodes a JPEG whose last part reads as zeros without an error, so the end marker is checked here. It must
+    # come after the last start of a scan, because a thumbnail in the header has an end marker of its own.
     elif content.rfind(_END_OF_IMAGE) < content.rfind(_START_OF_SCAN):
         raise DataError(f"{path} is not a readable image (it has no end: truncated or not written in full). {_REMEDY}")
     elif _HOLE in content[content.rfind(_START_OF_SCAN) :]:
@@ -67,7 +76,7 @@ def read_image(path: Path, *, size: Size) -> NDArray[np.uint8]:
 
 
 def in_pixels(size: Size) -> str:
-    """Return ``160x120``."""
+    """Return ``size`` as text: ``160x120``."""
     return f"{size[0]}x{size[1]}"
 
 
@@ -86,7 +95,7 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def _opened(content: bytes, path: Path) -> Iterator[Image.Image]:
-    """Open an image of at most MAX_PIXELS; what a decoder finds wrong inside the block becomes a ``DataError``."""
+    """Open an image of at most MAX_PIXELS; any error that a decoder raises inside the block becomes a ``DataError``."""
     try:
         with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as image:
             if image.size[0] * image.size[1] > MAX_PIXELS:
@@ -102,5 +111,5 @@ def _opened(content: bytes, path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path} is not a readable image (no JPEG or PNG, or a damaged header). {_REMEDY}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} claims too many pixels ({error}). {_REMEDY}") from error
-    except Exception as error:  # PIL's parsers let through what they meet: struct.error, zlib.error, KeyError
+    except Exception as error:  # PIL's parsers raise many types for damaged files: struct.error, zlib.error, KeyError
         raise DataError(f"{path} is not a readable image ({error or type(error).__name__}). {_REMEDY}") from error

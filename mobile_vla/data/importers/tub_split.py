@@ -1,4 +1,4 @@
-"""Plan where the episodes of a DonkeyCar tub begin and end."""
+"""The plan of where the episodes of a DonkeyCar tub begin and end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from mobile_vla.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class TubOptions:
-    """Where a tub is split and what its commands mean. Raises ConfigError for values that cannot work.
+    """The options of an import: where a tub is split and what its commands mean.
 
-    ``max_frames`` is 200 (10 s at DonkeyCar's 20 Hz) so that a tub that is one single drive still has episodes to split
-    train and val by: 1,000 frames, one catalog, give five. Shorter pieces would give more of them, but a window ends at
-    a piece's end, and frames beside a cut look alike: both costs grow with the number of cuts.
+    Raises ``ConfigError`` for values that cannot work. The default of ``max_frames`` is 200 (10 s at DonkeyCar's 20 Hz)
+    so that a tub with a single drive still gives several episodes for train and val: 1,000 frames (one catalog) give
+    five. Shorter pieces would give more episodes, but no window extends beyond a piece, and the frames on the two sides
+    of a cut look alike and may be in train and in val: both costs grow with the number of cuts.
     """
 
     split_at_deleted: bool = option(True, "begin a new episode after a frame that is marked deleted")
@@ -55,16 +56,18 @@ class TubOptions:
             )
         if not self.instruction.strip():
             raise ConfigError("instruction is empty, expected a sentence.")
+        # Surrogates come from a command line that is not UTF-8, and cannot be encoded; NUL is HDF5's padding of texts.
         if any("\ud800" <= character <= "\udfff" or character == "\0" for character in self.instruction):
             raise ConfigError(f"instruction is {self.instruction!r}, expected a sentence in UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodePlan:
-    """The frames of each episode, and what was dropped for being below ``min_frames``.
+    """The frames of each episode, and the frames that were dropped because there were fewer than ``min_frames``.
 
-    ``short_runs`` are whole runs, ``tails`` what remained of a run after its last cut. Every record is in exactly one
-    of the three. ``breaks`` counts the ends of runs by reason; ``longest_run`` is in frames.
+    ``short_runs`` are whole runs; ``tails`` are the frames of a run after its last cut. Every record is in exactly one
+    of ``episodes``, ``short_runs`` and ``tails``. ``breaks`` counts the breaks between runs by reason; ``longest_run``
+    is in frames.
     """
 
     episodes: list[list[Record]]
@@ -77,9 +80,10 @@ class EpisodePlan:
 
 
 def plan_episodes(records: Sequence[Record], deleted: Collection[int], options: TubOptions) -> EpisodePlan:
-    """Split ``records`` (the kept ones, in recorded order) at every break and cut long runs to ``max_frames``. Pure.
+    """Return the plan: ``records`` split at every break, and long runs cut to ``max_frames``. A pure function.
 
-    ``deleted`` holds the indexes of the deleted records; they tell a deletion from an index that never was.
+    ``records`` are the kept ones in recorded order. ``deleted`` are the indexes of the deleted records, which
+    distinguish a deletion from an index that never existed.
     """
     runs, breaks = _split_runs(records, sorted(deleted), options)
     long_runs = [run for run in runs if len(run) >= options.min_frames]
@@ -99,7 +103,10 @@ def plan_episodes(records: Sequence[Record], deleted: Collection[int], options: 
 def _split_runs(
     records: Sequence[Record], deleted: Sequence[int], options: TubOptions
 ) -> tuple[list[list[Record]], Counter[str]]:
-    """Split ``records`` at every break and count the breaks by reason. The runs hold every record once, in order."""
+    """Return the runs, ``records`` split at every break, and the number of breaks by reason.
+
+    The runs contain every record once, in order.
+    """
     runs: list[list[Record]] = []
     breaks: Counter[str] = Counter()
     for i, record in enumerate(records):
@@ -113,7 +120,8 @@ def _split_runs(
 
 
 def _break_between(before: Record, after: Record, deleted: Sequence[int], options: TubOptions) -> str | None:
-    """Return the first rule that parts two neighbours, or None. ``deleted`` is sorted."""
+    """Return the reason of the first rule that separates two neighbours, or None. ``deleted`` is sorted."""
+    # Binary search: counting in a list for every pair of neighbours would take quadratic time.
     num_deleted = max(0, bisect_left(deleted, after.index) - bisect_right(deleted, before.index))
     if options.split_at_deleted and num_deleted > 0:
         return "deleted frames"
@@ -128,6 +136,6 @@ def _break_between(before: Record, after: Record, deleted: Sequence[int], option
 
 
 def _cut_run(run: Sequence[Record], max_frames: int | None) -> list[list[Record]]:
-    """Cut a run into consecutive pieces of ``max_frames``; the last piece holds what remains."""
+    """Return a run cut into consecutive pieces of ``max_frames`` frames; the last piece may be shorter."""
     size = max_frames or len(run)
     return [list(run[start : start + size]) for start in range(0, len(run), size)]

@@ -1,4 +1,7 @@
-"""Ask reading processes for what files hold, so that no file can crash, hang or fill the process that trains."""
+"""Reading of files in separate processes, so that no file can crash, block or exhaust the training process.
+
+HDF5's C library can crash, loop or allocate without limit on damaged or hostile files; see ``reading.server``.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,20 @@ from typing import Any
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 
 MAX_CPU_S = 2.5
-"""Of computing without progress; a block of frames takes a tenth. A file is promised to take no 5 s of a clock."""
+"""Limit of the processor time without progress; a block of frames takes a tenth of it.
+
+It is this low because one bad file must not take 5 s of wall-clock time.
+"""
 
 MAX_WAIT_S = 60.0
-"""Without progress, computing or not: a slow disk is no damage."""
+"""Limit of the wall-clock time without progress. It is much longer, because a slow disk does not mean a bad file."""
 
 MAX_MEMORY_MIB = 768
-"""Above what a worker has when it starts, which is below 100 MiB: together they stay below 1 GB."""
+"""Limit of the memory that a worker adds to its memory at the start (below 100 MiB): the sum stays below 1 GB."""
 
-_PRELOADED = "mobile_vla.data.frames,mobile_vla.data.hdf5_recording"
+_PRELOADED = "mobile_vla.data.frames,mobile_vla.data.hdf5.recording"
 
-# It imports from where this process does, and not from its working folder (-P), which may hold a numpy.py.
+# The process gets this one's import path, and not its working folder (-P), which may contain a file such as numpy.py.
 _START = """
 import json, sys
 descriptor, parent, path, modules = sys.argv[1:]
@@ -41,22 +47,23 @@ serve(int(descriptor), int(parent), modules)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A reading process has done one more block of the file it reads."""
+class ReadingProgress:
+    """The message that a reading process has finished one more block of its file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The worker of a reading process died with ``status``, negative for a signal; the next one is ready."""
+    """The message that a worker ended with exit status ``status`` (negative: a signal) and that the next is ready."""
 
     status: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Call ``work(path, *arguments)`` in a reading process; ``work`` is a function of a module.
+    """A call ``work(path, *arguments)`` for a reading process; ``work`` must be a module-level function.
 
-    A generator's yields are progress, and what it returns is the answer. Arguments and answer are pickled.
+    If ``work`` is a generator, each yield reports progress and its return value is the answer. Arguments and answer are
+    pickled.
     """
 
     work: Callable[..., Any]
@@ -65,7 +72,7 @@ class Request:
 
 
 class _Reader:
-    """One reading process, the pipe to it, and the request that it works on."""
+    """One reading process, the pipe to it, and its current request."""
 
     def __init__(self) -> None:
         self.is_whole = True
@@ -73,7 +80,8 @@ class _Reader:
         self._request: Request | None = None
         try:
             self.connection, theirs = multiprocessing.Pipe()
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as the process does; a full pipe would block it)
+            # A file and not a pipe for stderr: nothing reads it while the process runs, and a full pipe would block it.
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it must stay open as long as the process runs)
             path = json.dumps([str(place) for place in sys.path if place])
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno()), str(os.getpid()), path, _PRELOADED],
@@ -81,7 +89,7 @@ class _Reader:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it forks, and forks have one thread
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it forks, and a fork copies only the calling thread
             )
             theirs.close()
         except OSError as error:
@@ -94,19 +102,22 @@ class _Reader:
         return self.is_whole and self._process.poll() is None
 
     def close(self) -> None:
-        """End the process; its worker ends with the pipe."""
+        """End the process; its worker ends because the pipe closes."""
         self.connection.close()
         self._process.kill()
         self._process.wait()
         self._errors.close()
 
     def send(self, request: Request) -> None:
-        """Begin to work on ``request``."""
+        """Send ``request`` to the process."""
         self._request = request
         self.connection.send((request.work, request.path, request.arguments))
 
     def receive(self) -> tuple[Any] | None:
-        """Return the answer of the process, in a tuple, or None where it has not finished yet."""
+        """Return the answer of the process in a tuple, or None where it has not finished yet.
+
+        The tuple tells an answer that is None from no answer.
+        """
         assert self._request is not None
         try:
             message = self.connection.recv()
@@ -115,23 +126,25 @@ class _Reader:
                 f"{self._request.path}: the process that reads episode files ended (exit status "
                 f"{self._process.wait()}). Start again.\n{self._last_words()}"
             ) from error
-        except Exception as error:  # whatever pickle makes of what a spoilt memory sends
+        except Exception as error:  # a worker with corrupted memory can send bytes on which pickle raises anything
             self.is_whole = False
-            return (DataError(f"{self._request.path}: reading it spoilt the reader ({error}). {_REMOVE}"),)
-        if isinstance(message, Progress):
+            return (DataError(f"{self._request.path}: reading it corrupted its reader ({error}). {_REMOVE}"),)
+        if isinstance(message, ReadingProgress):
             return None
         if not isinstance(message, Ended):
             self._num_answered = 0 if isinstance(message, UserError) else self._num_answered + 1
             return (message,)
         if self._num_answered and -message.status in _CRASHES:
-            self._num_answered = 0  # a file that was read before may be what spoilt the memory: a fresh worker decides
+            # An earlier file may have corrupted the worker's memory, so this crash does not prove that the current file
+            # is bad: a new worker tries it again.
+            self._num_answered = 0
             self.send(self._request)
             return None
         self._num_answered = 0
         return (self._describe_end(self._request.path, message.status),)
 
     def give_up(self) -> tuple[DataError]:
-        """Return the answer of a process that not even the kernel ends: it waits for a disk."""
+        """Return the error for a process that the kernel's timer did not end, because it is blocked by a disk."""
         assert self._request is not None
         self.is_whole = False
         return (UnreadableNowError(f"{self._request.path}: {_SLOW}"),)
@@ -164,13 +177,13 @@ _SLOW = (
 )
 
 _idle: list[_Reader] = []
-"""Readers without a request: starting one takes 0.2 s, so they stay for the next call."""
+"""Readers without a request. They are kept for the next call because starting one takes 0.2 s."""
 
 _lock = threading.Lock()
 
 
 def _forget_readers() -> None:
-    """Leave a fork's parent its readers."""
+    """Clear the list of readers in a forked child, because their pipes belong to the parent."""
     _idle.clear()
 
 
@@ -179,7 +192,7 @@ os.register_at_fork(after_in_child=_forget_readers)
 
 @atexit.register
 def close_readers() -> None:
-    """End the reading processes; the next request starts new ones."""
+    """End the idle reading processes; the next request starts new ones."""
     while _idle:
         _idle.pop().close()
 
@@ -196,7 +209,7 @@ def _take_reader() -> _Reader:
 
 
 def ask(work: Callable[..., Any], path: Path, *arguments: Any) -> Any:
-    """Return ``work(path, *arguments)``, called in a reading process; ``DataError`` where the file cannot be used."""
+    """Return ``work(path, *arguments)``, called in a reading process; raise ``DataError`` for an unusable file."""
     [(_, answer)] = ask_each([Request(work=work, path=path, arguments=arguments)], num_processes=1)
     if isinstance(answer, DataError):
         raise answer
@@ -204,11 +217,12 @@ def ask(work: Callable[..., Any], path: Path, *arguments: Any) -> Any:
 
 
 def ask_each(requests: Sequence[Request], *, num_processes: int) -> Iterator[tuple[int, Any]]:
-    """Yield the index of each request with its answer or its ``DataError``, in the order in which they are ready.
+    """Yield the index of each request with its answer or its ``DataError``, in the order in which they finish.
 
-    ``num_processes`` (0 counts as 1) work side by side. Any other ``UserError`` (a full disk) is raised and ends all.
+    ``num_processes`` processes (0 counts as 1) work in parallel. Any other ``UserError`` (a full disk) is raised, and
+    the processes that are still busy are ended.
     """
-    waiting = list(enumerate(requests))[::-1]
+    waiting = list(enumerate(requests))[::-1]  # reversed, because pop() takes the last: requests start in order
     busy: dict[_Reader, int] = {}
     try:
         while waiting or busy:
@@ -217,7 +231,8 @@ def ask_each(requests: Sequence[Request], *, num_processes: int) -> Iterator[tup
                 reader = _take_reader()
                 busy[reader] = index
                 reader.send(request)
-            # Twice as long as a worker may wait: only one that the kernel cannot end says nothing for so long.
+            # Twice the time limit of a worker: the kernel's timer has ended every worker by then, except one that is
+            # blocked inside the kernel (a dead network disk).
             ready = wait([reader.connection for reader in busy], timeout=2 * MAX_WAIT_S)
             for reader in [reader for reader in busy if not ready or reader.connection in ready]:
                 answer = reader.receive() if ready else reader.give_up()

@@ -1,4 +1,4 @@
-"""Encode a frame with a small convolutional network whose features the instruction scales and shifts (FiLM)."""
+"""A small convolutional network that encodes a frame; the instruction scales and shifts its features (FiLM)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pydantic import PositiveInt
 from torch import nn
 from torch.nn import functional
 
+from mobile_vla.policy.backbones.contract import Backbone
+
 _GRID = 4
-"""Rows and columns of the last feature map, whatever the image size."""
+"""Rows and columns of the last feature map, for every image size."""
 
 
-class CompactBackbone(nn.Module):
+class CompactBackbone(Backbone):
     """An 8x8 stride-4 stem and two 3x3 stride-2 convolutions: about 1,000 windows/s of 8 frames at 64 px on two cores.
 
-    The instruction is a bag of hashed words and word pairs, so any language goes. FiLM: Perez et al. 2018.
+    The instruction is a bag of hashed words and word pairs, so it can be in any language. FiLM: Perez et al. 2018.
     """
 
     def __init__(
@@ -29,7 +31,6 @@ class CompactBackbone(nn.Module):
         super().__init__()
         first, second, third = channels
         self.feature_dim = feature_dim
-        self.frames_apart = True
         self.vocabulary_size = vocabulary_size
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, first, 8, stride=4, padding=2),
@@ -46,7 +47,8 @@ class CompactBackbone(nn.Module):
 
     def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
         """See ``Backbone``; images may have any size."""
-        # To -2 .. 2 in a pass that also turns bytes to floats: a step this small is bound by memory, not arithmetic.
+        # Scaled to -2 .. 2 in the same pass that converts bytes to floats: the time of this step is limited by memory,
+        # not by arithmetic.
         images = torch.mul(images_BTCYX.flatten(0, 1), 4 / 255 if images_BTCYX.dtype == torch.uint8 else 4.0).sub_(2.0)
         maps = self.convolutions(images)
         if maps.shape[-2:] != (_GRID, _GRID):
@@ -58,7 +60,7 @@ class CompactBackbone(nn.Module):
 
     @torch.compiler.disable()
     def _read(self, instruction: Sequence[str]) -> torch.Tensor:
-        unique = sorted(set(instruction))
+        unique = sorted(set(instruction))  # a batch has few different instructions: each is embedded once
         tokens = [hashed_words(text, self.vocabulary_size) for text in unique]
         device = self.words.weight.device
         flat = torch.tensor([token for text in tokens for token in text], device=device)

@@ -1,4 +1,4 @@
-"""Load a pretrained vision-language model, from a folder or from the hub; what is missing is said in seconds."""
+"""Load a pretrained vision-language model from a folder or from the hub; a missing one is an error within seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor
 
 _ANSWER_WITHIN_S = 5.0
 _fetch = partial(snapshot_download, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
@@ -46,9 +46,9 @@ Attention = Literal["sdpa", "eager", "flash_attention_2"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a folder of weights says of its model before any weight is read; ``folder`` is where it lies here.
+    """Config, tokenizer and image processor of a pretrained model, read before any weight; ``folder`` is local.
 
-    ``hash`` tells its config, tokenizer and image processor from others.
+    ``hash`` identifies config, tokenizer and image processor.
     """
 
     folder: Path
@@ -61,8 +61,8 @@ class Settings:
 def read_settings(weights: str) -> Settings:
     """Return config, tokenizer and image processor of ``weights``, a folder or a hub name.
 
-    Raises ``ConfigError``, within seconds and with what to do: no such folder, no such name, a licence to accept, no
-    network, files that are missing or damaged.
+    Raises ``ConfigError`` within seconds, with advice: for an unknown folder or name, a licence that was not accepted,
+    no network, and missing or damaged files.
     """
     folder = _find(weights)
     try:
@@ -71,27 +71,28 @@ def read_settings(weights: str) -> Settings:
             hash=_settings_hash(folder),
             config=AutoConfig.from_pretrained(folder, trust_remote_code=False),
             tokenizer=AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
-            # Pillow's arithmetic, whatever else is installed: the preprocessing here is held to it.
+            # Always the Pillow backend, even where torchvision is installed: our preprocessing reproduces Pillow's
+            # arithmetic.
             processor=AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil"),
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"model.backbone.weights={weights}: {folder} cannot be read ({_first_line(error)}). Expected a model as "
-            "transformers saves it: config.json, tokenizer files, preprocessor_config.json and *.safetensors."
+            f"model.backbone.weights={weights}: {folder} cannot be read ({_first_line(error)}). Expected a model "
+            "saved by transformers: config.json, tokenizer files, preprocessor_config.json and *.safetensors."
         ) from error
 
 
 def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:
-    """Return the model without its language-model head; ``ConfigError`` where weights are missing or do not fit."""
+    """Return the model without its language-model head; ``ConfigError`` if weights are missing or do not fit."""
     try:
-        with quiet():  # that the language-model head is not used is no news
+        with quiet():  # transformers warns of the unused language-model head, which is expected here
             model, found = AutoModel.from_pretrained(
                 settings.folder,
                 dtype=dtype,
                 attn_implementation=attention,
                 trust_remote_code=False,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # told below, by name
+                ignore_mismatched_sizes=True,  # reported below, with the name
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -114,10 +115,11 @@ def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) 
 
 
 def base_hash(settings: Settings, model: torch.nn.Module) -> str:
-    """Return a hash of a model: its settings, and its weights' names, shapes and up to 1,024 evenly spread values each.
+    """Return a hash of a model: of its settings and of each weight's name, shape and up to 1,024 evenly spread values.
 
-    Values count in bfloat16, so that a model has one hash whatever dtype it was loaded in. It tells one training from
-    another; a change of a few single values it may not see.
+    Values are hashed in bfloat16, so that the hash does not depend on the dtype that the model was loaded in. A sample
+    is enough to tell one training from another and is much faster than all values; a change of a few single values may
+    go unnoticed.
     """
     digest = hashlib.blake2b(settings.hash.encode(), digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
@@ -129,7 +131,7 @@ def base_hash(settings: Settings, model: torch.nn.Module) -> str:
 
 
 def _settings_hash(folder: Path) -> str:
-    """Return a hash of what the files of ``folder`` say beside the weights, but for who wrote them and when."""
+    """Return a hash of the files of ``folder`` other than weights, without the keys that name who wrote them."""
     digest = hashlib.blake2b(digest_size=8)
     for name in _SETTINGS_FILES:
         path = folder / name
@@ -143,12 +145,12 @@ def _settings_hash(folder: Path) -> str:
 
 
 def is_hub_name(weights: str) -> bool:
-    """Tell whether ``weights`` reads as OWNER/NAME, and no folder here is called so."""
+    """Return whether ``weights`` has the form OWNER/NAME and no local folder has this path."""
     return weights.count("/") == 1 and not weights.startswith((".", "/", "~")) and not Path(weights).is_dir()
 
 
 def _find(weights: str) -> Path:
-    """Return the folder of ``weights``, fetched from the hub where it is a name that is not in the local cache."""
+    """Return the local folder of ``weights``, downloaded from the hub if it is a name that is not cached."""
     local = Path(weights).expanduser()
     if local.is_dir():
         return local
@@ -159,14 +161,14 @@ def _find(weights: str) -> Path:
         )
     try:
         cached = Path(_fetch(weights, local_files_only=True))
-        if any(cached.glob("*.safetensors")):  # not where another program fetched the tokenizer alone
+        if any(cached.glob("*.safetensors")):  # else another program has cached the tokenizer alone
             return cached
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise ConfigError(f"model.backbone.weights={weights}: no folder, and no hub name ({error})") from error
     with _told_what_to_do(weights):
-        # A download alone would try for minutes before it gives up on a hub that does not answer.
+        # Ask for the model's info first: a download retries for minutes if the hub does not answer.
         HfApi().model_info(weights, timeout=_ANSWER_WITHIN_S)
         HfApi().auth_check(weights)
         return Path(_fetch(weights))
@@ -174,7 +176,7 @@ def _find(weights: str) -> Path:
 
 @contextmanager
 def _told_what_to_do(weights: str) -> Iterator[None]:
-    """Turn what the hub's client says of ``weights`` into a ``ConfigError`` with what to do."""
+    """Turn an error of the hub's client about ``weights`` into a ``ConfigError`` with advice."""
     given = f"model.backbone.weights={weights}: no such folder, and"
     try:
         yield
@@ -190,8 +192,8 @@ def _told_what_to_do(weights: str) -> Iterator[None]:
         ) from error
     except OfflineModeIsEnabled as error:
         raise ConfigError(
-            f"{given} HF_HUB_OFFLINE keeps us from the hub. Unset it, or fetch the model where there is a network "
-            f"(hf download {weights} --local-dir DIR) and give its folder."
+            f"{given} HF_HUB_OFFLINE is set, so the hub is not asked. Unset it, or fetch the model where there is a "
+            f"network (hf download {weights} --local-dir DIR) and give its folder."
         ) from error
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ConfigError(
@@ -202,7 +204,7 @@ def _told_what_to_do(weights: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from telling on the terminal what is told elsewhere, or is no news."""
+    """Silence the messages and progress bars of transformers; what matters of them is reported by this package."""
     verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Choose which weights of a pretrained model learn: an adapter's, all, none, or those of its last layers."""
+"""Which weights of a pretrained model are trained: an adapter's, all, none, or those of its last layers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mobile_vla.policy.backbones.families.family import Family
 
 
 class Tuning(Protocol):
-    """Which weights of a pretrained model learn; ``learns`` is False where none do, the action token's neither."""
+    """A choice of trained weights; ``learns`` is False if none are trained, not even the action token's."""
 
     learns: ClassVar[bool]
 
     def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel | PeftModel:
-        """Set ``requires_grad`` of ``base`` in place and return it, with an adapter in it where there is one."""
+        """Set ``requires_grad`` of ``base`` in place and return it, with an adapter if this tuning has one."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """Nothing of the pretrained model learns, nor does the action token: the features of a frame never change.
+    """Neither the pretrained model nor the action token is trained, so the features of a frame never change.
 
-    They are computed once; ``cached_variants`` says how many augmented variants of each train episode are too.
+    They are computed once, also for ``cached_variants`` augmented variants of each train episode.
     """
 
     learns: ClassVar = False
@@ -44,7 +44,7 @@ class Frozen:
 
 @dataclass(frozen=True, kw_only=True)
 class Full:
-    """Every weight learns; ``vision`` says whether those of the vision tower do too."""
+    """All weights are trained; those of the vision tower only if ``vision`` is True."""
 
     learns: ClassVar = True
     vision: bool
@@ -58,13 +58,13 @@ class Full:
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayers:
-    """The last ``count`` layers of the language model learn."""
+    """The last ``count`` layers of the language model are trained."""
 
     learns: ClassVar = True
     count: PositiveInt
 
     def __call__(self, base: PreTrainedModel, family: type[Family]) -> PreTrainedModel:
-        """See ``Tuning``; ``ConfigError`` where the language model has fewer layers."""
+        """See ``Tuning``; ``ConfigError`` if the language model has fewer layers."""
         base.requires_grad_(False)
         layers = layer_stack(base.get_submodule(family.language_module))
         if self.count > len(layers):
@@ -81,9 +81,9 @@ class LastLayers:
 class Lora:
     """Low-rank adapters (Hu et al. 2021) on the language model's linear layers, and with ``vision`` the vision tower's.
 
-    ``targets``: ``attention``, its query and value projections; ``all_linear``, every linear layer; or the last names
-    of layers, such as ``[q_proj, o_proj]``. ``dora`` (Liu et al. 2024) learns magnitudes apart; ``rslora``
-    (Kalajdzievski 2023) scales by alpha / sqrt(rank). A fresh adapter changes nothing.
+    ``targets``: ``attention``, the query and value projections; ``all_linear``, every linear layer; or the last parts
+    of layer names, such as ``[q_proj, o_proj]``. ``dora`` (Liu et al. 2024) trains magnitudes separately; ``rslora``
+    (Kalajdzievski 2023) scales by alpha / sqrt(rank). A new adapter does not change the model's output.
     """
 
     learns: ClassVar = True
@@ -96,7 +96,7 @@ class Lora:
     rslora: bool
 
     def __call__(self, base: PreTrainedModel, family: type[Family]) -> PeftModel:
-        """See ``Tuning``; ``ConfigError`` where no layer has one of the names in ``targets``."""
+        """See ``Tuning``; ``ConfigError`` if no layer has one of the names in ``targets``."""
         layers = dict(self._linear_layers(base, family))
         targets = sorted(name for name in layers if self._is_target(name.rsplit(".", 1)[1]))
         if not targets:
@@ -114,7 +114,7 @@ class Lora:
             use_rslora=self.rslora,
             bias="none",
         )
-        with warnings.catch_warnings():  # peft asks transformers by an older name
+        with warnings.catch_warnings():  # peft reads an attribute that transformers has renamed
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             adapted = get_peft_model(base, config)
         assert isinstance(adapted, PeftModel)
@@ -122,6 +122,7 @@ class Lora:
 
     def _is_target(self, last_name: str) -> bool:
         if isinstance(self.targets, str):
+            # qkv: some vision towers compute queries, keys and values in one layer, which cannot be adapted in part.
             return self.targets == "all_linear" or last_name in ("q_proj", "v_proj", "qkv")
         return last_name in self.targets
 

@@ -1,4 +1,4 @@
-"""Encode frames with a pretrained vision-language model: the last hidden state of a learned action token."""
+"""A backbone from a pretrained vision-language model; the feature is the last hidden state of an action token."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mobile_vla.errors import ConfigError, UserError
+from mobile_vla.policy.backbones.contract import Backbone
 from mobile_vla.policy.backbones.families.family import action_token_id, find_family, prompt_ids
-from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.families.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Attention, DType, base_hash, load_model, read_settings
 from mobile_vla.policy.backbones.tuning import Frozen, Tuning
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class VlmBackbone(nn.Module):
-    """RoboVLMs' "policy head" structure (Li et al. 2024) over any family in ``families``.
+class VlmBackbone(Backbone):
+    """The "policy head" structure of RoboVLMs (Li et al. 2024) with any model family in ``families``.
 
-    ``structure`` ``frame``: each frame is a prompt of its own, with the instruction and the action token at its end.
-    ``video``: all frames of a window stand in one prompt after the instruction, each followed by the action token,
-    which sees no later frame. ``weights`` is a folder or a hub name; ``dtype`` that of the pretrained weights and of
-    the arithmetic within, while adapters, action token and features are float32. Without gradients at most
-    ``frames_at_once`` frames pass through at a time. Raises ``ConfigError`` if the weights cannot be had, if their
-    family takes no video, or if weights would learn in less than float32.
+    With the ``structure`` ``frame``, each frame has its own prompt, with the instruction and the action token at its
+    end. With ``video``, all frames of a window are in one prompt after the instruction, and each is followed by the
+    action token, which sees no later frame. ``weights`` is a folder or a hub name. ``dtype`` is that of the pretrained
+    weights and of the computation in them; adapters, action token and features are float32. Without gradients, at most
+    ``frames_at_once`` frames are encoded at a time. Raises ``ConfigError`` if the weights are not available, if their
+    family accepts no video, or if trained weights would have less than float32.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class VlmBackbone(nn.Module):
         self.action_token = nn.Parameter(_typical_entry(table), requires_grad=tuning.learns)
         table.register_forward_hook(self._embed_action_token)
         self.base = tuning(base, family)
-        if gradient_checkpointing:  # after peft, which would else send gradients through a frozen vision tower as well
+        if gradient_checkpointing:  # after peft, which would otherwise send gradients through a frozen vision tower too
             base.activation_checkpointing_enable({"use_reentrant": False})
         if any(p.requires_grad and p.dtype != torch.float32 for p in self.parameters()):
             raise ConfigError(
@@ -86,38 +87,38 @@ class VlmBackbone(nn.Module):
 
     @property
     def feature_key(self) -> str | None:
-        """See ``Pretrained``."""
+        """See ``Backbone``."""
         if self.learns or not self.frames_apart:
             return None
         return f"{self.base_hash} {self._dtype} {self._family.opening!r} {self._family.closing!r}"
 
     @property
     def adapter(self) -> PeftModel | None:
-        """The model with its adapter, where it has one."""
+        """The model with its adapter; None if it has none."""
         return self.base if isinstance(self.base, PeftModel) else None
 
     @property
     def unstored(self) -> frozenset[str]:
-        """See ``Pretrained``."""
+        """See ``Backbone``."""
         learned = {name for name, p in self.base.named_parameters() if p.requires_grad and self.adapter is None}
         return frozenset(f"base.{name}" for name in self.base.state_dict() if name not in learned)
 
     def save_adapter(self, folder: Path) -> None:
-        """See ``Pretrained``."""
+        """See ``Backbone``."""
         if self.adapter is not None:
             self.adapter.peft_config["default"].base_model_name_or_path = self.weights
             self.adapter.save_pretrained(str(folder), save_embedding_layers=False)
-            (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+            (folder / "README.md").unlink(missing_ok=True)  # peft's template of a model card, not filled in
 
     def load_adapter(self, folder: Path) -> None:
-        """See ``Pretrained``."""
+        """See ``Backbone``."""
         if self.adapter is None:
             return
         state = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
         expected = get_peft_model_state_dict(self.adapter, save_embedding_layers=False).keys()
         if odd := sorted(state.keys() ^ expected):
             raise UserError(
-                f"{folder}: is not this model's adapter: it lacks, or has besides, {odd[0]} and {len(odd) - 1} more"
+                f"{folder}: is not this model's adapter: missing or unexpected in it: {odd[0]} and {len(odd) - 1} more"
             )
         set_peft_model_state_dict(self.adapter, state)
 
@@ -127,7 +128,7 @@ class VlmBackbone(nn.Module):
         """See ``Backbone``; the features of frames that do not exist are zero."""
         if not self.frames_apart:
             return self._encode(images_BTCYX, history_BT, instruction) * history_BT[..., None]
-        # Found on the CPU: the device is waited for once.
+        # Computed on the CPU, so that the GPU must be waited for only once.
         rows_N, frames_N = history_BT.cpu().nonzero(as_tuple=True)
         texts = [instruction[row] for row in rows_N.tolist()]
         rows_N, frames_N = rows_N.to(history_BT.device), frames_N.to(history_BT.device)
@@ -137,16 +138,16 @@ class VlmBackbone(nn.Module):
         return features_BTD.index_put((rows_N, frames_N), features_ND)
 
     def train(self, mode: bool = True) -> VlmBackbone:
-        """Set the mode as usual, but leave out dropout where nothing of the backbone learns."""
+        """Set the mode as usual, but keep evaluation mode, without dropout, if no weight of the backbone is trained."""
         super().train(mode and self.learns)
         return self
 
     def _encode(
         self, images_NFCYX: torch.Tensor, exists_NF: torch.Tensor | None, instruction: Sequence[str]
     ) -> torch.Tensor:
-        """Return the action tokens' last hidden states [N, F, D], float32, of N prompts of F frames each.
+        """Return the last hidden states [N, F, D] of the action tokens, float32, for N prompts with F frames each.
 
-        ``exists_NF`` None: one frame a prompt, and it exists.
+        With ``exists_NF`` None, each prompt has one frame, and it exists.
         """
         device, num_frames = images_NFCYX.device, images_NFCYX.shape[1]
         at_once = max(1, self._frames_at_once // num_frames)
@@ -161,9 +162,10 @@ class VlmBackbone(nn.Module):
         ids_NL, real_NL = ids_NL.to(device, non_blocking=True), real_NL.to(device, non_blocking=True)
         tokens_per_frame = len(self._family.image_ids(prepare.size)) + 1
         if exists_NF is not None:
+            # The frames are at the end of a prompt; the tokens of one that does not exist are masked like padding.
             real_NL[:, -num_frames * tokens_per_frame :] &= exists_NF.repeat_interleave(tokens_per_frame, dim=1)
         pixels_NCYX = prepare(images_NFCYX.flatten(0, 1)).to(self._dtype)
-        # Weights of one half type within an autocast to the other would not go together.
+        # No autocast if the weights have one 16-bit type and autocast uses the other: the two cannot be multiplied.
         mixes = self._dtype not in (torch.float32, torch.get_autocast_dtype(device.type))
         with torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type) and not mixes):
             hidden_NLD = self.base(
@@ -172,6 +174,7 @@ class VlmBackbone(nn.Module):
                 use_cache=False,
                 **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
             ).last_hidden_state
+        # The last token of every prompt is an action token; those of the earlier frames come at equal distances before.
         first = ids_NL.shape[1] - 1 - (num_frames - 1) * tokens_per_frame
         return hidden_NLD[:, first::tokens_per_frame].float()
 
@@ -179,9 +182,9 @@ class VlmBackbone(nn.Module):
     def _tokenize(
         self, instruction: Sequence[str], size: Size, num_frames: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the tokens of N prompts and which are not padding [N, L], on the CPU.
+        """Return the tokens of N prompts, and a mask that is False for padding, both [N, L], on the CPU.
 
-        Padded on the left, so that the action tokens stand at the same places in every prompt.
+        The padding is on the left, so that the action tokens have the same positions in every prompt.
         """
         prompts = [self._prompt_ids(size, text, num_frames) for text in instruction]
         num_tokens = max(map(len, prompts))
@@ -199,9 +202,9 @@ class VlmBackbone(nn.Module):
 
 
 def _typical_entry(table: nn.Embedding) -> torch.Tensor:
-    """Return the mean entry [D] of a vocabulary, float32, stretched to their mean length: a new entry's beginning.
+    """Return the initial value [D] of a new vocabulary entry: the mean entry, scaled to the mean length; float32.
 
-    It is the same for all seeds, which can so share a frozen model's features.
+    It is not random, so that runs with different seeds can share the cached features of a frozen model.
     """
     entries_VD = table.weight.detach().float()
     return nn.functional.normalize(entries_VD.mean(0), dim=0) * entries_VD.norm(dim=1).mean()

@@ -1,4 +1,4 @@
-"""Ask a device how much memory it has left and how fast it multiplies."""
+"""Free memory and matrix multiplication speed of a device."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import psutil
 import torch
 
 _EDGE = {"cuda": 4096, "cpu": 512}
+"""Rows of the matrices: large enough to use the whole device, small enough for one product to be quick."""
 
 
 def available_bytes(device: torch.device) -> int:
-    """Return the memory that a process may still take: of the GPU, else of the machine."""
+    """Return the memory in bytes that is still free: that of the GPU, else that of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
 
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, *, seconds: float) -> float:
-    """Return the operations a second of products of square matrices, measured for about ``seconds``."""
+    """Return the operations per second of products of square matrices, measured for about ``seconds``."""
     edge = _EDGE.get(device.type, _EDGE["cpu"])
     matrix = torch.randn(edge, edge, device=device).to(dtype)
     _multiply(matrix, 1)
-    # The time of several at a time, as a GPU is asked ahead of what it has done.
+    # Twice as many products until it takes long enough: GPU calls return before the work is done, so in a short
+    # measurement the launch and the final wait would dominate.
     count, elapsed = 1, 0.0
     while elapsed < seconds / 2:
         count *= 2
@@ -31,7 +33,7 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, *, seconds: flo
 
 
 def _multiply(matrix: torch.Tensor, count: int) -> float:
-    """Return the seconds of ``count`` products; reading one value waits for all of them."""
+    """Return the seconds that ``count`` products take; reading one value at the end waits for all of them."""
     started = time.perf_counter()
     product = matrix
     for _ in range(count):

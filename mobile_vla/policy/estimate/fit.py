@@ -1,4 +1,4 @@
-"""Hold an estimate against the memory there is: show it, and refuse what cannot fit with what to lower."""
+"""Compare an estimate with the free memory: print it, or raise an error that lists which options to lower."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mobile_vla.policy.estimate.step import BackboneOptions, Estimate, Workload,
 
 _GIB = 2**30
 _LEAST_EFFECT = 0.01
-"""A lever that frees less than this share of the memory is not worth naming."""
+"""An option that frees less than this share of the memory is not listed."""
 
 
 def check_fits(estimate: Estimate, available_bytes: int) -> None:
-    """Raise ``ConfigError`` where a step needs more than ``available_bytes``.
+    """Raise ``ConfigError`` if a training step needs more than ``available_bytes``.
 
-    It says what needs how much, and what the total would be with each option that is still to be lowered, the most
-    effective first.
+    The message gives the memory by kind, and the total that each option which can still be lowered would leave, the
+    most effective first.
     """
     if estimate.total_bytes <= available_bytes:
         return
@@ -46,12 +46,12 @@ def check_fits(estimate: Estimate, available_bytes: int) -> None:
 
 
 def print_estimate(estimate: Estimate, console: Console, *, available_bytes: int, flops_per_s: float) -> None:
-    """Show the estimate as one compact block; ``flops_per_s`` is what the device reaches in matrix products."""
+    """Print the estimate as one compact block; ``flops_per_s`` is the device's measured speed in matrix products."""
     workload = estimate.workload
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    grid.add_row("parameters", f"{estimate.num_parameters:,}, of which {estimate.num_trained:,} learn")
+    grid.add_row("parameters", f"{estimate.num_parameters:,}, of which {estimate.num_trained:,} are trained")
     grid.add_row(
         "memory", f"about {_gib(estimate.total_bytes)} of {_gib(available_bytes)} GiB free: {_kinds(estimate)}"
     )
@@ -71,11 +71,12 @@ def print_estimate(estimate: Estimate, console: Console, *, available_bytes: int
 
 
 def _levers(estimate: Estimate) -> Iterator[tuple[str, Estimate]]:
-    """Yield each option that could be lowered, and the estimate with it."""
+    """Yield each option that could be lowered, with the estimate for the lowered value."""
     options, workload, outline = estimate.options, estimate.workload, estimate.outline
     for option, lower in _lower_workloads(workload, learns=options.tuning.learns):
         yield option, estimate_outline(outline, options, lower)
     for option, other in _lower_options(options):
+        # The outline depends on weights and tuning alone, so the model is built again only for another tuning.
         is_same = other.tuning is options.tuning
         found = outline if is_same else read_outline(other.weights, other.tuning)
         yield option, estimate_outline(found, other, workload)
@@ -96,7 +97,8 @@ def _lower_workloads(workload: Workload, *, learns: bool) -> Iterator[tuple[str,
 
 def _lower_options(options: BackboneOptions) -> Iterator[tuple[str, BackboneOptions]]:
     tuning = options.tuning
-    # The features of a frozen backbone are computed once, and weights that learn stay in float32.
+    # Checkpointing has no effect on a frozen backbone, which has no backward pass. The dtype can be lowered only if no
+    # pretrained weight is trained: those must stay in float32.
     if tuning.learns and not options.gradient_checkpointing:
         yield "model.backbone.gradient_checkpointing=true", replace(options, gradient_checkpointing=True)
     if options.dtype == "fp32" and isinstance(tuning, Lora | Frozen):

@@ -1,9 +1,9 @@
-"""Count what a transformer layer costs a training step: bytes that backward needs, and floating point operations.
+"""Cost of one transformer layer in a training step: bytes that backward needs, and floating point operations.
 
-The count of Korthikanti et al. (2022, "Reducing activation recomputation in large transformer models", section 4),
-taken operation by operation instead of for one architecture, because a frozen linear layer keeps nothing of its input
-and an adapter keeps a copy of its own. Fused attention (``sdpa``) keeps queries, keys, values and result; ``eager``
-keeps the weights of every pair of tokens.
+The count follows Korthikanti et al. (2022, "Reducing activation recomputation in large transformer models", section 4).
+It is made for each operation instead of for one architecture, because a frozen linear layer does not keep its input
+and an adapter keeps its own copy. Fused attention (``sdpa``) keeps queries, keys, values and result; ``eager`` also
+keeps the attention weight of every pair of tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FP32 = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """Bytes of a value: of the pretrained weights, and in what is computed; ``is_mixed``: under autocast."""
+    """Bytes per value of the pretrained weights and of computed values; ``is_mixed``: under autocast."""
 
     weight_bytes: int
     compute_bytes: int
@@ -25,29 +25,29 @@ class Arithmetic:
 
     @property
     def mask_bytes(self) -> int:
-        """Bytes of a value of a dropout's mask: on the CPU it is made of factors."""
+        """Bytes per value of a dropout mask: torch stores float32 factors on the CPU, booleans on the GPU."""
         return _FP32 if self.is_on_cpu else 1
 
     @property
     def hidden_bytes(self) -> int:
-        """Bytes of a value of the residual stream, which starts in the dtype of the weights."""
+        """Bytes per value of the residual stream, which starts in the dtype of the weights."""
         return max(self.weight_bytes, self.compute_bytes)
 
     @property
     def adapter_bytes(self) -> int:
-        """Bytes of a value in an adapter, whose weights are float32."""
+        """Bytes per value in an adapter, whose weights are float32."""
         return self.compute_bytes if self.is_mixed else _FP32
 
     def norm_bytes(self, norm: Norm) -> int:
-        """Return the bytes of a value that a norm keeps: those that compute in float32 keep a copy."""
+        """Return the bytes per value that a norm keeps: a norm that computes in float32 keeps a float32 copy."""
         return _FP32 if norm.is_rms or self.is_mixed else self.compute_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """A linear layer and the adapter beside it (``rank`` 0: none).
+    """A linear layer and its adapter (``rank`` 0: no adapter).
 
-    ``has_own_input``: no operation before it keeps its input or reads it too.
+    ``has_own_input``: no earlier operation keeps the same input already.
     """
 
     num_in: int
@@ -61,7 +61,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """A norm over ``width`` values of a token."""
+    """A norm over ``width`` values per token."""
 
     width: int
     is_rms: bool
@@ -70,10 +70,10 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A transformer layer; ``has_gradient`` says whether backward goes through it.
+    """A transformer layer; ``has_gradient``: whether backward goes through it.
 
-    ``attention_width`` is that of the queries of all heads, ``activation_width`` what the activation function keeps of
-    a token; ``has_dropout``: after attention and after the MLP.
+    ``attention_width`` is the width of the queries of all heads together; ``activation_width`` is the number of values
+    per token that the activation function keeps; ``has_dropout``: after attention and after the MLP.
     """
 
     linears: tuple[Linear, ...]
@@ -89,14 +89,15 @@ class Layer:
 
 
 def without_adapters(layer: Layer) -> Layer:
-    """Return the layer as the pretrained model has it."""
+    """Return the layer of the pretrained model without adapters."""
     bare = tuple(replace(linear, rank=0, has_dropout=False, is_dora=False) for linear in layer.linears)
     return replace(layer, linears=bare)
 
 
 def kept_bytes(layer: Layer, arithmetic: Arithmetic, *, length: int) -> float:
-    """Return the bytes per token that backward needs of a layer it goes through; attention is over ``length``."""
+    """Return the bytes per token that a layer keeps for backward; ``length`` tokens attend to each other."""
     kept: float = sum(norm.width * arithmetic.norm_bytes(norm) for norm in layer.norms)
+    # The gradient of an RMS norm's weight needs the normalised values as well.
     kept += sum(norm.width * arithmetic.compute_bytes for norm in layer.norms if norm.is_trained and norm.is_rms)
     kept += arithmetic.compute_bytes * layer.activation_width
     kept += 2 * layer.hidden * arithmetic.mask_bytes * layer.has_dropout
@@ -105,7 +106,7 @@ def kept_bytes(layer: Layer, arithmetic: Arithmetic, *, length: int) -> float:
 
 
 def cast_bytes(layer: Layer, arithmetic: Arithmetic) -> int:
-    """Return the bytes of the weights' copies that autocast makes where their dtype is another; backward keeps them."""
+    """Return the bytes of the weight copies that autocast makes in the compute dtype, and keeps until backward."""
     if not arithmetic.is_mixed or arithmetic.weight_bytes == arithmetic.compute_bytes:
         return 0
     return arithmetic.compute_bytes * sum(linear.num_in * linear.num_out for linear in layer.linears)
@@ -114,9 +115,10 @@ def cast_bytes(layer: Layer, arithmetic: Arithmetic) -> int:
 def step_flops(layer: Layer, *, length: int, is_checkpointed: bool) -> float:
     """Return the operations per token of forward and backward (and of the second forward of a checkpointed layer).
 
-    A multiplication and an addition are two. Backward costs a forward for the gradient of the input, and another for
-    that of a weight that learns; attention has two inputs.
+    A multiplication and an addition count as two. Backward costs as much as forward for the gradient of the input, and
+    as much again for the gradient of a trained weight. Attention has no weights, but its products have two inputs.
     """
+    # Two products, queries with keys and weights with values, each of 2 * length * width operations per token.
     attention = 4 * length * layer.attention_width
     adapters = sum(2 * linear.rank * (linear.num_in + linear.num_out) for linear in layer.linears)
     forward = sum(2 * linear.num_in * linear.num_out for linear in layer.linears) + adapters
@@ -127,20 +129,20 @@ def step_flops(layer: Layer, *, length: int, is_checkpointed: bool) -> float:
 
 
 def _attention_bytes(layer: Layer, arithmetic: Arithmetic, *, length: int) -> float:
-    # On the CPU fused attention has no dropout, and torch falls back.
+    # Fused attention on the CPU does not support dropout, and torch falls back to the eager computation.
     is_eager = arithmetic.is_eager or (arithmetic.is_on_cpu and layer.has_attention_dropout)
     copies = 3 if is_eager else 4
     if layer.has_fused_qkv:
-        copies += 2  # values are a view of all three, which therefore stay; queries and keys are rotated copies
+        copies += 2  # values are a view that keeps the whole fused result alive; queries and keys are rotated copies
     kept = arithmetic.compute_bytes * copies * layer.attention_width
-    if is_eager:  # softmax is in float32, and its result is cast for the product with the values
+    if is_eager:  # softmax is computed in float32, and its result is cast for the product with the values
         cast = 0 if arithmetic.compute_bytes == _FP32 else arithmetic.compute_bytes
         kept += layer.num_heads * length * (_FP32 + cast)
     return kept
 
 
 def _linear_bytes(linear: Linear, arithmetic: Arithmetic) -> float:
-    """Return the bytes per token of the inputs that weight and adapter keep."""
+    """Return the bytes per token of the inputs that a linear layer and its adapter keep."""
     own = linear.has_own_input
     kept = float(linear.num_in * arithmetic.compute_bytes * (linear.is_trained and own))
     if linear.rank:
@@ -149,6 +151,6 @@ def _linear_bytes(linear: Linear, arithmetic: Arithmetic) -> float:
             arithmetic.adapter_bytes * (is_copied or own) + arithmetic.mask_bytes * linear.has_dropout
         )
         kept += linear.rank * arithmetic.adapter_bytes
-    if linear.is_dora:  # the learned magnitude multiplies the result of the weight and that of the adapter
+    if linear.is_dora:  # the trained magnitude multiplies the results of the weight and of the adapter
         kept += linear.num_out * (arithmetic.compute_bytes + _FP32)
     return kept

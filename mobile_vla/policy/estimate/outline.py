@@ -1,4 +1,4 @@
-"""Read off a model on the meta device what its estimate counts: parameters, layers, tokens."""
+"""Parameters, layers and token counts of a model, read on the meta device, where tensors have no memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 from mobile_vla.policy.backbones.families.family import Family, find_family, prompt_ids
-from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.families.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Settings, read_settings
 from mobile_vla.policy.backbones.tuning import Tuning, layer_stack
 from mobile_vla.policy.estimate.layers import Layer, Linear, Norm
@@ -22,7 +22,7 @@ from mobile_vla.policy.estimate.layers import Layer, Linear, Norm
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """How many values a tensor of the model has; ``is_added``: by us, in float32."""
+    """One parameter tensor of ``count`` values; ``is_added``: not pretrained but added by this package, in float32."""
 
     count: int
     is_trained: bool
@@ -31,7 +31,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """A tuned model without its weights. ``has_class_token``: the vision tower adds a token to the patches."""
+    """The structure of a tuned model. ``has_class_token``: the vision tower adds a token to the patches."""
 
     settings: Settings
     family: type[Family]
@@ -42,9 +42,9 @@ class Outline:
 
 
 def read_outline(weights: str, tuning: Tuning) -> Outline:
-    """Build the model of ``weights`` on the meta device, tune it, and return what it is made of.
+    """Return the structure of the model of ``weights`` after ``tuning``, built on the meta device.
 
-    Raises ``ConfigError`` where ``weights`` cannot be had, or where ``tuning`` does not fit them.
+    Raises ``ConfigError`` if ``weights`` cannot be found or read, or if ``tuning`` does not fit the model.
     """
     settings = read_settings(weights)
     family = find_family(settings.config)
@@ -65,7 +65,8 @@ def read_outline(weights: str, tuning: Tuning) -> Outline:
         settings=settings,
         family=family,
         parameters=(*parameters, action_token),
-        # The action token is learned wherever anything is, and stands before the first layer.
+        # The action token is trained whenever anything is, and it enters before the first layer: backward then goes
+        # through the whole language model, even if only its last layers are trained.
         language=_read_layers(base.get_submodule(family.language_module), gradient_enters=tuning.learns),
         vision=_read_layers(
             vision, gradient_enters=any(p.requires_grad for p in vision.parameters() if id(p) in outside)
@@ -77,7 +78,10 @@ def read_outline(weights: str, tuning: Tuning) -> Outline:
 def lengths(
     outline: Outline, *, image_size: Size, instructions: Iterable[str], num_frames: int | None
 ) -> tuple[int, int]:
-    """Return (tokens of the longest prompt, tokens of an image in the vision tower); ``num_frames`` as in a prompt."""
+    """Return (tokens of the longest prompt, tokens of an image in the vision tower).
+
+    ``num_frames`` is the number of frames in one prompt, None for prompts of a single frame (see ``prompt_ids``).
+    """
     settings = outline.settings
     family = outline.family(settings.config, settings.tokenizer, settings.processor)
     size = family.preprocessing(image_size).size
@@ -90,9 +94,9 @@ def lengths(
 
 
 def _read_layers(part: nn.Module, *, gradient_enters: bool) -> tuple[Layer, ...]:
-    """Return the layers of a language model or vision tower, tuned already and perhaps on the meta device.
+    """Return the layers of a language model or vision tower that is tuned already and may be on the meta device.
 
-    ``gradient_enters``: what goes into the first layer is learned. Otherwise backward stops at the first trained layer.
+    ``gradient_enters``: the input of the first layer is trained. Otherwise backward stops at the first trained layer.
     """
     stack = layer_stack(part)
     learns = [any(p.requires_grad for p in layer.parameters()) for layer in stack]
@@ -101,6 +105,8 @@ def _read_layers(part: nn.Module, *, gradient_enters: bool) -> tuple[Layer, ...]
 
 
 def _read_layer(layer: nn.Module, has_gradient: bool) -> Layer:
+    # Recognised by structure, because class and layer names differ between families: attention has "attn" in its name,
+    # fused attention has two linear layers (qkv and output) instead of four, and a gated MLP has three.
     children = list(layer.named_children())
     attention = next(module for name, module in children if "attn" in name)
     of_attention = list(_linears(attention))
@@ -125,13 +131,13 @@ def _read_layer(layer: nn.Module, has_gradient: bool) -> Layer:
 
 
 def _activation_copies(layer: nn.Module, *, is_gated: bool) -> int:
-    """Return how many tensors backward keeps: the input, and both factors of a gate and of x * sigmoid(1.7 x)."""
+    """Return how many tensors backward keeps: the input, both factors of a gate, and those of x * sigmoid(1.7 x)."""
     is_product = any(type(module).__name__.startswith("QuickGELU") for module in layer.modules())
     return 1 + 2 * is_gated + is_product
 
 
 def _linears(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield linear layers by their last name, an adapted one as what peft makes of it."""
+    """Yield linear layers with the last part of their names; an adapted layer as peft's wrapper, not its parts."""
     for name, found in module.named_modules():
         is_part = name.endswith(".base_layer") or ".lora_" in name
         if isinstance(found, LoraLayer | nn.Linear) and not is_part:
@@ -139,7 +145,7 @@ def _linears(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def _read_linears(found: list[tuple[str, Any]], *, keeps_last: bool) -> Iterator[Linear]:
-    """Yield the linear layers of attention or MLP: all but the last read the same input."""
+    """Yield the linear layers of an attention or MLP, in which all but the last read the same input."""
     for place, (_, module) in enumerate(found):
         is_last = place == len(found) - 1
         adapted = isinstance(module, LoraLayer)
@@ -158,7 +164,7 @@ def _read_linears(found: list[tuple[str, Any]], *, keeps_last: bool) -> Iterator
 def _read_norms(layer: nn.Module, of_attention: dict[str, Any]) -> Iterator[Norm]:
     norms: list[tuple[str, Any]] = [(n, m) for n, m in layer.named_modules() if type(m).__name__.endswith("Norm")]
     for name, module in norms:
-        # A norm of queries or keys has the width of one head and runs over all of them.
+        # The weight of a query or key norm has the width of one head, but the norm runs over all heads.
         projection = of_attention.get(name.split(".")[-1].replace("_norm", "_proj"))
         width = projection.out_features if projection is not None else len(module.weight)
         yield Norm(width=width, is_rms="RMS" in type(module).__name__, is_trained=module.weight.requires_grad)

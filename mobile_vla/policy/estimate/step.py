@@ -1,4 +1,4 @@
-"""Estimate the memory and the time of a training step before any weight is loaded."""
+"""Estimate the memory and the operations of a training step before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mobile_vla.policy.backbones.preprocessing import Size
+from mobile_vla.policy.backbones.families.preprocessing import Size
 from mobile_vla.policy.backbones.pretrained import Attention, DType
 from mobile_vla.policy.backbones.tuning import Tuning
 from mobile_vla.policy.estimate.layers import (
@@ -37,10 +37,10 @@ class BackboneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a step passes through the backbone: the trainer's and the data set's options.
+    """The input of the backbone in one training step: options of the trainer and of the data set.
 
-    ``micro_batch_size`` None: the whole batch at once. ``instructions`` are the texts of the data, of which the one of
-    most tokens counts.
+    ``micro_batch_size`` None: the whole batch at once. ``instructions`` are the texts of the data; the one with
+    the most tokens counts.
     """
 
     batch_size: int
@@ -54,18 +54,18 @@ class Workload:
 
     @property
     def windows_at_once(self) -> int:
-        """Windows of one pass."""
+        """Windows in one forward and backward pass."""
         return self.micro_batch_size or self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a training step of ``options`` under ``workload`` needs of its device, without head and batch.
+    """Memory and operations of the backbone in a training step, without the head and the batch itself.
 
-    The numbers of parameters are exact. ``bytes_by_kind``: of weights, gradients, optimizer, activations (what backward
-    keeps of one pass) and working memory (the values of the largest layer while it is computed). Embeddings, connector
-    and last norm count among the weights and nowhere else, and every frame is taken to exist. ``flops_per_frame`` are
-    those of forward and backward.
+    The numbers of parameters are exact. ``bytes_by_kind``: weights, gradients, optimizer, activations (kept for
+    backward in one pass) and working memory (the values of the largest layer while it is computed). Embeddings,
+    connector and last norm count as weights only, and every frame of a window is assumed to exist.
+    ``flops_per_frame`` is for forward and backward.
     """
 
     outline: Outline = field(repr=False)
@@ -80,24 +80,24 @@ class Estimate:
 
     @property
     def total_bytes(self) -> int:
-        """The most that is held at one time."""
+        """The peak memory in bytes."""
         return sum(self.bytes_by_kind.values())
 
     @property
     def is_computed_once(self) -> bool:
-        """Whether every frame's features are computed before training, and a step costs the backbone nothing."""
+        """Whether all features are computed before training, so that a step does not run the backbone."""
         return not self.options.tuning.learns and self.options.structure == "frame"
 
     @property
     def flops_per_step(self) -> float:
-        """The operations of a whole batch in the backbone."""
+        """The operations of the backbone for a whole batch."""
         num_frames = 0 if self.is_computed_once else self.workload.batch_size * self.workload.window_size
         return num_frames * self.flops_per_frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tower:
-    """Layers that see ``num_sequences`` of ``length`` tokens for each window."""
+    """Layers that process ``num_sequences`` sequences of ``length`` tokens for each window."""
 
     layers: Sequence[Layer]
     length: int
@@ -109,12 +109,12 @@ class _Tower:
 
 
 def estimate_backbone(options: BackboneOptions, workload: Workload) -> Estimate:
-    """Estimate a step from config and tokenizer alone; ``ConfigError`` where ``weights`` cannot be had."""
+    """Estimate a step from config and tokenizer alone; ``ConfigError`` if ``weights`` cannot be found or read."""
     return estimate_outline(read_outline(options.weights, options.tuning), options, workload)
 
 
 def estimate_outline(outline: Outline, options: BackboneOptions, workload: Workload) -> Estimate:
-    """Estimate a step of a model that was read with the weights and tuning of ``options``."""
+    """Estimate a step of a model whose outline was read with the weights and tuning of ``options``."""
     is_video = options.structure == "video"
     tokens, patches = lengths(
         outline,
@@ -134,13 +134,15 @@ def estimate_outline(outline: Outline, options: BackboneOptions, workload: Workl
     kept += max(casts, default=0) if is_checkpointed else sum(casts)
     gradients = _num_bytes(trained, options)
     largest = _largest_per_window(towers, arithmetic)
-    # Backward works beside what it keeps. An evaluation and the optimiser's own copy of the gradients come after it.
+    # Working memory is what the peak needs in addition to ``kept``. Backward adds the largest layer to it. Evaluation
+    # and the optimiser's temporary copy of the gradients come when the activations are free again, so only what they
+    # need beyond ``kept`` counts.
     working = max(
         largest * workload.windows_at_once if options.tuning.learns else 0,
         largest * options.frames_at_once / num_frames - kept,
         gradients - kept,
     )
-    # Two moments of each value, in its own dtype or quantised.
+    # Adam keeps two moments of each value, in the value's own dtype or quantised to one byte.
     moments = 2 * _num_bytes(trained, options, value_bytes=1 if workload.optimizer == "adamw_8bit" else None)
     return Estimate(
         outline=outline,
@@ -177,7 +179,7 @@ def _num_bytes(parameters: Sequence[Parameter], options: BackboneOptions, *, val
 
 
 def _kept_per_window(towers: Sequence[_Tower], arithmetic: Arithmetic, is_checkpointed: bool) -> float:
-    """Return the bytes that backward keeps; under checkpointing each layer's input, and all of one layer at a time."""
+    """Return the bytes kept for backward; with checkpointing each layer's input, plus one whole layer at a time."""
     kept = [tower.num_tokens * kept_bytes(layer, arithmetic, length=tower.length) for tower, layer in _reached(towers)]
     if not is_checkpointed:
         return sum(kept)
@@ -186,7 +188,7 @@ def _kept_per_window(towers: Sequence[_Tower], arithmetic: Arithmetic, is_checkp
 
 
 def _largest_per_window(towers: Sequence[_Tower], arithmetic: Arithmetic) -> float:
-    """Return the bytes of the values within the largest layer, which are about those of their gradients."""
+    """Return the bytes of the values within the largest layer; their gradients need about as much."""
     bare = [(tower, without_adapters(layer)) for tower in towers for layer in tower.layers]
     return max(tower.num_tokens * kept_bytes(layer, arithmetic, length=tower.length) for tower, layer in bare)
 

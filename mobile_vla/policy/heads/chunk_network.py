@@ -1,4 +1,4 @@
-"""Look at a noisy chunk of actions, a time and a context, and say what to change: what flow and diffusion learn."""
+"""The network that the flow and diffusion heads train: from a noisy chunk, a time and a context to a chunk."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import nn
 
 _TIME_DIM = 32
 _SHORTEST_PERIOD, _LONGEST_PERIOD = 0.02, 4.0
+"""Of the time embedding, for times in 0..1: the longest sine rises over the whole range, the shortest resolves 1 %."""
 
 
 class ChunkNetwork(nn.Module):
     """A residual MLP over the whole chunk at once: [..., K, A], time [...] in 0..1, context [..., H] -> [..., K, A].
 
-    Time and context enter every block; the last layer begins at zero.
+    Time and context enter every block. The last layer is initialised to zero, so that the first prediction is 0.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class ChunkNetwork(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, chunk: torch.Tensor, time: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Return the change of ``chunk``."""
+        """Return the network's prediction for ``chunk``: a velocity, noise or v, as the head defines it."""
         condition = self.condition(torch.cat([context, _embedded(time)], -1))
         hidden = self.enter(chunk.flatten(-2))
         for block in self.blocks:
@@ -50,7 +51,7 @@ class _Block(nn.Module):
 
 
 def _embedded(time: torch.Tensor) -> torch.Tensor:
-    """Return sines and cosines [..., _TIME_DIM] of ``time`` [...], of periods evenly spaced in their logarithm."""
+    """Return sines and cosines [..., _TIME_DIM] of ``time`` [...]; the periods are spaced evenly in logarithm."""
     log_periods = torch.linspace(
         math.log(_SHORTEST_PERIOD), math.log(_LONGEST_PERIOD), _TIME_DIM // 2, device=time.device
     )

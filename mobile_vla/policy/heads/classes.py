@@ -1,4 +1,4 @@
-"""Predict which keys are pressed: one of 3^A classes of action, the signs of its dimensions."""
+"""Action head for keyboard data: classify the signs of the A dimensions, one of 3^A classes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.nn import functional
 from mobile_vla.policy.history.contract import HistoryFactory
 
 _DEAD_SHARE = 0.05
-"""Of a dimension's largest magnitude: below it a dimension counts as 0, as ``evaluation.evidence`` counts it."""
+"""Share of a dimension's largest magnitude; smaller values count as 0, as in ``evaluation.report``."""
 
 _EMPTY_COUNT = 0.1
-"""Train actions that every class is given beside its own, so that none is impossible."""
+"""Pseudo-count that is added to the train actions of every class: the logarithm of an empty class is then finite."""
 
 
 class ClassesHead(nn.Module):
-    """Cross-entropy over the classes; the most probable is answered with the mean train action of its class.
+    """Cross-entropy over the classes; the prediction is the mean train action of the most probable class.
 
-    ``class_weights=balanced`` weighs each class by the inverse of its share of the train actions, so that a weight is 1
-    on the mean over them. A class that no train action has is never predicted. Training begins at the weighted shares
-    of the train actions. The L classes are numbered by their signs as digits of base 3.
+    ``class_weights=balanced`` weights each class by the inverse of its share of the train actions, scaled so that the
+    mean weight over the train actions is 1. A class without train actions is never predicted. The logits start at the
+    logarithm of the (weighted) class frequencies. The L classes are numbered by their signs as digits in base 3.
     """
 
     rest_A: torch.Tensor
@@ -62,9 +62,10 @@ class ClassesHead(nn.Module):
         return self.out
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Learn the rest position, the dead zone around it, and each class's mean action and share."""
+        """Compute the rest position, the dead zone around it, and the mean action and share of each class."""
         self.rest_A.copy_(rest_A)
         self.limit_A.copy_(_DEAD_SHARE * (actions_FA - rest_A).abs().amax(0))
+        # In float64: the sums run over all frames of the data set.
         member_FL = functional.one_hot(self.classify(actions_FA), len(self.weight_L)).double()
         count_L = member_FL.sum(0)
         self.is_seen_L.copy_(count_L > 0)
@@ -92,4 +93,5 @@ class ClassesHead(nn.Module):
         return self.action_LA[self._logits(context).masked_fill(~self.is_seen_L, -torch.inf).argmax(-1)]
 
     def _logits(self, context: torch.Tensor) -> torch.Tensor:
+        # A fixed offset: the layer learns only the deviation from the class frequencies.
         return self.out(context).unflatten(-1, self._shape) + self.prior_L

@@ -1,4 +1,4 @@
-"""Free a chunk of actions from noise, step by step."""
+"""Action head by diffusion: a chunk of actions is denoised step by step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from mobile_vla.policy.history.contract import HistoryFactory
 class DiffusionHead(nn.Module):
     """DDPM (Ho et al. 2020) with the cosine schedule (Nichol & Dhariwal 2021); for robots Chi et al. 2023.
 
-    At level s of ``num_levels`` the chunk is sqrt(a) action + sqrt(1-a) noise, a falling from 1 to 0. The network says
-    the noise (``epsilon``) or sqrt(a) noise - sqrt(1-a) action (``v``, Salimans & Ho 2022). ``num_steps`` steps of DDIM
-    (Song et al. 2021), each clipped to the range of the train actions, start at one fixed noise times ``start_noise``:
-    at 1 they draw a sample, at 0 they start at the centre. ``num_draws``: see ``Draws``.
+    At level s of ``num_levels`` the chunk is sqrt(a) action + sqrt(1-a) noise, where a falls from 1 to 0. The network
+    predicts the noise (``epsilon``) or sqrt(a) noise - sqrt(1-a) action (``v``, Salimans & Ho 2022). Inference takes
+    ``num_steps`` steps of DDIM (Song et al. 2021), each clipped to the range of the train actions. They start at one
+    fixed noise times ``start_noise``: 1 draws a sample, 0 starts at the centre of the noise. ``num_draws``: see
+    ``Draws``.
     """
 
     kept_S: torch.Tensor
@@ -68,7 +69,7 @@ class DiffusionHead(nn.Module):
         return self.denoise.leave
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Learn the range of each dimension."""
+        """Store the range of each dimension."""
         self.low_A.copy_(actions_FA.amin(0))
         self.high_A.copy_(actions_FA.amax(0))
 
@@ -85,7 +86,9 @@ class DiffusionHead(nn.Module):
     def predict(self, context: torch.Tensor) -> torch.Tensor:
         """See ``Head``."""
         chunk = self._start_noise * self.draws.start(context)
-        kept_after = torch.cat([self.kept_S[self._steps[1:]], self.kept_S.new_ones(1)])  # in the end, all of it
+        # A last value of 1: the last step removes all noise.
+        kept_after = torch.cat([self.kept_S[self._steps[1:]], self.kept_S.new_ones(1)])
+        # DDIM without added noise (eta = 0): the same context always gives the same actions.
         for step, kept_next in zip(self._steps, kept_after, strict=True):
             level = torch.full(context.shape[:-1], step, device=context.device)
             kept = self.kept_S[step]
@@ -98,14 +101,18 @@ class DiffusionHead(nn.Module):
         return self.denoise(chunk, level / len(self.kept_S), context)
 
     def _actions(self, chunk: torch.Tensor, said: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Return the actions that ``chunk`` is made of if what the network ``said`` is true."""
+        """Return the noise-free actions in ``chunk`` if the network's prediction ``said`` is right."""
         if self._says_noise:
             return (chunk - (1 - kept).sqrt() * said) / kept.sqrt()
         return kept.sqrt() * chunk - (1 - kept).sqrt() * said
 
 
 def _cosine_schedule(num_levels: int, *, offset: float = 0.008, largest_step: float = 0.999) -> torch.Tensor:
-    """Return what is kept of the actions' variance at each level [S], from almost 1 to almost 0."""
+    """Return the share of the actions' variance that remains at each level [S], from almost 1 to almost 0.
+
+    ``offset`` and ``largest_step`` are those of Nichol & Dhariwal: the first step is not too small, and the last does
+    not become singular.
+    """
     progress = torch.arange(num_levels + 1, dtype=torch.float64) / num_levels
     kept = torch.cos((progress + offset) / (1 + offset) * math.pi / 2).square()
     lost = (1 - kept[1:] / kept[:-1]).clamp(max=largest_step)

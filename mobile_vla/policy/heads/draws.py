@@ -1,4 +1,4 @@
-"""Draw the noises and times that a generative head is trained with, and take fixed ones where it is measured."""
+"""Noise and times for generative heads: random in training, fixed in evaluation."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from torch import nn
 
 
 class Draws(nn.Module):
-    """Q noises and times for every target: several, as the head is small beside the backbone that fed it.
+    """Q noises and times for every target; several, because the head is cheap compared with the backbone.
 
-    Times are stratified: the q-th lies in the q-th of Q equal parts of 0..1. Training draws from torch's global
-    generator; evaluation takes the same Q for all targets, whatever the random state, so that it can be repeated.
+    Times are stratified: the q-th is drawn from the q-th of Q equal parts of 0..1, which lowers the variance of the
+    loss. Training draws from torch's global generator. Evaluation uses the same Q values for all targets and ignores
+    the random state, so that its result is repeatable.
     """
 
     noise_QKA: torch.Tensor
 
     def __init__(self, num_draws: int, *, fwd_pred_next_n: int, num_actions: int) -> None:
         super().__init__()
+        # From its own generator: equal in all processes, and building a head does not change the global random state.
         fixed = torch.randn(num_draws, fwd_pred_next_n, num_actions, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise_QKA", fixed)
 

@@ -1,4 +1,4 @@
-"""Carry noise along a learned flow to a chunk of actions."""
+"""Action head by flow matching: a learned velocity field moves noise to a chunk of actions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mobile_vla.policy.history.contract import HistoryFactory
 
 
 class FlowHead(nn.Module):
-    """Conditional flow matching: at time t of 0..1 the chunk is (1-t) noise + t action, its velocity action - noise.
+    """Conditional flow matching: at time t in 0..1 the chunk is (1-t) noise + t action, its velocity action - noise.
 
-    ``num_steps`` Euler steps lead from the noise to the actions. They start at one fixed noise times ``start_noise``:
-    at 1 they draw a sample, at 0 they follow the flow from its centre. ``num_draws``: see ``Draws``. Source: Lipman et
-    al. 2023; for robots Black et al. 2024 (pi0).
+    Inference takes ``num_steps`` Euler steps from the noise to the actions. They start at one fixed noise times
+    ``start_noise``: 1 draws a sample, 0 follows the flow from the centre of the noise. ``num_draws``: see ``Draws``.
+    Source: Lipman et al. 2023; for robots Black et al. 2024 (pi0).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FlowHead(nn.Module):
         return self.velocity.leave
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Need nothing of the train actions."""
+        """Do nothing: this head needs no statistics of the train actions."""
 
     def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
         """See ``Head``."""

@@ -1,4 +1,4 @@
-"""Predict the actions themselves: one linear layer of the context."""
+"""Action head by regression: one linear layer from the context to the actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOSSES = {"mse": functional.mse_loss, "huber": functional.huber_loss, "l1": fun
 
 
 class RegressionHead(nn.Module):
-    """The mean action (``mse``), the median (``l1``), or in between (``huber``, linear beyond an error of 1)."""
+    """A linear head that estimates the mean (``mse``), the median (``l1``) or a mix (``huber``, linear beyond 1)."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class RegressionHead(nn.Module):
         return self.out
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Need nothing of the train actions."""
+        """Do nothing: this head needs no statistics of the train actions."""
 
     def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:
         """See ``Head``."""

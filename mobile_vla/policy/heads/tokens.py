@@ -1,4 +1,4 @@
-"""Predict each number of the chunk as one of a few hundred bins."""
+"""Action head by discretisation: each number of the chunk is classified into one of a few hundred bins."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn import functional
 from mobile_vla.policy.history.contract import HistoryFactory
 
 _EMPTY_COUNT = 0.1
-"""Train actions that every bin is given beside its own, so that none is impossible."""
+"""Pseudo-count that is added to the train actions of every bin: the logarithm of an empty bin is then finite."""
 
 
 class TokensHead(nn.Module):
     """Cross-entropy over equal bins between the smallest and the largest train action of each dimension.
 
-    Source: RT-1 (Brohan et al. 2022) and OpenVLA (Kim et al. 2024), but all numbers of a chunk at once and each for
-    itself, not one after the other. An action beyond the train range counts as the outermost bin. ``decode`` answers
-    with the centre of the most probable bin, or with the mean of the centres by probability. Training begins at the
-    shares of the bins among the train actions. V numbers the bins.
+    Source: RT-1 (Brohan et al. 2022) and OpenVLA (Kim et al. 2024). Unlike there, all numbers of a chunk are predicted
+    at once and independently, not one after the other. An action outside the train range counts as the outermost bin.
+    The prediction is the centre of the most probable bin (``decode=argmax``) or the expected centre (``mean``). The
+    logits start at the logarithm of the bin frequencies. V is the number of bins.
     """
 
     low_A: torch.Tensor
@@ -54,7 +54,7 @@ class TokensHead(nn.Module):
         return self.out
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Learn the range of each dimension and the shares of its bins."""
+        """Store the range of each dimension and the frequencies of its bins."""
         self.low_A.copy_(actions_FA.amin(0))
         self.width_A.copy_((actions_FA.amax(0) - actions_FA.amin(0)) / self._num_bins)
         count_AV = functional.one_hot(self.tokenize(actions_FA), self._num_bins).sum(0)
@@ -62,11 +62,12 @@ class TokensHead(nn.Module):
 
     def tokenize(self, actions: torch.Tensor) -> torch.Tensor:
         """Return the bins, 0 .. num_bins-1, of normalised ``actions`` [..., A]; 0 in a dimension that is constant."""
+        # Width infinity maps a constant dimension to bin 0 without a division by zero.
         bins = (actions - self.low_A) / torch.where(self.width_A > 0, self.width_A, torch.inf)
         return bins.clamp(0, self._num_bins - 1).long()
 
     def centers(self, bins: torch.Tensor) -> torch.Tensor:
-        """Return the centres of ``bins`` [..., A], which need not be whole numbers."""
+        """Return the centres of ``bins`` [..., A]; fractional bins (an expectation) are allowed."""
         return self.low_A + (bins + 0.5) * self.width_A
 
     def loss(self, context_BTH: torch.Tensor, target_BTKA: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Say what a history encoder is: it turns the features of a window's frames into one context a frame."""
+"""The interface of history encoders, which turn the features of a window's frames into one context per frame."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 
 class History(Protocol):
-    """Runs over the window. Causal: the context of a frame depends on the frames up to it, and on no absent one."""
+    """A causal encoder of a window: the context of a frame depends on existing frames up to and including it."""
 
     context_dim: int
 
     def __call__(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-        """Return contexts [B, T, H] of features of which ``history_BT`` says which frames exist.
+        """Return the contexts [B, T, H] of features [B, T, D]; ``history_BT`` is True for frames that exist.
 
         The context of a frame that does not exist is finite and otherwise undefined.
         """
@@ -21,7 +21,7 @@ class History(Protocol):
 
 
 class HistoryFactory(Protocol):
-    """A history encoder's options, the size of its input still open."""
+    """A history encoder with its options set; only the size of its input is still open."""
 
     def __call__(self, *, feature_dim: int) -> History:
         """Return the encoder of features of this size, a ``torch.nn.Module``."""

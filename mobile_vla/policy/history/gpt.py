@@ -1,4 +1,4 @@
-"""Let each frame attend to the frames before it."""
+"""History by causal self-attention: each frame attends to the frames before it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import nn
 from mobile_vla.errors import ConfigError
 
 _MAX_LAYERS = 100
+"""Far more than any policy head uses; a stored description may ask for so many that building them never ends."""
 
 
 class GptHistory(nn.Module):
     """A causal pre-norm transformer over the window, with learned positions. Source: Radford et al. 2019 (GPT-2).
 
-    Absent frames are masked out of the attention. ``window_size`` is the longest window it takes.
+    Missing frames are masked out of the attention. ``window_size`` is the longest window that it accepts.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class GptHistory(nn.Module):
     def forward(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
         """See ``History``."""
         tokens_BTH = self.enter(features_BTD) + self.positions_TH[: features_BTD.shape[1]]
+        # torch wants one mask per head, with the heads of a window next to each other.
         return self.layers(tokens_BTH, mask=_hidden(history_BT).repeat_interleave(self._num_heads, 0))
 
 
 def _hidden(history_BT: torch.Tensor) -> torch.Tensor:
-    """Return [B, T, T], True where a frame must not look: ahead, and at absent frames other than itself.
+    """Return [B, T, T], True where attention is masked: at later frames, and at missing frames other than itself.
 
-    Itself always, so that no frame is left with nothing to look at, whose attention would be NaN.
+    Every frame may attend to itself: softmax over a fully masked row would be NaN.
     """
     is_past_TT = torch.ones(history_BT.shape[1:] * 2, dtype=torch.bool, device=history_BT.device).tril()
     is_self_TT = torch.eye(history_BT.shape[1], dtype=torch.bool, device=history_BT.device)

@@ -1,4 +1,4 @@
-"""Remember the window in the state of an LSTM."""
+"""History by a recurrent network: the state of an LSTM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class LstmHistory(nn.Module):
-    """RoboVLMs' recurrent history: the state starts at zero with the window; absent frames enter as zero features."""
+    """The LSTM of RoboVLMs: the state is zero at the start of a window; missing frames enter as zero features."""
 
     def __init__(self, *, feature_dim: int, hidden_dim: PositiveInt, num_layers: PositiveInt) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Look at each frame by itself: no memory."""
+"""No history: each frame is encoded on its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class MlpHistory(nn.Module):
-    """An MLP of each frame's own feature."""
+    """An MLP applied to the feature of each frame."""
 
     def __init__(self, *, feature_dim: int, hidden_dim: PositiveInt, num_layers: PositiveInt) -> None:
         super().__init__()

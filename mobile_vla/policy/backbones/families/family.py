@@ -1,4 +1,4 @@
-"""Say what differs between families of vision-language models, and find the family of a config."""
+"""The interface for what differs between families of vision-language models; the family of a config."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class Family(Protocol):
-    """One family: how it is prompted, how it wants its pixels, what its parts are called. One file each.
+    """One family of models: its prompt format, its preprocessing and the names of its parts. One file per family.
 
-    A prompt is ``opening``, an image, the instruction, ``closing`` and the action token; of several frames it is
-    ``opening``, the instruction, and each image with an action token of its own.
+    The prompt for one frame is ``opening``, the image, the instruction, ``closing`` and the action token. The prompt
+    for several frames is ``opening``, the instruction, and each image followed by its own action token.
     """
 
     language_module: ClassVar[str]
@@ -26,30 +26,31 @@ class Family(Protocol):
     opening: ClassVar[str]
     closing: ClassVar[str]
     takes_video: ClassVar[bool]
-    """Whether several images may stand in one prompt, each token seeing only what stands before it."""
+    """Whether one prompt may contain several images, with causal attention over them."""
 
     action_token: ClassVar[str | None]
-    """An entry of the vocabulary that no prompt holds: its place is the learned action token's. None: the padding."""
+    """A vocabulary entry that occurs in no prompt: its position marks the learned action token. None: the padding."""
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
-        """Take what the folder of the weights says."""
+        """Store the settings of a pretrained model that the other methods need."""
         ...
 
     def preprocessing(self, recorded: Size) -> Preprocessing:
-        """Return how frames of ``recorded`` size become pixels."""
+        """Return the preprocessing for frames of ``recorded`` size."""
         ...
 
     def image_ids(self, size: Size) -> list[int]:
-        """Return the tokens of one image of ``size`` pixels: its placeholders and what stands around them."""
+        """Return the tokens of one image of ``size`` pixels: its placeholders and the tokens around them."""
         ...
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what the model takes beside ids and attention mask, for prompts that show F images each."""
+        """Return the model's arguments in addition to ids and attention mask, for prompts with F images each."""
         ...
 
 
 def find_family(config: PretrainedConfig) -> type[Family]:
-    """Return the family of a model's config; ``ConfigError`` lists those that there are."""
+    """Return the family of a model's config; ``ConfigError`` lists the known ones."""
+    # The files are the list of families: a new one needs no entry elsewhere.
     known = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "family"))
     name = config.model_type.replace("-", "_")
     if name not in known:
@@ -62,17 +63,21 @@ def find_family(config: PretrainedConfig) -> type[Family]:
 
 
 def template_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of a part of a prompt, its special tokens among them, none added."""
+    """Return the tokens of a part of a prompt; special tokens in ``text`` are recognised, and none are added."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
 
 def instruction_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of an instruction; what looks like a special token in it is text like any other."""
+    """Return the tokens of an instruction; the name of a special token in it is ordinary text.
+
+    An instruction may come from anybody over the network, and must not close the prompt or insert an image.
+    """
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]) if text else []
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """Return the id of one special token; ``ConfigError`` where the vocabulary lacks it."""
+    """Return the id of one special token; ``ConfigError`` if the vocabulary lacks it."""
+    # For a token that it lacks, the tokenizer returns the id of <unk> and no error.
     found: Any = tokenizer.convert_tokens_to_ids(token)
     if not isinstance(found, int) or found == tokenizer.unk_token_id:
         raise ConfigError(f"model.backbone.weights: its tokenizer has no {token!r}, which its family of models needs")
@@ -80,7 +85,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def shortest_edge_size(recorded: Size, shortest_edge: int) -> Size:
-    """Return the size whose shorter edge is ``shortest_edge``, as CLIP's processor rounds the other."""
+    """Return the size whose shorter edge is ``shortest_edge``; the other edge is rounded as CLIP's processor does."""
     rows, columns = recorded
     if rows <= columns:
         return shortest_edge, int(shortest_edge * columns / rows)
@@ -88,7 +93,7 @@ def shortest_edge_size(recorded: Size, shortest_edge: int) -> Size:
 
 
 def square_or_cropped(processor: ImageProcessor, recorded: Size) -> Preprocessing:
-    """Return the preprocessing of the CLIP and SigLIP kind: a fixed size, or a shortest edge and a centre crop."""
+    """Return the preprocessing of CLIP and SigLIP: resize to a fixed size, or to a shortest edge with a centre crop."""
     size = processor.size
     if size.get("shortest_edge"):
         resized = shortest_edge_size(recorded, size["shortest_edge"])
@@ -107,9 +112,9 @@ def action_token_id(family: type[Family], tokenizer: PreTrainedTokenizerBase) ->
 def prompt_ids(
     family: Family, tokenizer: PreTrainedTokenizerBase, instruction: str, *, image: list[int], num_frames: int | None
 ) -> Sequence[int]:
-    """Return the tokens of one frame with its instruction (``num_frames`` None), or of a window of frames.
+    """Return the prompt of one frame with its instruction (``num_frames`` None), or of a window of frames.
 
-    ``image`` are the tokens of each image.
+    ``image`` are the tokens of one image.
     """
     opening, text = template_ids(tokenizer, family.opening), instruction_ids(tokenizer, instruction)
     action = [action_token_id(type(family), tokenizer)]

@@ -1,4 +1,4 @@
-"""Idefics3 (Laurençon et al. 2024): an image is not split into tiles here, which its processor does for documents."""
+"""Idefics3 (Laurençon et al. 2024), without the split of an image into tiles that its processor does for documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
 )
 
 from mobile_vla.policy.backbones.families.family import token_id
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class Idefics3:
@@ -35,12 +35,14 @@ class Idefics3:
 
     def preprocessing(self, recorded: Size) -> Preprocessing:
         """See ``Family``."""
+        # Its processor resizes twice: first the longest edge, then to a square. One resize would give other pixels.
         enlarged = longest_edge_size(*recorded, max_len=self._processor.size["longest_edge"])
         size = (self._edge, self._edge)
         return Preprocessing(self._processor, recorded=recorded, resizes=[enlarged, size], crop=size)
 
     def image_ids(self, size: Size) -> list[int]:
         """See ``Family``."""
+        # <global-img> announces the whole image; tiles would have their own row and column tokens.
         num_places = (size[0] // self._edge_of_place) * (size[1] // self._edge_of_place)
         return [self._around, self._whole, *[self._place] * num_places, self._around]
 

@@ -1,4 +1,4 @@
-"""Kosmos-2 (Peng et al. 2023): one image a prompt, its places told by a mask, never a text alone."""
+"""Kosmos-2 (Peng et al. 2023): every prompt has exactly one image, whose placeholders are marked by a mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from mobile_vla.policy.backbones.families.family import square_or_cropped, token_id
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class Kosmos2:
@@ -19,12 +19,13 @@ class Kosmos2:
     opening: ClassVar = "<s>"
     closing: ClassVar = ""
     takes_video: ClassVar = False
-    action_token: ClassVar = "</s>"  # positions are counted by the tokens that are not padding
+    action_token: ClassVar = "</s>"  # not the padding: this model numbers positions by the tokens that are no padding
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
         self._processor = processor
         self._begin, self._end = token_id(tokenizer, "<image>"), token_id(tokenizer, "</image>")
-        # As its processor does: the entries after <unk> hold the places; the mask alone tells what they are.
+        # As in its processor: the placeholders are the ids after <unk>. These are ordinary words; only the mask marks
+        # them as an image.
         unknown = tokenizer.unk_token_id
         assert isinstance(unknown, int)
         self._places = [unknown + 1 + index for index in range(config.latent_query_num)]
@@ -34,7 +35,7 @@ class Kosmos2:
         return square_or_cropped(self._processor, recorded)
 
     def image_ids(self, size: Size) -> list[int]:
-        """See ``Family``: 64 places, whatever the size."""
+        """See ``Family``; the number of placeholders (``latent_query_num``) does not depend on the size."""
         return [self._begin, *self._places, self._end]
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""LLaVA 1.5 (Liu et al. 2023): CLIP patches in place of one token each."""
+"""LLaVA 1.5 (Liu et al. 2023): each CLIP patch takes the place of one token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.families.family import square_or_cropped
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class Llava:
@@ -26,10 +26,11 @@ class Llava:
         self._processor = processor
         self._patch: int = config.vision_config.patch_size
         self._place: int = config.image_token_id
+        # "full" keeps the class token of CLIP in addition to the patches, and it needs a placeholder too.
         self._has_class_place = config.vision_feature_select_strategy == "full"
 
     def preprocessing(self, recorded: Size) -> Preprocessing:
-        """See ``Family``; ``ConfigError`` where the processor would pad frames to squares."""
+        """See ``Family``; ``ConfigError`` if the processor would pad frames to squares."""
         rows, columns = recorded
         if getattr(self._processor, "do_pad", False) and rows != columns:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""PaliGemma (Beyer et al. 2024): the whole prompt attends to itself in both directions."""
+"""PaliGemma (Beyer et al. 2024): attention over the prompt is bidirectional."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from mobile_vla.policy.backbones.families.family import square_or_cropped, token_id
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class PaliGemma:
@@ -18,7 +18,7 @@ class PaliGemma:
     vision_module: ClassVar = "vision_tower"
     opening: ClassVar = ""
     closing: ClassVar = "\n"
-    takes_video: ClassVar = False  # in both directions: an early frame's token would see the later frames
+    takes_video: ClassVar = False  # bidirectional: an early frame's action token would see the later frames
     action_token: ClassVar = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -32,7 +32,7 @@ class PaliGemma:
         return square_or_cropped(self._processor, recorded)
 
     def image_ids(self, size: Size) -> list[int]:
-        """See ``Family``; the text begins after the image."""
+        """See ``Family``; <bos> comes after the image, as in its processor."""
         return [self._place] * (size[0] // self._patch) * (size[1] // self._patch) + [self._bos]
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from mobile_vla.policy.backbones.families.family import token_id
-from mobile_vla.policy.backbones.preprocessing import ImageProcessor, Preprocessing, Size
+from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, Preprocessing, Size
 
 
 class Qwen25Vl:
@@ -53,11 +53,12 @@ class Qwen25Vl:
         }
 
     def _patches(self, images_NCYX: torch.Tensor) -> torch.Tensor:
-        """Return [patches of all images, 3 * temporal patch * patch * patch], patches that merge side by side."""
+        """Return [patches of all images, 3 * temporal patch * patch * patch]; patches that merge are neighbours."""
         patch, merge = self._patch, self._merge
-        # image, colour, (row of merged, row in merged, row in patch), the same for columns
+        # Axes: image, colour, (row of the merged patch, row in it, row in the patch), the same for columns.
         parts = images_NCYX.unflatten(3, (-1, merge, patch)).unflatten(2, (-1, merge, patch))
         parts = parts.permute(0, 2, 5, 3, 6, 1, 4, 7).flatten(0, 4)
+        # The model expects video patches of several frames; its processor repeats a still image.
         return parts[:, :, None].expand(-1, -1, self._num_repeats, -1, -1).flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""Qwen3-VL (2025): prompted like Qwen2.5-VL, with larger patches that its own processor's settings tell."""
+"""Qwen3-VL (2025): the prompt format of Qwen2.5-VL; its larger patches are read from its processor's settings."""
 
 from __future__ import annotations
 

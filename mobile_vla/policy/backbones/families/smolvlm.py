@@ -1,4 +1,4 @@
-"""SmolVLM (Marafioti et al. 2025): Idefics3 with another way to open a turn."""
+"""SmolVLM (Marafioti et al. 2025): Idefics3 with another opening of the prompt."""
 
 from __future__ import annotations
 

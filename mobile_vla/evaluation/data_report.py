@@ -1,0 +1,165 @@
+"""Report on a data set before training: size, balance, repetition, and the error of predictors that see no images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from mobile_vla.data.dataset import OpenDataset
+from mobile_vla.data.instruction_sources import instruction_lines
+from mobile_vla.data.scenario import task_of
+from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metrics import PREDICTORS
+from mobile_vla.schema import NUM_PHASES, Episode
+
+_SOLVED_SHARE = 0.05
+"""A lookup table solves the task if its RMSE is below this share of the mean predictor's RMSE."""
+
+_DIRECTIONS = {"linear_x": ("forward", "back"), "linear_y": ("left", "right"), "angular_z": ("turn left", "turn right")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Statistics of a data set, and the errors of the baseline predictors on val.
+
+    ``windows_per_episode`` maps a number of windows to the number of train episodes that have it. ``phase_shares`` are
+    shares of the train windows by phase, ``action_shares`` shares of the train frames by action class. ``instructions``
+    are lines to print. ``identical_share`` is the share of episodes whose actions another episode repeats exactly.
+    ``baselines`` has the keys ``baseline/<name>/rmse[/dimension]``.
+    """
+
+    num_episodes: Mapping[str, int]
+    num_frames: int
+    num_windows: Mapping[str, int]
+    windows_per_episode: Mapping[int, int]
+    episodes_by_scenario: Mapping[str, int]
+    episodes_by_task: Mapping[str, int]
+    instructions: Sequence[str]
+    phase_shares: Sequence[float]
+    action_shares: Mapping[str, float]
+    identical_share: float
+    baselines: Mapping[str, float]
+
+    def warnings(self) -> list[str]:
+        """Return one warning for each question that no training on this data can answer."""
+        found = []
+        if max(self.windows_per_episode) == 1:
+            found.append(
+                "every train episode has exactly one window: random starts change nothing, and the position of a frame "
+                "in the window is its time step, so a policy can act on the time alone"
+            )
+        mean, lookup = self.baselines["baseline/mean/rmse"], self.baselines["baseline/scenario_time_lookup/rmse"]
+        if lookup < _SOLVED_SHARE * mean:
+            found.append(
+                f"a (scenario, time step) lookup table already solves this task: RMSE {lookup:.4f}, predicting the "
+                f"mean {mean:.4f}. A low RMSE here proves nothing about vision"
+            )
+        if self.identical_share > 0.1:
+            found.append(f"{self.identical_share:.0%} of the episodes repeat another episode's actions exactly")
+        return found
+
+
+def data_report_of(data: OpenDataset) -> DataReport:
+    """Return the report on ``data``."""
+    train = [data.episodes[name] for name in data.split.train]
+    windows = data.windows["train"]
+    per_episode = np.bincount(windows.episode, minlength=len(train))
+    return DataReport(
+        num_episodes={part: len(getattr(data.split, part)) for part in ("train", "val", "unseen")},
+        num_frames=sum(e.num_frames for e in data.episodes.values()),
+        num_windows={part: len(table) for part, table in data.windows.items()},
+        windows_per_episode=dict(sorted(Counter(per_episode.tolist()).items())),
+        episodes_by_scenario=dict(Counter(e.scenario for e in data.episodes.values()).most_common()),
+        episodes_by_task=dict(Counter(task_of(e.fields) for e in data.episodes.values()).most_common()),
+        instructions=instruction_lines(list(data.episodes.values())),
+        phase_shares=(np.bincount(windows.phase, minlength=NUM_PHASES) / len(windows)).tolist(),
+        action_shares=action_shares(train, data.action_names),
+        identical_share=identical_share(list(data.episodes.values())),
+        baselines=baseline_metrics(
+            train=train,
+            windows=data.windows["val"],
+            targets=data.readers["val"].current_targets(),
+            action_names=data.action_names,
+        ),
+    )
+
+
+def identical_share(episodes: Sequence[Episode]) -> float:
+    """Return the share of episodes whose whole action sequence is also that of another episode."""
+    counts = Counter(e.actions.tobytes() for e in episodes)
+    return sum(count for count in counts.values() if count > 1) / len(episodes)
+
+
+def action_shares(episodes: Sequence[Episode], action_names: Sequence[str]) -> dict[str, float]:
+    """Return the share of frames by class of action, the most frequent first; a class is the signs of the dimensions.
+
+    A dimension counts as 0 below 5 % of its largest magnitude, because a joystick at rest does not give exactly 0.
+    """
+    actions_FA = np.concatenate([e.actions_of(action_names) for e in episodes])
+    limit_A = 0.05 * np.abs(actions_FA).max(0)
+    signs_FA = np.where(np.abs(actions_FA) > limit_A, np.sign(actions_FA), 0).astype(int)
+    classes = Counter(map(tuple, signs_FA.tolist()))
+    return {_class_name(signs, action_names): n / len(actions_FA) for signs, n in classes.most_common()}
+
+
+def _class_name(signs: Sequence[int], action_names: Sequence[str]) -> str:
+    words = [_DIRECTIONS[name][0 if sign > 0 else 1] for sign, name in zip(signs, action_names, strict=True) if sign]
+    return " + ".join(words) or "stop"
+
+
+def print_data_report(report: DataReport, console: Console) -> None:
+    """Print the report as one compact block."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    parts = [f"{part} {count}" for part, count in report.num_episodes.items() if count]
+    grid.add_row("episodes", f"{sum(report.num_episodes.values())} ({', '.join(parts)}), {report.num_frames} frames")
+    grid.add_row("windows", ", ".join(f"{part} {count}" for part, count in report.num_windows.items()))
+    grid.add_row("windows/episode", _histogram(report.windows_per_episode))
+    grid.add_row("scenarios", _shares_line(report.episodes_by_scenario, "{:.0f}"))
+    if len(report.episodes_by_task) > 1:
+        grid.add_row("tasks", _shares_line(report.episodes_by_task, "{:.0f}"))
+    grid.add_row("instructions", Text("\n".join(report.instructions)))
+    grid.add_row("phase", Text(_bars(report.phase_shares) + "  share of train windows by tenth of the episode"))
+    grid.add_row("actions", _shares_line(report.action_shares, "{:.0%}"))
+    grid.add_row("identical actions", f"{report.identical_share:.0%} of episodes")
+    lookups = [f"{name} {report.baselines[f'baseline/{name}/rmse']:.4f}" for name in PREDICTORS]
+    grid.add_row("val RMSE baselines", ", ".join(lookups))
+    console.print(Group(Text("What the data can show", style="bold underline"), grid))
+
+
+def print_warnings(warnings: Sequence[str], console: Console) -> None:
+    """Print all warnings again in one block; nothing if there are none."""
+    if warnings:
+        console.print(Text("Warnings", style="bold yellow"))
+        for warning in warnings:
+            console.print(Text(f"  ! {warning}", style="yellow"))
+
+
+def _histogram(windows_per_episode: Mapping[int, int], num_bins: int = 6) -> str:
+    values = np.repeat(list(windows_per_episode), list(windows_per_episode.values()))
+    if len(windows_per_episode) <= num_bins:
+        return ", ".join(f"{n} in {count} episode(s)" for n, count in windows_per_episode.items())
+    edges = np.unique(np.linspace(values.min(), values.max() + 1, num_bins + 1).astype(int))
+    counts, _ = np.histogram(values, edges)
+    ranges = [f"{low}-{high - 1}" for low, high in pairwise(edges)]
+    return "  ".join(f"{label}: {count}" for label, count in zip(ranges, counts, strict=True))
+
+
+def _shares_line(shares: Mapping[str, float], form: str, limit: int = 9) -> str:
+    items = [f"{name} {form.format(value)}" for name, value in list(shares.items())[:limit]]
+    more = len(shares) - limit
+    return ", ".join(items) + (f", and {more} more" if more > 0 else "")
+
+
+def _bars(shares: Sequence[float]) -> str:
+    blocks = " ▁▂▃▄▅▆▇█"
+    top = max(shares)
+    return "".join(blocks[round(share / top * 8)] for share in shares)

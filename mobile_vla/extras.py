@@ -1,0 +1,49 @@
+"""The optional packages: the extra of the installation that contains each, and the error if one is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from mobile_vla.errors import ConfigError
+
+EXTRAS = {
+    "bitsandbytes": "gpu",
+    "gymnasium": "sim",
+    "hydra_plugins.hydra_optuna_sweeper": "tune",
+    "mujoco": "sim",
+    "peft": "vlm",
+    "tensorboard": "tensorboard",
+    "transformers": "vlm",
+    "wandb": "wandb",
+    "wandb_workspaces": "wandb",
+}
+"""The extra in pyproject.toml that contains a package, by the import name of the package."""
+
+
+def require(package: str, *, asked_by: str) -> None:
+    """Raise ``ConfigError`` if ``package`` is not installed; ``asked_by`` names what needs it, such as ``a.b=c``."""
+    if not _is_installed(package):
+        raise ConfigError(f"{asked_by}: {_missing(package)}")
+
+
+def missing_extra(error: BaseException | None) -> str | None:
+    """Return the message if ``error`` or one of its causes is a failed import of an optional package; otherwise None.
+
+    The causes are searched because Hydra wraps the errors of imports.
+    """
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            return _missing(error.name)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package that it would be part of
+        return False
+
+
+def _missing(package: str) -> str:
+    return f"needs the package {package}, which is not installed: pip install 'mobile-vla[{EXTRAS[package]}]'"

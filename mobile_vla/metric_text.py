@@ -1,0 +1,39 @@
+"""Format metrics: shares in percent and their differences in percentage points, everything else as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mobile_vla.metrics import entry_of
+from mobile_vla.text import POINTS, Format, NumberFormat, ShareFormat
+
+
+def with_unit(title: str, unit: str, *, gap: str = " ") -> str:
+    """Return ``val/rmse [m/s]``; only the title if ``unit`` is empty."""
+    return f"{title}{gap}[{unit}]" if unit else title
+
+
+def in_points(name: str) -> str:
+    """Return the end of a heading over differences in a metric: ``, points`` for a share, else an empty text."""
+    return ", points" if is_share(name) else ""
+
+
+def format_of(name: str, values: Iterable[float | None]) -> Format:
+    """Return the number format for ``values`` of a metric; its ``differences`` is the format for their differences."""
+    return ShareFormat() if is_share(name) else NumberFormat.of(values)
+
+
+def is_share(name: str) -> bool:
+    """Return whether a metric is shown in percent, and its differences in points."""
+    return entry_of(name).unit == "share"
+
+
+def size(name: str, difference: float, *, reference: float | None = None) -> str:
+    """Return ``7.0 points`` for a share, else ``0.012 (4.3 %)``: the percentage is relative to ``reference``.
+
+    The percentage is left out if ``reference`` is None or 0.
+    """
+    if is_share(name):
+        return f"{POINTS.text(difference)} points"
+    percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
+    return f"{difference:.2g}{percent}"

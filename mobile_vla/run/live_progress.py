@@ -1,0 +1,52 @@
+"""The progress display of a run: a bar with the latest metrics on a terminal, plain log lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mobile_vla.metrics import ERROR, shown
+from mobile_vla.process.console import printable
+
+_log = logging.getLogger(__name__)
+
+
+class LiveProgress:
+    """A context manager that displays the progress; the training loop calls ``show`` before every step."""
+
+    def __init__(self, *, label: str, num_steps: int, is_bar: bool, console: Console) -> None:
+        self._label = label = printable(label)
+        self._num_steps = num_steps
+        self._latest: dict[str, float] = {}
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+            disable=not (is_bar and console.is_terminal),
+        )
+        self._task = self._bar.add_task(label, total=num_steps, figures="")
+
+    def __enter__(self) -> LiveProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, step: int, row: Mapping[str, float]) -> None:
+        """Display the progress before ``step``; ``row`` is the row that was logged at this step, or empty."""
+        self._latest |= {name.replace("/", " "): row[name] for name in shown("bar") if name in row}
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in self._latest.items())
+        self._bar.update(self._task, completed=step, figures=figures)
+        if ERROR in row and self._bar.disable:  # a line per evaluation only: a log file should stay short
+            _log.info("%s: step %d of %d  %s", self._label, step, self._num_steps, figures)
