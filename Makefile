@@ -1,4 +1,4 @@
-# Everything runs in .venv, made from locks with the digest of every file (locks/make_locks.py wrote them).
+# Everything runs in .venv, which is made from the locks, with a digest of every file (written by locks/make_locks.py).
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,14 +6,14 @@ INSTALL := $(BIN)/pip install --no-deps --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes --requirement
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-all torture check lint format clean
+.PHONY: help setup lock demo test test-all coverage torture check lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.done  ## make the environment
 
-# A torch without CUDA is taken where pip is told of a place that has it (--find-links, --extra-index-url).
+# torch without CUDA is installed if pip is configured with a place that has it (--find-links, --extra-index-url).
 $(VENV)/.done: pyproject.toml $(wildcard locks/*.lock)
 	$(PYTHON) -m venv $(VENV)
 	$(LOCKED) locks/build.lock
@@ -24,7 +24,7 @@ $(VENV)/.done: pyproject.toml $(wildcard locks/*.lock)
 	$(BIN)/pip check
 	touch $@
 
-lock:  ## write the locks again after pyproject.toml has changed; UPGRADE=1 takes the newest versions
+lock:  ## write the locks again after a change of pyproject.toml; UPGRADE=1 takes the newest versions
 	$(PYTHON) locks/make_locks.py
 
 demo: setup  ## make the data, train five samplers on it, and compare them
@@ -33,13 +33,16 @@ demo: setup  ## make the data, train five samplers on it, and compare them
 test: setup  ## run the test suite
 	$(BIN)/python -m pytest
 
-test-all: test  ## run the tests that take long as well
+test-all: test  ## also run the slow tests
 	$(BIN)/python -m pytest -m slow
 
-torture: setup  ## kill, damage and starve it for half an hour, and print what held
+coverage: setup  ## run both kinds of tests and show which lines and branches none enters
+	$(BIN)/python -m pytest -m "" --cov --cov-report=term-missing:skip-covered
+
+torture: setup  ## kill runs, damage their files and fill the disk for half an hour, and print what still worked
 	$(BIN)/python experiments/torture/torture.py
 
-check: lint test  ## lint, format check, types and tests; CI runs test-all in the place of test
+check: lint test  ## lint, format check, types and tests; CI runs test-all instead of test
 
 lint: setup
 	$(BIN)/ruff check .

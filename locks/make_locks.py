@@ -1,7 +1,7 @@
-"""Write the locks beside this file: ``make lock``, or ``UPGRADE=1 make lock`` for the newest versions that go together.
+"""Write the locks in this folder: ``make lock``, or ``UPGRADE=1 make lock`` for the newest compatible versions.
 
-Each lock names one version of each package and the digests of all files that its registry has for it, so that every
-platform finds its own and no other file is installed. Versions stay as they are until pyproject.toml asks for others.
+Each lock has one version of each package and the digests of all files that the registry has for this version, so that
+every platform finds its file and no other file is installed. Versions do not change until pyproject.toml requires it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ PROJECT = FOLDER.parent / "pyproject.toml"
 UV = "uv==0.13.9"
 
 CPU_BUILDS = {"torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"]}
-"""sha256 of builds without CUDA, which torch publishes beside the registry: +cpu for Python 3.11, Linux x86-64."""
+"""sha256 of builds without CUDA, which torch publishes outside the registry: +cpu for Python 3.11, Linux x86-64."""
+
+BUILDERS = ["setuptools"]
+"""The build tools for packages without a wheel, such as Hydra's parser."""
 
 _CUDA = re.compile(r"(nvidia-|cuda-|triton$)")
 
@@ -35,16 +38,19 @@ LOCKS = {
 
 
 def main() -> None:
-    """Resolve everything in one go, so that the versions go together, and divide it among the locks."""
+    """Resolve all requirements together, so that the versions are compatible, and write the locks."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         venv.create(folder / "environment", with_pip=True)
         python = folder / "environment" / "bin" / "python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", UV], check=True)
-        everything = resolve(python, ["dev", "benchmark", "gpu"], folder / "all.txt", keep=read_locks())
+        builders = folder / "build.in"
+        builders.write_text("\n".join([*tomllib.loads(PROJECT.read_text())["build-system"]["requires"], *BUILDERS]))
+        extras = ["dev", "benchmark", "gpu"]
+        everything = resolve(python, [PROJECT, builders], extras, folder / "all.txt", keep=read_locks())
         pins = "".join(f"{block.splitlines()[0].rstrip(chr(92))}\n" for block in everything.values())
-        developing = resolve(python, ["dev"], folder / "dev.txt", keep=pins)
-    build = {name for name in everything if name == "setuptools"}
+        developing = resolve(python, [PROJECT, builders], ["dev"], folder / "dev.txt", keep=pins)
+        build = resolve(python, [builders], [], folder / "build.txt", keep=pins).keys()
     torch = cuda_libraries(everything) | {"torch"}
     names = {
         "build": build,
@@ -58,27 +64,28 @@ def main() -> None:
 
 
 def read_locks() -> str:
-    """Return what the locks hold now, nothing where newer versions are asked for: uv keeps the versions it is given."""
+    """Return the text of the current locks, whose versions uv then keeps; an empty text if UPGRADE is set."""
     if os.environ.get("UPGRADE"):
         return ""
     return "".join(file.read_text() for file in sorted(FOLDER.glob("*.lock")) if file.stem != "torch-cpu")
 
 
-def resolve(python: Path, extras: list[str], out: Path, *, keep: str) -> dict[str, str]:
-    """Return the lines of each package, by name, that pyproject.toml with ``extras`` comes to on any platform."""
+def resolve(python: Path, sources: list[Path], extras: list[str], out: Path, *, keep: str) -> dict[str, str]:
+    """Return the lines of each package, by name, that ``sources`` with ``extras`` need on any platform.
+
+    ``keep`` has the versions that uv must keep if they fit.
+    """
     out.write_text(keep)
-    build = out.with_suffix(".build")
-    build.write_text("\n".join(tomllib.loads(PROJECT.read_text())["build-system"]["requires"]))
     how = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-config", "--quiet"]
     wanted = [argument for extra in extras for argument in ("--extra", extra)]
-    command = [python, "-m", "uv", "pip", "compile", PROJECT.name, *wanted, *how, "--constraint", build, "-o", out]
+    command = [python, "-m", "uv", "pip", "compile", *sources, *wanted, *how, "-o", out]
     subprocess.run(command, cwd=PROJECT.parent, check=True)
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", out.read_text(), re.MULTILINE)
     return {re.split(r"[=\[ ]", block, maxsplit=1)[0]: block for block in blocks}
 
 
 def cuda_libraries(blocks: dict[str, str]) -> set[str]:
-    """Return the CUDA libraries and what only they need."""
+    """Return the CUDA libraries and the packages that only they need."""
     needed_by = {name: set(re.findall(r"^ +#(?: via)? {1,3}([\w-]+)", text, re.M)) for name, text in blocks.items()}
     found = {name for name in blocks if _CUDA.match(name)}
     while more := {name for name, parents in needed_by.items() if parents and parents <= found} - found:
@@ -87,7 +94,7 @@ def cuda_libraries(blocks: dict[str, str]) -> set[str]:
 
 
 def cpu_build(block: str) -> str:
-    """Return the lines of torch's build without CUDA of the version that ``block`` pins."""
+    """Return the lines for torch's build without CUDA, in the version that ``block`` pins."""
     pin = re.split(r"[ ;\\]", block, maxsplit=1)[0]
     if pin not in CPU_BUILDS:
         sys.exit(f"{pin}: add the digests of its builds without CUDA to CPU_BUILDS, with `pip hash FILE`")
@@ -95,7 +102,7 @@ def cpu_build(block: str) -> str:
 
 
 def write(lock: str, blocks: list[str]) -> None:
-    """Write one lock: what it is and how it was made, then its packages."""
+    """Write one lock: a comment that says what it is and how it was made, then its packages."""
     head = f"# {LOCKS[lock]}\n# Written by locks/make_locks.py (`make lock`) with {UV}; not to be edited.\n"
     text = head + "".join(re.sub(r"^ +#.*\n", "", block, flags=re.MULTILINE).rstrip(" \\\n") + "\n" for block in blocks)
     if "://" in text:
