@@ -265,6 +265,7 @@ def test_a_run_may_stop_between_two_log_lines(tiny: tuple[str, ...], tmp_path: P
     assert ran.summary["samples_seen"] == 24
 
 
+@pytest.mark.slow
 def test_a_terminated_run_leaves_a_checkpoint_and_goes_on_from_it(tiny: tuple[str, ...], tmp_path: Path) -> None:
     settings = (*tiny, "trainer.steps=200", "trainer.eval_every=20")
     process = forked(lambda: run_py(f"hydra.run.dir={tmp_path / 'run'}", *settings)[0], cwd=tmp_path)

@@ -322,6 +322,7 @@ def test_a_policy_of_another_world_is_not_driven(
     assert "was not trained on recordings of the embedded world" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_serve_answers_a_robot_and_ends_with_figures(ran: Ran) -> None:
     command = [sys.executable, "-m", "mobile_vla", "serve", str(ran.folder), "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:

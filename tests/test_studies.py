@@ -205,6 +205,7 @@ def finished_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -68,6 +68,7 @@ def test_a_job_that_fails_leaves_its_siblings_running(
         assert (job.folder / "traceback.txt").is_file() == (job.summary["status"] == "failed")
 
 
+@pytest.mark.slow
 def test_the_comparison_shows_a_failed_job_as_failed(
     tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_sweep_takes_up_a_job_that_a_call_left_on_its_way(
     assert job.timeless_rows == run_in(tmp_path / "whole", *tiny).timeless_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["trainer.steps=6", "closed_loop.episodes=3"])
 def test_a_sweep_does_not_take_as_done_what_a_call_made_otherwise(
     given: str, tiny: tuple[str, ...], tmp_path: Path

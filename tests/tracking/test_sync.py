@@ -153,6 +153,7 @@ def test_of_a_run_that_was_trained_again_only_the_last_attempt_is_uploaded(
         assert "trained again from step 0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("key")
 @pytest.mark.parametrize(("content", "why"), [(b"not a log", "bad header"), (b"", "has no record of a run")])
 def test_a_recording_that_cannot_be_read_is_said_to_and_supersedes_nothing(
