@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -54,7 +54,7 @@ class ClosedLoop:
         # Done before training, as the errors would otherwise appear only after it. Drawing all states is quick.
         self.execution.begin(fwd_pred_next_n=fwd_pred_next_n)
         for suite in self.suites.values():
-            command_columns(action_names, self._env(suite))
+            command_columns(action_names, self._env(suite, trained))
             suite.states(self.episodes, trained)
 
     def measure(
@@ -70,7 +70,7 @@ class ClosedLoop:
         driven = Driven(results=[], metrics={}, videos={})
         for name, suite in self.suites.items():
             states = suite.states(self.episodes, trained)
-            make_env = partial(self._env, suite, image_size=trained.image_size)
+            make_env = partial(self._env, suite, trained)
             drives = roll_out(make_driver(states), states, execution=self.execution, make_env=make_env)
             paths = expert_paths(states)
             results = [
@@ -86,10 +86,10 @@ class ClosedLoop:
                 driven.videos[f"{name}/{kind}"] = path
         return driven
 
-    def _env(self, suite: Suite, **options: Any) -> BottleEnv:
+    def _env(self, suite: Suite, trained: TrainedScenarios) -> BottleEnv:
         from mobile_vla.sim.environment import BottleEnv  # here: runs that drive nothing need no MuJoCo
 
-        return BottleEnv(max_steps=self.max_steps, mjcf=suite.mjcf, **options)
+        return BottleEnv(image_size=trained.image_size, max_steps=self.max_steps, mjcf=suite.mjcf)
 
 
 def write_results(results: Sequence[EpisodeResult], path: Path) -> None:

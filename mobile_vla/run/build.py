@@ -123,7 +123,10 @@ def build_sampler(node: DictConfig, reader: WindowReader, *, batch_size: int, st
 
 
 def _with_chunks(value: Any, chunks: ActionChunks) -> Any:
-    """Return ``value`` with ``chunks`` given to every factory that takes them, since a sampler may contain others."""
+    """Return ``value`` with ``chunks`` given to every factory that takes them; each sampler is checked when it is made.
+
+    A sampler may contain others, so ``value`` may be a table of factories.
+    """
     if isinstance(value, Mapping):
         return {key: _with_chunks(entry, chunks) for key, entry in value.items()}
     if not isinstance(value, partial):

@@ -45,15 +45,15 @@ def train_and_measure(
     folder.start_metrics(history=history)
     study, sampler, seed, run_id = (manifest[key] for key in ("study", "sampler", "seed", "run_id"))
     identity = RunIdentity(study=study, sampler=sampler, seed=seed, run_id=run_id)
-    mirror_folder, logged = sweep_folder or folder.path, {**run.config, "choices": manifest["choices"]}
+    logger_folder, logged = sweep_folder or folder.path, {**run.config, "choices": manifest["choices"]}
     with (
-        run.logger.open(identity, config=logged, folder=mirror_folder, resume=origin is not None) as mirror,
+        run.logger.open(identity, config=logged, folder=logger_folder, resume=origin is not None) as logger,
         LiveProgress(label=identity.run_id, num_steps=run.num_steps, is_bar=is_bar, console=console) as live,
     ):
 
         def log(row: Mapping[str, float]) -> None:
             folder.log(row)
-            mirror.log(row)
+            logger.log(row)
             folder.add_to_summary({"steps" if key == "step" else key: value for key, value in row.items()})
 
         run.model.to(run.trainer.torch_device())
@@ -61,22 +61,22 @@ def train_and_measure(
         readers, augment = with_features(run.model, run.data, run.augment, split_seed=split_seed, cache_dir=cache_dir)
         checkpoint = origin.checkpoint if origin else None
         result = _train(run, readers, augment, folder, log, live, resume_from=checkpoint)
-        folder.add_to_summary(results_of(run, result, folder, mirror.url))
+        folder.add_to_summary(results_of(run, result, folder, logger.url))
         if result.stopped_by is not None:  # also at the last step: the final measurements would take a while
             folder.stop(signal_name(result.stopped_by))
         elif result.status == "stopped":
             folder.stop(limit_of(run, manifest))
         else:
             try:
-                mirror.log_videos(measure_trained(run, readers["val"], report=report, folder=folder, console=console))
+                logger.log_videos(measure_trained(run, readers["val"], report=report, folder=folder, console=console))
             except Exception:
                 _log.error("training is done and kept; %s resume=%s measures it again", TRAIN, folder.path)
                 raise
             folder.write_summary("done")
-        mirror.finish(folder.known)
+        logger.finish(folder.known)
     # Known only after the loggers are closed, so the summary is written a second time.
-    if mirror.unconfirmed_rows is not None:
-        folder.add_to_summary({"wandb/unconfirmed_rows": mirror.unconfirmed_rows})
+    if logger.unconfirmed_rows is not None:
+        folder.add_to_summary({"wandb/unconfirmed_rows": logger.unconfirmed_rows})
         folder.write_summary(result.status)
     return result
 

@@ -59,7 +59,7 @@ class Logger(Protocol):
     def open(
         self, identity: RunIdentity, *, config: Mapping[str, object], folder: Path, resume: bool
     ) -> AbstractContextManager[OpenLogger]:
-        """Return a context that opened one run; an exception raised in the context marks the run as failed.
+        """Return a context in which one run is logged; an exception raised in the context marks the run as failed.
 
         ``config`` is made of plain containers, ``folder`` is for a logger's own files, and ``resume`` is True if a run
         with the same ``run_id`` was started before.
