@@ -7,11 +7,13 @@ from importlib.util import find_spec
 from mobile_vla.errors import ConfigError
 
 EXTRAS = {
+    "av": "video",
     "bitsandbytes": "gpu",
     "gymnasium": "sim",
     "hydra_plugins.hydra_optuna_sweeper": "tune",
     "mujoco": "sim",
     "peft": "vlm",
+    "rosbags": "rosbag",
     "tensorboard": "tensorboard",
     "transformers": "vlm",
     "wandb": "wandb",

@@ -12,7 +12,7 @@ frames and T+K-1 actions. The *current* frame is the last history frame: the one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +23,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
-"""The columns of an episode file's ``actions``, in order: m/s (forward), m/s (left), rad/s (counter-clockwise)."""
-
-ACTION_UNITS = {"linear_x": "m/s", "linear_y": "m/s", "angular_z": "rad/s"}
-
 NUM_PHASES = 10
 """Number of equal bins of episode progress; metrics per phase are reported for each bin."""
 
@@ -36,29 +31,26 @@ NUM_PHASES = 10
 class Episode:
     """One recorded episode without its images.
 
-    ``actions`` is [num_frames, A] float32 in physical units; A is the number of action columns in the file (2 or 3).
-    ``fields`` are the named groups of the file-name grammar; the field ``task`` names what the instruction asks for in
-    a data set with several tasks. ``scenario`` is the group of that name, or ``unknown``. ``instruction_source`` is
-    where the instruction comes from (``file``, ``attribute``, ``template`` or ``constant``). ``similar_names`` are keys
-    and attributes of the file whose names suggest an instruction and that were not read. ``doubtful_row`` is the first
-    row from which the actions may never have been written; None where there is no such doubt.
+    ``actions`` [num_frames, A] and ``state`` [num_frames, S] are float32, with the columns and units of the data set's
+    ``Spec``: the signals that are predicted, and those that the policy sees. ``fields`` are the named groups of the
+    file-name grammar, and texts that the format stores; the field ``task`` names what the instruction asks for in a
+    data set with several tasks. ``scenario`` is the group of that name, or ``unknown``. ``instruction_source`` is where
+    the instruction comes from (``file``, ``attribute``, ``template`` or ``constant``). ``similar_names`` are keys and
+    attributes of the file whose names suggest an instruction and that were not read. ``image_sizes`` are the recorded
+    rows and columns of each camera of the spec.
     """
 
     name: str
     path: Path
     num_frames: int
     actions: NDArray[np.float32]
+    state: NDArray[np.float32]
     instruction: str
     instruction_source: str = "file"
     similar_names: tuple[str, ...] = ()
-    doubtful_row: int | None = None
     scenario: str
     fields: Mapping[str, str] = field(default_factory=dict)
-    image_shape: tuple[int, int, int]
-
-    def actions_of(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return the columns ``names`` of the actions: [num_frames, len(names)]."""
-        return self.actions[:, [ACTION_NAMES.index(name) for name in names]]
+    image_sizes: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

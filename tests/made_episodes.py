@@ -15,7 +15,7 @@ from tiny_runs import compose_config
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.frames import FrameStore
-from mobile_vla.data.hdf5.recording import read_blocks
+from mobile_vla.data.sources.hdf5.recording import read_blocks
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.run import build
 from mobile_vla.schema import Episode

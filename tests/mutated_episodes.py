@@ -19,7 +19,7 @@ from hostile_episodes import HOSTILE, KEYS, SECRET, SOUND, Rng, X, Y, frames_of,
 
 from mobile_vla.data.episodes import read_episode
 from mobile_vla.data.frames import ImageOptions, decode_into
-from mobile_vla.data.hdf5.instruction import Instruction
+from mobile_vla.data.sources.hdf5.instruction import Instruction
 from mobile_vla.data.reading.process import ask, close_readers
 from mobile_vla.errors import DataError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mobile_vla.data.hdf5.episode_files import find_episode_files
-from mobile_vla.data.hdf5.recording import read_blocks, read_recording
+from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
+from mobile_vla.data.sources.hdf5.recording import read_blocks, read_recording
 
 Read = Callable[[Path], object]
 

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.closed_loop.rollout import Driver
-from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.sim.demonstrations.expert import drive, positions
 from mobile_vla.sim.demonstrations.planner import NoWayError
 from mobile_vla.sim.initial_state import InitialState
-from mobile_vla.sim.scene import ROBOT_SPEED_M_S
+from mobile_vla.sim.scene import ACTION_NAMES, ROBOT_SPEED_M_S
 from mobile_vla.streams import Stream
 
 _KEYS = np.array([(x, y, 0) for x in (-1, 0, 1) for y in (-1, 0, 1)], np.float32) * ROBOT_SPEED_M_S

@@ -33,13 +33,13 @@ class TrainedScenarios:
         """Return the scenarios of a data set; ``ConfigError`` if its files do not come from the embedded world."""
         parts = [[data.episodes[name] for name in names] for names in (data.split.train, data.split.unseen)]
         trained, held_out = (tuple(sorted({_scenario(e) for e in part}, key=lambda s: s.name)) for part in parts)
-        shapes = {episode.image_shape for part in parts for episode in part}
-        if len(shapes) > 1 or any(rows != columns for rows, columns, _ in shapes):
+        sizes = {size for part in parts for episode in part for size in episode.image_sizes}
+        if len(sizes) > 1 or any(rows != columns for rows, columns in sizes):
             raise ConfigError(
-                f"dataset.world=sim: the images are {', '.join(map(str, sorted(shapes)))}; the embedded world's are "
+                f"dataset.world=sim: the images are {', '.join(map(str, sorted(sizes)))}; the embedded world's are "
                 "square and of one size. Set dataset.world=null if the episodes come from elsewhere."
             )
-        return cls(image_size=shapes.pop()[0], trained=trained, held_out=held_out)
+        return cls(image_size=sizes.pop()[0], trained=trained, held_out=held_out)
 
     def described(self) -> dict[str, Any]:
         """Return the scenarios as plain values for JSON; ``from_description`` reads them back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,10 +85,9 @@ class WindowReader:
         frames: FrameStore,
         window_size: int,
         fwd_pred_next_n: int,
-        action_names: Sequence[str],
     ) -> None:
         self.windows = windows
-        self._frames = frames.images_FYXC
+        [self._frames] = frames.cameras.values()
         self._image_memory = _ImageMemory()
         self._num_history = window_size
         self._num_actions = fwd_pred_next_n
@@ -97,7 +96,7 @@ class WindowReader:
         self._first_row = np.array([frames.first_row[e.name] for e in listed], np.int64)
         self._lengths = np.array([e.num_frames for e in listed], np.int64)
         self._first_action = np.cumsum(self._lengths) - self._lengths
-        self._actions_FA = np.concatenate([e.actions_of(action_names) for e in listed])
+        self._actions_FA = np.concatenate([e.actions for e in listed])
 
     def gather(self, ids: NDArray[np.int64], *, with_images: bool = True) -> Batch:
         """Return the windows ``ids`` [B] as one batch on the CPU; missing frames and actions are zero and masked.

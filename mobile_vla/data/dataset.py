@@ -6,23 +6,26 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_files, open_frames
-from mobile_vla.data.hdf5.instruction import Instruction
+from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, open_frames
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.instruction_sources import odd_instructions
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
+from mobile_vla.data.sources.contract import Recording, Source
+from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
-from mobile_vla.schema import ACTION_NAMES, Episode, WindowTable
+from mobile_vla.schema import Episode, WindowTable
+from mobile_vla.spec import Spec
 
 
 class Generator(Protocol):
@@ -35,15 +38,19 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The result of reading all files of a folder.
+    """The result of reading all recordings of a folder, without their pixels.
 
-    ``episodes`` are the usable ones, ``problems`` one error for each other file, ``digests`` the content digest of each
-    file by episode name. ``warnings`` list what was left out of the folder and which actions may be lost.
+    ``episodes`` are the usable ones and ``recordings`` those that they were made of, by name; ``problems`` has one
+    error for each other recording or file. ``spec`` is what is used of the recordings; None without an episode.
+    ``digests`` are the content digests by episode name. ``warnings`` list what was left out of the folder and which
+    actions may be lost.
     """
 
+    source: Source
+    recordings: Mapping[str, Recording]
     episodes: Sequence[Episode]
+    spec: Spec | None
     problems: Sequence[DataError]
-    frames: FrameStore
     digests: Mapping[str, str]
     warnings: Sequence[str]
 
@@ -52,18 +59,19 @@ class Scan:
 class OpenDataset:
     """A data set that is ready to train on: all files are read and checked.
 
+    ``spec`` is what policies get and predict: the chosen signals and cameras, in their order.
     ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
     same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
     and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
     ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
+    spec: Spec
     episodes: Mapping[str, Episode]
     split: Split
     windows: Mapping[str, WindowTable]
     readers: Mapping[str, WindowReader]
     frames: FrameStore
-    action_names: tuple[str, ...]
     image: ImageOptions
     data_hash: str
     problems: tuple[DataError, ...]
@@ -85,7 +93,10 @@ class Dataset:
     image_size: Side | tuple[Side, Side]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
-    actions: Sequence[Literal["linear_x", "linear_y", "angular_z"]]
+    actions: Names
+    state: Names
+    cameras: Names
+    signals: Mapping[str, Mapping[str, Any]]
     instruction: Instruction
     grammars: Mapping[str, str]
     window_size: NumFrames
@@ -101,11 +112,12 @@ class Dataset:
 
     def __post_init__(self) -> None:
         compile_grammars(self.grammars)  # only for its errors: a bad expression must fail before any file is read
-        if not self.actions or list(self.actions) != [name for name in ACTION_NAMES if name in self.actions]:
-            raise ConfigError(
-                f"dataset.actions={list(self.actions)}: expected one or more of {', '.join(ACTION_NAMES)}, each once, "
-                "in that order."
-            )
+        for option, names in (("actions", self.actions), ("cameras", self.cameras)):
+            if names == "none" or not names:
+                raise ConfigError(f"dataset.{option}={names}: a policy needs at least one. Give names, or 'all'.")
+        for option, names in (("actions", self.actions), ("cameras", self.cameras), ("state", self.state)):
+            if not isinstance(names, str) and len(set(names)) < len(names):
+                raise ConfigError(f"dataset.{option}={list(names)}: expected each name once.")
         if (self.path is None) == (self.generator is None):
             raise ConfigError(
                 "dataset.path: exactly one of dataset.path and dataset.generator must be set. Give the folder of your "
@@ -130,32 +142,53 @@ class Dataset:
         return Path(self.path).expanduser()
 
     def scan(self) -> Scan:
-        """Return all episodes of the folder; every file is read, and its frames are decoded into the cache."""
-        episodes, problems, warnings = scan_episodes(
-            self.folder(),
+        """Return all episodes of the folder; every file is read, but no pixels."""
+        source = Hdf5Source(folder=self.folder(), order=tuple(self.instruction.order))
+        scanned = read_recordings(source, num_workers=self.num_workers)
+        episodes, problems, spec, warnings = episodes_of(
+            scanned.recordings,
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
-            action_names=self.actions,
         )
-        cache_dir = Path(self.cache_dir)
-        digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
+        by_name = {recording.name: recording for recording in scanned.recordings}
+        recordings = {episode.name: by_name[episode.name] for episode in episodes}
+        return Scan(
+            source=source,
+            recordings=recordings,
+            episodes=episodes,
+            spec=spec,
+            problems=[*scanned.problems, *problems],
+            digests=digest_recordings(list(recordings.values()), cache_dir=Path(self.cache_dir)),
+            warnings=[*scanned.warnings, *warnings],
+        )
+
+    def decode(self, scan: Scan) -> tuple[Scan, FrameStore]:
+        """Return the frames of all episodes, decoded into the cache, and ``scan`` without those that cannot be."""
+        if scan.spec is None:
+            return scan, FrameStore(cameras={}, first_row={}, key="")
         frames, undecodable = open_frames(
-            episodes, options=self.image, digests=digests, cache_dir=cache_dir, num_workers=self.num_workers
+            scan.source,
+            list(scan.recordings.values()),
+            cameras=scan.spec.camera_names,
+            options=self.image,
+            digests=scan.digests,
+            cache_dir=Path(self.cache_dir),
+            num_workers=self.num_workers,
         )
-        usable = [e for e in episodes if e.name not in undecodable]
-        problems += undecodable.values()
-        return Scan(episodes=usable, problems=problems, frames=frames, digests=digests, warnings=warnings)
+        episodes = [episode for episode in scan.episodes if episode.name not in undecodable]
+        return replace(scan, episodes=episodes, problems=[*scan.problems, *undecodable.values()]), frames
 
     def open(self, scan: Scan | None = None) -> OpenDataset:
         """Return the data set ready for training, from ``scan`` where the folder was scanned before.
 
         Raises ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
-        scan = scan or self.scan()
-        episodes, problems = scan.episodes, scan.problems
+        scan, frames = self.decode(scan or self.scan())
+        episodes, problems, spec = scan.episodes, scan.problems, scan.spec
         if problems and self.on_bad_episode == "error":
             raise DataError(summarise_problems(problems))
-        if not episodes:
+        if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
         try:
             split = split_episodes(
@@ -178,10 +211,9 @@ class Dataset:
             part: WindowReader(
                 windows=table,
                 episodes=by_name,
-                frames=scan.frames,
+                frames=frames,
                 window_size=self.window_size,
                 fwd_pred_next_n=self.fwd_pred_next_n,
-                action_names=self.actions,
             )
             for part, table in windows.items()
         }
@@ -189,24 +221,24 @@ class Dataset:
         # same file under another name can be another target. All usable episodes count, also those in no part.
         content = json.dumps(
             [
-                [self.window_size, self.fwd_pred_next_n, self.padding, list(self.actions)],
+                [self.window_size, self.fwd_pred_next_n, self.padding, list(spec.action_names)],
                 sorted((e.name, scan.digests[e.name], e.instruction, e.scenario) for e in episodes),
             ]
         )
         return OpenDataset(
+            spec=spec,
             episodes=by_name,
             split=split,
             windows=windows,
             readers=readers,
-            frames=scan.frames,
-            action_names=tuple(self.actions),
+            frames=frames,
             image=self.image,
             data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
             problems=tuple(problems),
             warnings=(
                 *_oddities(scan, windows),
-                *unmoving_columns(episodes, self.actions),
-                *implausible_actions(episodes, self.actions),
+                *unmoving_columns([scan.recordings[e.name] for e in episodes], spec),
+                *implausible_actions(episodes, spec),
                 *odd_instructions(episodes),
             ),
         )
@@ -254,10 +286,10 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     num_copies = sum(count - 1 for count in copies.values())
     if num_copies:
         found.append(f"{num_copies} episode file(s) are copies of another: train and val may hold the same episode")
-    sizes = Counter(e.image_shape[:2] for e in episodes)
-    if len(sizes) > 1:
-        listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())
-        found.append(f"mixed image sizes, all are resized: {listed}")
+    for sizes in map(Counter, zip(*(e.image_sizes for e in episodes), strict=True)):
+        if len(sizes) > 1:
+            listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())
+            found.append(f"mixed image sizes, all are resized: {listed}")
     num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
     if num_unknown:
         found.append(f"{num_unknown} of {len(episodes)} episode names contain no scenario: they count as '{UNKNOWN}'")

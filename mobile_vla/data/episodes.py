@@ -1,78 +1,211 @@
-"""The episodes of a folder, with one error for each file that cannot be used."""
+"""The episodes of a source, with one error for each recording that cannot be used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 from regex import Pattern
 
-from mobile_vla.data.hdf5.episode_files import find_episode_files
-from mobile_vla.data.hdf5.instruction import INSTRUCTION_KEY, Instruction
-from mobile_vla.data.hdf5.recording import Recording, read_recording
-from mobile_vla.data.reading.process import ask
+from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.scenario import parse_name
-from mobile_vla.errors import DataError
-from mobile_vla.schema import ACTION_NAMES, Episode
-from mobile_vla.text import first_few
+from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
+from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.schema import Episode
+from mobile_vla.spec import Signal, Spec, with_details
+from mobile_vla.text import first_few, shortened
+
+Names = Sequence[str] | Literal["all", "none"]
+"""Names of signals or cameras, in the order in which a policy gets or predicts them; ``all`` of the recordings."""
 
 
-def read_episode(path: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction) -> Episode:
-    """Return one episode without its pixels.
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which signals and cameras of the recordings are used.
 
-    Raises ``DataError``, which names the file, the key, what was found and what to do.
+    ``signals`` has what the user states of some signals, by name: fields of ``Signal``.
     """
-    recording: Recording = ask(read_recording, path, tuple(instruction.order))
-    scenario, fields = parse_name(path.stem, grammars)
+
+    actions: Names
+    state: Names
+    cameras: Names
+    signals: Mapping[str, Mapping[str, Any]]
+
+    def spec_of(self, recording: Recording) -> Spec:
+        """Return the recording's spec, cut to what is used; raises ``DataError`` where it lacks one of the names."""
+        spec, place = recording.spec, recording.path
+        return Spec(
+            actions=with_details(_chosen(spec.actions, self.actions, place, "actions"), self.signals),
+            state=with_details(_chosen(spec.state, self.state, place, "state"), self.signals),
+            cameras=_chosen(spec.cameras, self.cameras, place, "cameras"),
+            rate_hz=spec.rate_hz,
+        )
+
+
+def _chosen(recorded: Sequence[Any], names: Names, path: Path, what: str) -> tuple[Any, ...]:
+    if names == "all":
+        return tuple(recorded)
+    by_name = {entry.name: entry for entry in recorded}
+    wanted = () if names == "none" else names
+    if missing := [name for name in wanted if name not in by_name]:
+        option = "model.state" if what == "state" else f"dataset.{what}"
+        raise DataError(
+            f"{path}: records the {what} {', '.join(by_name) or '(none)'}, but {option} asks for "
+            f"{', '.join(missing)}. Leave it out of {option}, or record it."
+        )
+    return tuple(by_name[name] for name in wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanned:
+    """All recordings of a source that can be used, the error of each other one, and warnings."""
+
+    recordings: Sequence[Recording]
+    problems: Sequence[DataError]
+    warnings: Sequence[str]
+
+
+def read_recordings(source: Source, *, num_workers: int) -> Scanned:
+    """Return the recordings of ``source`` in the order in which it finds them; ``num_workers`` processes read."""
+    found = source.find()
+    requests = [Request(work=_read, path=file.path, arguments=(source, file)) for file in found.files]
+    answers = dict(ask_each(requests, num_processes=num_workers))
+    recordings: dict[str, Recording] = {}
+    problems = list(found.problems)
+    for index in range(len(requests)):
+        answer = answers[index]
+        for entry in [answer] if isinstance(answer, DataError) else answer:
+            if isinstance(entry, DataError):
+                problems.append(entry)
+            elif entry.name in recordings:
+                first = recordings[entry.name].path
+                problems.append(
+                    DataError(f"{entry.path}: has the same name as {first}, '{entry.name}'. Names identify episodes.")
+                )
+            else:
+                recordings[entry.name] = entry
+    warnings = [*found.warnings, *_lost_actions(list(recordings.values())), *_notes(list(recordings.values()))]
+    return Scanned(recordings=list(recordings.values()), problems=problems, warnings=warnings)
+
+
+def _read(
+    path: Path, source: Source, file: RecordingFile
+) -> Generator[None, None, list[Recording | DataError]]:  # called in a reading process
+    return (yield from source.read(file))
+
+
+def episodes_of(
+    recordings: Sequence[Recording],
+    *,
+    chosen: Chosen,
+    grammars: Mapping[str, Pattern[str]],
+    instruction: Instruction,
+) -> tuple[list[Episode], list[DataError], Spec | None, list[str]]:
+    """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
+
+    The spec is that of the first episode; None without any. An episode whose signals differ from it cannot be used.
+    """
+    episodes, problems, specs = [], [], []
+    for recording in recordings:
+        try:
+            spec = chosen.spec_of(recording)
+            episode = _episode_of(recording, spec, grammars=grammars, instruction=instruction)
+            if specs:
+                _check_same_signals(recording, spec, specs[0])
+        except DataError as problem:
+            problems.append(problem)
+        else:
+            episodes.append(episode)
+            specs.append(spec)
+    if not specs:
+        return episodes, problems, None, []
+    _check_signals_given(chosen, recordings)
+    return episodes, problems, specs[0], _mixed_rates(specs)
+
+
+def _episode_of(
+    recording: Recording, spec: Spec, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction
+) -> Episode:
+    scenario, fields = parse_name(recording.name, grammars)
+    fields = {**recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)
     if chosen is None:
         raise DataError(
-            f"{path}: no instruction in key '{INSTRUCTION_KEY}', and dataset.instruction gives none for this name. "
-            "Add 'constant' to dataset.instruction.order, or a template over the fields of the file name."
+            f"{recording.path}: no instruction is recorded, and dataset.instruction gives none for this name. "
+            "Add 'constant' to dataset.instruction.order, or a template over the fields of the episode."
         )
+    recorded = recording.spec
     return Episode(
-        name=path.stem,
-        path=path,
+        name=recording.name,
+        path=recording.path,
         num_frames=recording.num_frames,
-        actions=recording.actions,
+        actions=_columns(recording.actions, recorded.action_names, spec.action_names),
+        state=_columns(recording.state, recorded.state_names, spec.state_names),
         instruction=chosen.text,
         instruction_source=chosen.source,
         similar_names=recording.texts.similar_names,
-        doubtful_row=recording.doubtful_row,
         scenario=scenario,
         fields=fields,
-        image_shape=recording.image_shape,
+        image_sizes=tuple((camera.rows, camera.columns) for camera in spec.cameras),
     )
 
 
-def scan_episodes(
-    folder: Path, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction, action_names: Sequence[str]
-) -> tuple[list[Episode], list[DataError], list[str]]:
-    """Return all usable episodes of a folder (without pixels), one error for each other file, and warnings.
-
-    The warnings list what was left out of the folder, and episodes whose actions may be lost.
-    """
-    found = find_episode_files(folder)
-    episodes, problems = [], list(found.problems)
-    for path in found.paths:
-        try:
-            episode = read_episode(path, grammars=grammars, instruction=instruction)
-            _check_action_names(episode, action_names)
-            episodes.append(episode)
-        except DataError as problem:
-            problems.append(problem)
-    return episodes, problems, [*found.warnings, *_lost_actions(episodes)]
+def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
+    return values_FA if recorded == chosen else values_FA[:, [recorded.index(name) for name in chosen]]
 
 
-def _lost_actions(episodes: Sequence[Episode]) -> list[str]:
+def _check_same_signals(recording: Recording, spec: Spec, first: Spec) -> None:
+    for what, ours, theirs in (
+        ("actions", spec.actions, first.actions),
+        ("state", spec.state, first.state),
+    ):
+        if ours != theirs:
+            raise DataError(
+                f"{recording.path}: records the {what} {_listed(ours)}, and the first episode {_listed(theirs)}. "
+                f"Name those that all have (dataset.actions, model.state), or give the folders apart."
+            )
+    if spec.camera_names != first.camera_names:
+        raise DataError(
+            f"{recording.path}: has the cameras {', '.join(spec.camera_names) or '(none)'}, and the first episode "
+            f"{', '.join(first.camera_names) or '(none)'}. Name those that all have in dataset.cameras."
+        )
+
+
+def _listed(signals: Sequence[Signal]) -> str:
+    return shortened([f"{s.name} [{s.unit}]" if s.unit else s.name for s in signals], limit=8) if signals else "(none)"
+
+
+def _check_signals_given(chosen: Chosen, recordings: Sequence[Recording]) -> None:
+    known = {s.name for r in recordings for s in (*r.spec.actions, *r.spec.state)}
+    if unknown := [name for name in chosen.signals if name not in known]:
+        raise ConfigError(
+            f"dataset.signals: {', '.join(unknown)} is recorded nowhere; expected one of {shortened(sorted(known), limit=12)}"
+        )
+
+
+def _mixed_rates(specs: Sequence[Spec]) -> list[str]:
+    rates = sorted({round(spec.rate_hz, 1) for spec in specs if spec.rate_hz is not None})
+    if len(rates) < 2 or rates[-1] < 1.05 * rates[0]:
+        return []
+    return [
+        f"the episodes were recorded at {rates[0]:g} to {rates[-1]:g} frames a second: a window of them covers "
+        "different times"
+    ]
+
+
+def _lost_actions(recordings: Sequence[Recording]) -> list[str]:
     """Return a warning that lists the episodes whose last actions, or all actions, may never have been written.
 
     It is a warning and not an error because zero is also a valid action.
     """
     found = [
-        f"{episode.name} (rows {episode.doubtful_row}..{episode.num_frames - 1})"
-        for episode in episodes
-        if episode.doubtful_row is not None
+        f"{recording.name} (rows {recording.doubtful_row}..{recording.num_frames - 1})"
+        for recording in recordings
+        if recording.doubtful_row is not None
     ]
     if not found:
         return []
@@ -82,11 +215,10 @@ def _lost_actions(episodes: Sequence[Episode]) -> list[str]:
     ]
 
 
-def _check_action_names(episode: Episode, action_names: Sequence[str]) -> None:
-    columns = ACTION_NAMES[: episode.actions.shape[1]]
-    missing = [name for name in action_names if name not in columns]
-    if missing:
-        raise DataError(
-            f"{episode.path}: key 'actions' has the columns {', '.join(columns)}, but dataset.actions asks for "
-            f"{', '.join(missing)}. Leave it out of dataset.actions or record it."
-        )
+def _notes(recordings: Sequence[Recording]) -> list[str]:
+    """Return each note once, with the episodes that have it."""
+    by_note: dict[str, list[str]] = {}
+    for recording in recordings:
+        for note in recording.notes:
+            by_note.setdefault(note, []).append(recording.name)
+    return [f"{note}: {first_few(names)}" for note, names in by_note.items()]

@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from mobile_vla.data.hdf5.recording import read_blocks
 from mobile_vla.data.reading.process import Request, ask_each
+from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.progress_bar import track
-from mobile_vla.schema import Episode
 from mobile_vla.storage.build_once import build_once, check_free_space, digest_of
 from mobile_vla.storage.disk import allocate, write_atomically
 
 _log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of every cache key. Increase it when a code change makes the same settings give different pixels."""
 
 
@@ -53,14 +52,15 @@ class ImageOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStore:
-    """All frames of a data set: RGB uint8 ``images_FYXC``, memory-mapped, and each episode's first row by name.
+    """All frames of a data set: RGB uint8 images [F, Y, X, C] of each camera, memory-mapped.
 
-    ``folder`` is the cache folder of the frames; its name contains a digest of the files' content and the settings.
+    ``cameras`` are the images by camera name, in the order in which policies get them. ``first_row`` is the first row
+    of each episode by name. ``key`` is a digest of the files' content and the settings.
     """
 
-    images_FYXC: NDArray[np.uint8]
+    cameras: Mapping[str, NDArray[np.uint8]]
     first_row: Mapping[str, int]
-    folder: Path
+    key: str
 
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
@@ -87,8 +87,22 @@ def _resize(image_YXC: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np
     return np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR))
 
 
-def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
-    """Return the content digest of each file, by its stem; a file is read again only when its status changed.
+def digest_recordings(recordings: Sequence[Recording], *, cache_dir: Path) -> dict[str, str]:
+    """Return the content digest of each recording, by its name."""
+    by_file = digest_files(sorted({path for r in recordings for path in r.files}), cache_dir=cache_dir)
+    return {recording.name: _digest_of(recording, by_file) for recording in recordings}
+
+
+def _digest_of(recording: Recording, by_file: Mapping[Path, str]) -> str:
+    parts = [by_file[path] for path in recording.files]
+    if len(parts) == 1 and not recording.part:
+        return parts[0]
+    content = json.dumps([*parts, recording.part], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
+    """Return the content digest of each file; a file is read again only when its status changed.
 
     The digests are stored in ``cache_dir``. If that store is damaged or cannot be written, the only cost is time: the
     files are read again.
@@ -105,7 +119,7 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[str, str]:
     if fresh:
         memo |= fresh
         _write_memo(memo_path, memo)
-    return {path.stem: memo[key] for path, key in keys.items()}
+    return {path: memo[key] for path, key in keys.items()}
 
 
 def _read_memo(path: Path) -> dict[str, str]:
@@ -137,50 +151,87 @@ def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
 
 
 def open_frames(
-    episodes: Sequence[Episode], *, options: ImageOptions, digests: Mapping[str, str], cache_dir: Path, num_workers: int
+    source: Source,
+    recordings: Sequence[Recording],
+    *,
+    cameras: Sequence[str],
+    options: ImageOptions,
+    digests: Mapping[str, str],
+    cache_dir: Path,
+    num_workers: int,
 ) -> tuple[FrameStore, dict[str, DataError]]:
-    """Return the frames of ``episodes``, and by name the error of each episode that could not be decoded.
+    """Return the frames of ``recordings``, and by name the error of each recording that could not be decoded.
 
-    The cache is built first where it is missing. Its key covers the files' content and ``options``; several runs that
-    start together build it once. The frames of an episode that could not be decoded are black: the caller must not use
-    that episode.
+    The cache of each camera is built first where it is missing. Its key covers the files' content, the camera and
+    ``options``; several runs that start together build it once. The frames of a recording that could not be decoded
+    are black: the caller must not use that recording.
     """
-    key = json.dumps([CACHE_VERSION, asdict(options), [(e.name, digests[e.name]) for e in episodes]])
+    readable = list(recordings)
+    unreadable: dict[str, DataError] = {}
+    while True:
+        try:
+            opened = [
+                _open_camera(
+                    camera,
+                    source=source,
+                    recordings=readable,
+                    options=options,
+                    digests=digests,
+                    cache_dir=cache_dir,
+                    num_workers=num_workers,
+                )
+                for camera in cameras
+            ]
+            break
+        except _UnreadableFilesError as found:
+            # The next run may be able to read these files, so no cache may record them as bad: the caches are built
+            # without them.
+            unreadable |= found.problems
+            readable = [recording for recording in readable if recording.name not in unreadable]
+    first_rows = np.cumsum([0, *(recording.num_frames for recording in readable)]).tolist()
+    problems = {name: problem for _, _, found in opened for name, problem in found.items()}
+    store = FrameStore(
+        cameras={camera: images for camera, (images, _, _) in zip(cameras, opened, strict=True)},
+        first_row={recording.name: row for recording, row in zip(readable, first_rows, strict=False)},
+        key="-".join(folder.name for _, folder, _ in opened),
+    )
+    return store, problems | unreadable
+
+
+def _open_camera(
+    camera: str,
+    *,
+    source: Source,
+    recordings: Sequence[Recording],
+    options: ImageOptions,
+    digests: Mapping[str, str],
+    cache_dir: Path,
+    num_workers: int,
+) -> tuple[NDArray[np.uint8], Path, dict[str, DataError]]:
+    """Return the images [F, Y, X, C] of one camera, the folder of their cache, and the errors by recording."""
+    key = json.dumps([CACHE_VERSION, camera, asdict(options), [(r.name, digests[r.name]) for r in recordings]])
     folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
-    first_rows = np.cumsum([0, *(e.num_frames for e in episodes)]).tolist()
-    shape = (first_rows[-1], *options.size, 3)
+    first_rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
     build = partial(
         _build,
-        episodes=episodes,
+        camera=camera,
+        source=source,
+        recordings=recordings,
         first_rows=first_rows,
         options=options,
         digests=digests,
         cache_dir=cache_dir,
         num_workers=num_workers,
     )
-    try:
-        build_once(folder, build)
-    except _UnreadableFilesError as found:
-        # The next run may be able to read these files, so no cache may record them as bad: the cache is built without
-        # them.
-        rest = [e for e in episodes if e.name not in found.problems]
-        store, problems = open_frames(
-            rest, options=options, digests=digests, cache_dir=cache_dir, num_workers=num_workers
-        )
-        return store, problems | found.problems
+    build_once(folder, build)
     findings = json.loads((folder / "problems.json").read_text())
-    problems = {e.name: DataError(f"{e.path}: {findings[e.name]}") for e in episodes if e.name in findings}
-    images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=shape)
-    store = FrameStore(
-        images_FYXC=images,
-        first_row={e.name: row for e, row in zip(episodes, first_rows, strict=False)},
-        folder=folder,
-    )
-    return store, problems
+    problems = {r.name: DataError(f"{r.path}: {findings[r.name]}") for r in recordings if r.name in findings}
+    images = np.memmap(folder / "frames.u8", np.uint8, mode="r", shape=(first_rows[-1], *options.size, 3))
+    return images, folder, problems
 
 
 class _UnreadableFilesError(Exception):
-    """Some episodes, by name, could not be read for a cause outside their files."""
+    """Some recordings, by name, could not be read for a cause outside their files."""
 
     def __init__(self, problems: Mapping[str, DataError]) -> None:
         super().__init__(problems)
@@ -190,7 +241,9 @@ class _UnreadableFilesError(Exception):
 def _build(
     folder: Path,
     *,
-    episodes: Sequence[Episode],
+    camera: str,
+    source: Source,
+    recordings: Sequence[Recording],
     first_rows: Sequence[int],
     options: ImageOptions,
     digests: Mapping[str, str],
@@ -203,48 +256,54 @@ def _build(
     # At least 1 byte: an empty file cannot be mapped. The file is all zeros, so frames that are not decoded stay black.
     allocate(frames, max(math.prod(shape), 1))
     requests = [
-        Request(work=decode_into, path=episode.path, arguments=(episode.num_frames, frames, row, options))
-        for episode, row in zip(episodes, first_rows, strict=False)
+        Request(work=decode_into, path=recording.path, arguments=(source, recording, camera, frames, row, options))
+        for recording, row in zip(recordings, first_rows, strict=False)
     ]
     answers = ask_each(requests, num_processes=num_workers)
     problems = {
-        episodes[index].name: problem
-        for index, problem in track(answers, description="decoding episodes", total=len(episodes))
+        recordings[index].name: problem
+        for index, problem in track(answers, description="decoding episodes", total=len(recordings))
         if problem is not None
     }
     unreadable = {name: problem for name, problem in problems.items() if isinstance(problem, UnreadableNowError)}
     # The digests are computed again: the cache's key names the content before decoding, and a recorder that wrote to a
     # file meanwhile would leave frames in the cache that do not belong to that content.
-    after = digest_files([e.path for e in episodes if e.name not in unreadable], cache_dir=cache_dir)
-    for episode in episodes:
-        if episode.name in after and after[episode.name] != digests[episode.name]:
-            unreadable[episode.name] = UnreadableNowError(f"{episode.path}: {_WRITTEN_MEANWHILE}")
+    after = digest_recordings([r for r in recordings if r.name not in unreadable], cache_dir=cache_dir)
+    for recording in recordings:
+        if recording.name in after and after[recording.name] != digests[recording.name]:
+            unreadable[recording.name] = UnreadableNowError(f"{recording.path}: {_WRITTEN_MEANWHILE}")
     if unreadable:
         raise _UnreadableFilesError(unreadable)
     # The messages are stored without the path, because the same content may be in another folder next time, and in the
-    # order of the episodes, because the answers of the workers come in any order.
-    findings = {e.name: str(problems[e.name]).removeprefix(f"{e.path}: ") for e in episodes if e.name in problems}
+    # order of the recordings, because the answers of the workers come in any order.
+    findings = {r.name: str(problems[r.name]).removeprefix(f"{r.path}: ") for r in recordings if r.name in problems}
     (folder / "problems.json").write_text(json.dumps(findings))
 
 
 def decode_into(
-    path: Path, num_frames: int, frames: Path, first_row: int, options: ImageOptions
+    path: Path,
+    source: Source,
+    recording: Recording,
+    camera: str,
+    frames: Path,
+    first_row: int,
+    options: ImageOptions,
 ) -> Generator[None, None, None]:
-    """Decode one episode into the file ``frames``, starting at ``first_row``, in blocks; called in a reading process.
+    """Decode one camera of a recording into the file ``frames``, starting at ``first_row``, in blocks.
 
-    Each yield reports progress. The frames are written with ``write`` and not through a memory map, because a map of
-    all frames counts as more memory than a reading process may have.
+    It is called in a reading process; each yield reports progress. The frames are written with ``write`` and not
+    through a memory map, because a map of all frames counts as more memory than a reading process may have.
     """
     num_done = 0
     with frames.open("r+b") as file:
         file.seek(first_row * math.prod(options.size) * 3)
-        for block in read_blocks(path):
+        for block in source.frames(recording, camera):
             num_done += len(block)
-            if num_done > num_frames:
-                break  # the following rows belong to the next episode
+            if num_done > recording.num_frames:
+                break  # the following rows belong to the next recording
             _write(file, (prepare_image(image, options) for image in block), frames)
             yield
-    if num_done != num_frames:
+    if num_done != recording.num_frames:
         raise UnreadableNowError(f"{path}: {_WRITTEN_MEANWHILE}")
 
 

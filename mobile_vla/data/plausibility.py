@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.schema import ACTION_NAMES, ACTION_UNITS, Episode
+from mobile_vla.data.sources.contract import Recording
+from mobile_vla.schema import Episode
+from mobile_vla.spec import Signal, Spec
 
 _FAR = 10.0
 """A command larger than this many times the 99th percentile of its column is most likely a recording error."""
@@ -22,43 +24,44 @@ _MAX_NAMED = 3
 """Maximum number of frames, with their files, that one warning names."""
 
 
-def implausible_actions(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
+def implausible_actions(episodes: Sequence[Episode], spec: Spec) -> list[str]:
     """Return one warning for each predicted column that contains commands far above its 99th percentile.
 
     Each warning names the files and frames, and what to do.
     """
     found = []
-    for name in action_names:
-        columns = [np.abs(e.actions[:, ACTION_NAMES.index(name)]) for e in episodes]
+    for index, signal in enumerate(spec.actions):
+        columns = [np.abs(e.actions[:, index]) for e in episodes]
         limit = _FAR * _usual_size(columns)
         far = [(e, int(frame)) for e, column in zip(episodes, columns, strict=True) for frame in _above(column, limit)]
         if far:
-            found.append(_warning(name, far, usual=limit / _FAR))
+            found.append(_warning(signal, index, far, usual=limit / _FAR))
     return found
 
 
-def unmoving_columns(episodes: Sequence[Episode], action_names: Sequence[str]) -> list[str]:
+def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
     """Return one warning for each column that is predicted but hardly changes, or changes but is not predicted.
 
     The whole spread of a column (maximum - minimum) is compared with the largest spread between the 1st and the 99th
     percentile of any column. With the whole spread, a column of rare key presses counts as changing. With the
     percentiles as reference, one extreme frame in one column does not make the other columns look constant.
     """
-    num_columns = min(e.actions.shape[1] for e in episodes)
-    values_FA = np.concatenate([e.actions[:, :num_columns] for e in episodes])
+    num_columns = min(r.actions.shape[1] for r in recordings)
+    values_FA = np.concatenate([r.actions[:, :num_columns] for r in recordings])
+    used = {signal.name: signal for signal in spec.actions}
     spread_A = np.ptp(values_FA, axis=0)
     middle_A = np.subtract(*np.quantile(values_FA, [0.99, 0.01], axis=0))
     largest = float(middle_A.max()) or float(spread_A.max())
     found = []
-    for name, spread in zip(ACTION_NAMES, spread_A.tolist(), strict=False):
-        if spread > 0 and name not in action_names:
+    for name, spread in zip(recordings[0].spec.action_names, spread_A.tolist(), strict=False):
+        if spread > 0 and name not in used:
             found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
-        elif spread == 0 and name in action_names:
+        elif spread == 0 and name in used:
             found.append(f"{name} never changes: predicting it is trivial, yet it lowers the RMSE over all dimensions")
-        elif spread < _HARDLY * largest and name in action_names:
+        elif spread < _HARDLY * largest and name in used:
             found.append(
-                f"{name} hardly changes (by {spread:.2g} {ACTION_UNITS[name]}, another by {largest:.2g}): predicting "
-                "it is trivial, yet it lowers the RMSE over all dimensions"
+                f"{name} hardly changes (by {_with_unit(spread, used[name], '.2g')}, another by {largest:.2g}): "
+                "predicting it is trivial, yet it lowers the RMSE over all dimensions"
             )
     return found
 
@@ -84,12 +87,15 @@ def _above(column_F: NDArray[np.float32], limit: float) -> NDArray[np.int64]:
     return np.flatnonzero(column_F > limit)
 
 
-def _warning(name: str, far: Sequence[tuple[Episode, int]], *, usual: float) -> str:
-    column = ACTION_NAMES.index(name)
+def _with_unit(value: float, signal: Signal, form: str) -> str:
+    return f"{value:{form}} {signal.unit}" if signal.unit else f"{value:{form}}"
+
+
+def _warning(signal: Signal, column: int, far: Sequence[tuple[Episode, int]], *, usual: float) -> str:
     named = [f"{e.path} frame {frame}: {e.actions[frame, column]:.4g}" for e, frame in far[:_MAX_NAMED]]
     more = [f"and {len(far) - _MAX_NAMED} more"] if len(far) > _MAX_NAMED else []
     return (
-        f"{name} is more than {_FAR:.0f} times its usual size ({usual:.3g} {ACTION_UNITS[name]}, the 99th percentile) "
-        f"in {len(far)} frame(s): {'; '.join([*named, *more])}. Mend or remove these files, or set "
+        f"{signal.name} is more than {_FAR:.0f} times its usual size "
+        f"({_with_unit(usual, signal, '.3g')}, the 99th percentile) in {len(far)} frame(s): {'; '.join([*named, *more])}. Mend or remove these files, or set "
         "model.normalization=quantile, so that they do not stretch the scale of all others"
     )

@@ -23,13 +23,13 @@ def baseline_metrics(
     - ``time_lookup``: the mean train action at this time step of an episode; ``mean`` beyond the longest episode.
     - ``scenario_time_lookup``: the same for each scenario; ``time_lookup`` where a scenario has no such time step.
     """
-    by_time = TimeLookup(train, action_names)
+    by_time = TimeLookup(train)
     shape = targets.actions_NKA.shape
     predictions = {
         "mean": np.broadcast_to(by_time.mean, shape),
         "hold_last": np.broadcast_to(targets.previous_NA[:, None], shape),
         "time_lookup": by_time(targets.frame_NK),
-        "scenario_time_lookup": _by_scenario(train, windows, targets, action_names, by_time),
+        "scenario_time_lookup": _by_scenario(train, windows, targets, by_time),
     }
     result = {}
     for name in PREDICTORS:
@@ -42,10 +42,10 @@ def baseline_metrics(
 class TimeLookup:
     """A table of the mean action at each time step of ``episodes``; their overall mean beyond the longest episode."""
 
-    def __init__(self, episodes: Iterable[Episode], action_names: Sequence[str]) -> None:
-        actions = [e.actions_of(action_names).astype(np.float64) for e in episodes]
+    def __init__(self, episodes: Iterable[Episode]) -> None:
+        actions = [e.actions.astype(np.float64) for e in episodes]
         self.mean = np.concatenate(actions).mean(0)
-        sums = np.zeros((max(map(len, actions)), len(action_names)))
+        sums = np.zeros((max(map(len, actions)), len(self.mean)))
         counts = np.zeros(len(sums))
         for action in actions:
             sums[: len(action)] += action
@@ -59,14 +59,14 @@ class TimeLookup:
 
 
 def _by_scenario(
-    train: Sequence[Episode], windows: WindowTable, targets: Targets, action_names: Sequence[str], by_time: TimeLookup
+    train: Sequence[Episode], windows: WindowTable, targets: Targets, by_time: TimeLookup
 ) -> NDArray[np.float64]:
     predicted = by_time(targets.frame_NK)
     for index, scenario in enumerate(windows.scenario_names):
         members = [e for e in train if e.scenario == scenario]
         rows = windows.scenario == index
         if members and rows.any():
-            lookup = TimeLookup(members, action_names)
+            lookup = TimeLookup(members)
             known = (targets.frame_NK[rows] < len(lookup.table))[..., None]
             predicted[rows] = np.where(known, lookup(targets.frame_NK[rows]), predicted[rows])
     return predicted

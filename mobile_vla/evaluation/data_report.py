@@ -18,6 +18,7 @@ from mobile_vla.data.scenario import task_of
 from mobile_vla.evaluation.baselines import baseline_metrics
 from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import NUM_PHASES, Episode
+from mobile_vla.spec import Spec
 
 _SOLVED_SHARE = 0.05
 """A lookup table solves the task if its RMSE is below this share of the mean predictor's RMSE."""
@@ -80,13 +81,13 @@ def data_report_of(data: OpenDataset) -> DataReport:
         episodes_by_task=dict(Counter(task_of(e.fields) for e in data.episodes.values()).most_common()),
         instructions=instruction_lines(list(data.episodes.values())),
         phase_shares=(np.bincount(windows.phase, minlength=NUM_PHASES) / len(windows)).tolist(),
-        action_shares=action_shares(train, data.action_names),
+        action_shares=action_shares(train, data.spec),
         identical_share=identical_share(list(data.episodes.values())),
         baselines=baseline_metrics(
             train=train,
             windows=data.windows["val"],
             targets=data.readers["val"].current_targets(),
-            action_names=data.action_names,
+            action_names=data.spec.action_names,
         ),
     )
 
@@ -97,20 +98,30 @@ def identical_share(episodes: Sequence[Episode]) -> float:
     return sum(count for count in counts.values() if count > 1) / len(episodes)
 
 
-def action_shares(episodes: Sequence[Episode], action_names: Sequence[str]) -> dict[str, float]:
-    """Return the share of frames by class of action, the most frequent first; a class is the signs of the dimensions.
+def action_shares(episodes: Sequence[Episode], spec: Spec) -> dict[str, float]:
+    """Return the share of frames by class of action, the most frequent first; empty if no signal has a value at rest.
 
-    A dimension counts as 0 below 5 % of its largest magnitude, because a joystick at rest does not give exactly 0.
+    A class is the signs of the signals relative to their value at rest. A signal counts as resting below 5 % of its
+    largest deviation, because a joystick at rest does not give exactly 0.
     """
-    actions_FA = np.concatenate([e.actions_of(action_names) for e in episodes])
-    limit_A = 0.05 * np.abs(actions_FA).max(0)
-    signs_FA = np.where(np.abs(actions_FA) > limit_A, np.sign(actions_FA), 0).astype(int)
+    columns = [index for index, signal in enumerate(spec.actions) if signal.rest is not None]
+    if not columns:
+        return {}
+    rest_A = np.array([signal.rest for signal in spec.actions if signal.rest is not None])
+    deviation_FA = np.concatenate([e.actions[:, columns] for e in episodes]) - rest_A
+    limit_A = 0.05 * np.abs(deviation_FA).max(0)
+    signs_FA = np.where(np.abs(deviation_FA) > limit_A, np.sign(deviation_FA), 0).astype(int)
     classes = Counter(map(tuple, signs_FA.tolist()))
-    return {_class_name(signs, action_names): n / len(actions_FA) for signs, n in classes.most_common()}
+    names = [spec.action_names[index] for index in columns]
+    return {_class_name(signs, names): n / len(deviation_FA) for signs, n in classes.most_common()}
 
 
-def _class_name(signs: Sequence[int], action_names: Sequence[str]) -> str:
-    words = [_DIRECTIONS[name][0 if sign > 0 else 1] for sign, name in zip(signs, action_names, strict=True) if sign]
+def _class_name(signs: Sequence[int], names: Sequence[str]) -> str:
+    words = [
+        _DIRECTIONS.get(name, (f"{name} +", f"{name} -"))[0 if sign > 0 else 1]
+        for sign, name in zip(signs, names, strict=True)
+        if sign
+    ]
     return " + ".join(words) or "stop"
 
 
@@ -128,7 +139,8 @@ def print_data_report(report: DataReport, console: Console) -> None:
         grid.add_row("tasks", _shares_line(report.episodes_by_task, "{:.0f}"))
     grid.add_row("instructions", Text("\n".join(report.instructions)))
     grid.add_row("phase", Text(_bars(report.phase_shares) + "  share of train windows by tenth of the episode"))
-    grid.add_row("actions", _shares_line(report.action_shares, "{:.0%}"))
+    if report.action_shares:
+        grid.add_row("actions", _shares_line(report.action_shares, "{:.0%}"))
     grid.add_row("identical actions", f"{report.identical_share:.0%} of episodes")
     lookups = [f"{name} {report.baselines[f'baseline/{name}/rmse']:.4f}" for name in PREDICTORS]
     grid.add_row("val RMSE baselines", ", ".join(lookups))

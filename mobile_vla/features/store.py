@@ -51,10 +51,10 @@ def open_features(
     texts = [(name, data.episodes[name].instruction) for name in sorted(data.episodes)]
     augmented = [num_variants, repr(augment.transforms), repr(augment.stream), data.split.hash] if num_variants else []
     # The folder name of the frames contains a digest of the episode files and of the image settings.
-    content = json.dumps([CACHE_VERSION, data.frames.folder.name, list(data.action_names), key, texts, augmented])
+    content = json.dumps([CACHE_VERSION, data.frames.key, list(data.spec.action_names), key, texts, augmented])
     digest = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-    num_rows = (1 + num_variants, len(data.frames.images_FYXC))
-    shapes = {"features.f4": (*num_rows, model.backbone.feature_dim), "actions.f4": (*num_rows, len(data.action_names))}
+    num_rows = (1 + num_variants, len(_images(data)))
+    shapes = {"features.f4": (*num_rows, model.backbone.feature_dim), "actions.f4": (*num_rows, len(data.spec.actions))}
     folder = build_once(
         cache_dir / f"features-{digest}", partial(_build, shapes=shapes, model=model, data=data, augment=augment)
     )
@@ -93,15 +93,20 @@ def _build(
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
 
 
+def _images(data: OpenDataset) -> NDArray[np.uint8]:
+    [images_FYXC] = data.frames.cameras.values()
+    return images_FYXC
+
+
 def _episode_batch(data: OpenDataset, name: str) -> Batch:
     """Return a whole episode as one window [1, T] whose target at each frame is only that frame's action."""
     episode, first = data.episodes[name], data.frames.first_row[name]
-    images_TYXC = np.array(data.frames.images_FYXC[first : first + episode.num_frames])
+    images_TYXC = np.array(_images(data)[first : first + episode.num_frames])
     exists_1T = torch.ones(1, episode.num_frames, dtype=torch.bool)
     return Batch(
         images_BTCYX=torch.from_numpy(images_TYXC).permute(0, 3, 1, 2)[None],
         history_BT=exists_1T,
-        actions_BTKA=torch.from_numpy(episode.actions_of(data.action_names))[None, :, None],
+        actions_BTKA=torch.from_numpy(episode.actions)[None, :, None],
         mask_BTK=exists_1T[..., None],
         instruction=(episode.instruction,),
         scenario=(episode.scenario,),

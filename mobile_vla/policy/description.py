@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mobile_vla.data.frames import ImageOptions
 from mobile_vla.data.windows import NumFrames, Padding
 from mobile_vla.errors import UserError
-from mobile_vla.schema import ACTION_NAMES
+from mobile_vla.spec import Spec
 
 DESCRIPTION_FILE = "policy.json"
 
 MAX_INSTRUCTIONS = 50
-
-_ActionName = Annotated[str, Field(pattern=f"^({'|'.join(ACTION_NAMES)})$")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyDescription:
     """The description of a policy that is stored in its checkpoint.
 
-    ``model`` is the config of the model. ``padding`` is the padding of the training windows, ``image`` describes how
-    recorded frames were prepared. ``instructions`` are texts from the training data, at most MAX_INSTRUCTIONS.
+    ``model`` is the config of the model. ``spec`` is what it gets and predicts, in this order. ``padding`` is the
+    padding of the training windows, ``image`` describes how recorded frames were prepared. ``instructions`` are texts from the training data, at most MAX_INSTRUCTIONS.
     ``world`` describes the scenarios of the training episodes in the embedded simulator (see ``TrainedScenarios``);
     None if the episodes come from elsewhere.
     """
 
     model: Mapping[str, Any]
-    action_names: tuple[_ActionName, ...]
+    spec: Spec
     window_size: NumFrames
     fwd_pred_next_n: NumFrames
     padding: Padding

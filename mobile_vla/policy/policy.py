@@ -42,7 +42,7 @@ class Policy:
         self.folder = folder
         self.checkpoint = checkpoint
         self.description = description
-        self.action_names: tuple[str, ...] = description.action_names
+        self.action_names = description.spec.action_names
         self.fwd_pred_next_n = description.fwd_pred_next_n
         self._model = model.eval()
         self._device = model.normalizer.std_A.device

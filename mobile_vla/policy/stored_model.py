@@ -92,7 +92,7 @@ def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
     model = _build(
         description.model,
         fwd_pred_next_n=description.fwd_pred_next_n,
-        num_actions=len(description.action_names),
+        num_actions=len(description.spec.actions),
     )
     if not isinstance(model, Model):
         raise UserError(f"model._target_: {type(model).__name__} is no model; expected {Model.__module__}.Model")

@@ -80,7 +80,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         closed_loop = None
     if closed_loop is not None:
         closed_loop.check(
-            TrainedScenarios.of(data), action_names=dataset.actions, fwd_pred_next_n=dataset.fwd_pred_next_n
+            TrainedScenarios.of(data), action_names=data.spec.action_names, fwd_pred_next_n=dataset.fwd_pred_next_n
         )
     windows = data.windows["train"]
     augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
@@ -180,9 +180,9 @@ def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
     with torch.random.fork_rng(devices=[]):  # the global generator is restored; weights are initialised on the CPU
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
         model: Model = _instantiate(
-            cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.action_names)
+            cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.spec.actions)
         )
-    model.fit(np.concatenate([data.episodes[name].actions_of(data.action_names) for name in data.split.train]))
+    model.fit(np.concatenate([data.episodes[name].actions for name in data.split.train]))
     return model
 
 

@@ -41,7 +41,7 @@ def _record_windows(run: Run, reader: Reader, folder: RunFolder) -> None:
     with autocast(run.trainer.precision, run.trainer.torch_device()):
         errors = measure_windows(run.model, reader, batch_size=run.evaluation.batch_size)
     write_window_errors(errors, folder.path / WINDOW_ERRORS_FILE)
-    write_hardest(errors, run.data.readers["val"], action_names=run.data.action_names, folder=folder.path)
+    write_hardest(errors, run.data.readers["val"], action_names=run.data.spec.action_names, folder=folder.path)
 
 
 def _probe_shortcuts(run: Run, report: DataReport, folder: RunFolder, console: Console) -> None:
@@ -51,7 +51,7 @@ def _probe_shortcuts(run: Run, report: DataReport, folder: RunFolder, console: C
     found = measure_shortcuts(
         run.model,
         reader=run.data.readers["val"],
-        action_names=run.data.action_names,
+        action_names=run.data.spec.action_names,
         batch_size=run.evaluation.batch_size,
         stream=Stream(run.dataset.split_seed, "shortcuts"),  # not from ``seed``, which differs between runs
         references=report.baselines,

@@ -248,5 +248,6 @@ def _record_facts(run: Run, report: DataReport, folder: RunFolder, manifest: Map
     if run.trainer.schedule.depends_on_the_end and (longer := longer_calls(manifest)):
         folder.add_to_summary({"schedule_changes": ", ".join(longer)})
     run.data.split.write(folder.path / "split.json")
+    run.data.spec.write(folder.path / "spec.json")
     # The number of steps of a later call does not change the plan of the run.
     return {"num_steps": manifest.get("num_steps", run.num_steps)} | {key: folder.known[key] for key in MANIFEST_FACTS}

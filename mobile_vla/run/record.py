@@ -94,7 +94,7 @@ def description_of(run: Run) -> PolicyDescription:
     train = [run.data.episodes[name] for name in run.data.split.train]
     return PolicyDescription(
         model=run.config["model"],
-        action_names=run.data.action_names,
+        spec=run.data.spec,
         window_size=run.dataset.window_size,
         fwd_pred_next_n=run.dataset.fwd_pred_next_n,
         padding=run.dataset.padding,

@@ -92,7 +92,7 @@ def _train(
     resume_from: Path | None,
 ) -> Result:
     def evaluate(model: Model) -> dict[str, float]:
-        names, split_seed = run.data.action_names, run.dataset.split_seed
+        names, split_seed = run.data.spec.action_names, run.dataset.split_seed
         measured = run.evaluation.measure(model, readers, action_names=names, split_seed=split_seed)
         check_primary(run, measured)
         return measured

@@ -24,7 +24,6 @@ from websockets.sync.server import serve as listen
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.description import PolicyDescription
-from mobile_vla.schema import ACTION_UNITS
 from mobile_vla.serving.access import ListenAddress, check_access, check_token, refusal
 from mobile_vla.serving.front_door import FrontDoor
 from mobile_vla.serving.messages import (
@@ -110,7 +109,7 @@ class PolicyServer:
         self._host, self._port = host, port
         self._token = None if token is None else check_token(token, place="token")
         self._address = check_access(host=host, token=token)
-        self._action_names = list(policy.description.action_names)
+        self._action_names = list(policy.description.spec.action_names)
         self._metadata = pack(_public_facts(policy.description))
         self._numbers = itertools.count()
         self._figures = _Figures()
@@ -293,12 +292,10 @@ class _Figures:
 
 
 def _public_facts(description: PolicyDescription) -> dict[str, Any]:
-    names = list(description.action_names)
     return {
         "server": SERVER_NAME,
         "protocol": PROTOCOL_VERSION,
-        "action_names": names,
-        "action_units": [ACTION_UNITS[name] for name in names],
+        "spec": description.spec.to_json(),
         "window_size": description.window_size,
         "fwd_pred_next_n": description.fwd_pred_next_n,
         "image": asdict(description.image),

@@ -16,13 +16,13 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from mobile_vla.errors import UserError
-from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.sim.camera import FrontCamera
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.instructions import instruction
 from mobile_vla.sim.mjcf import load_world
 from mobile_vla.sim.scenarios import sample_scenario, shares_of
 from mobile_vla.sim.scene import (
+    ACTION_NAMES,
     OTHER_SIDE,
     ROBOT_SPEED_M_S,
     STANDING_SPEED_M_S,

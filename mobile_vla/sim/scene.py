@@ -17,6 +17,9 @@ from mobile_vla.sim.appearance import RECORDED_APPEARANCES, Appearance, Appearan
 from mobile_vla.streams import Stream
 
 ROBOT_RADIUS_M = 0.18
+ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
+"""The commands of the world's robot, in order: forward, to the left (m/s), counter-clockwise (rad/s)."""
+
 ROBOT_SPEED_M_S = 1.15
 """Speed along an axis while its key is held; two keys together drive diagonally."""
 

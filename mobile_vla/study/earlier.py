@@ -15,7 +15,7 @@ from mobile_vla.training.resume import Origin, origin_of
 _log = logging.getLogger(__name__)
 
 _OF_AN_ATTEMPT = (
-    *("manifest.json", "config.yaml", "split.json", "metrics.jsonl", "summary.json", "checkpoints"),
+    *("manifest.json", "config.yaml", "split.json", "spec.json", "metrics.jsonl", "summary.json", "checkpoints"),
     *("val_windows.csv", "hardest.json", "hardest", "episode_results.jsonl", "videos"),
 )
 """The files and folders that a run writes. Only these are deleted: a user may keep other files in the run folder."""

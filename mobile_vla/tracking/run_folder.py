@@ -15,7 +15,7 @@ from mobile_vla.storage.disk_sync import sync_file
 from mobile_vla.untrusted.files import inside, lines_of, parse_json, parse_row
 
 _TRACEBACK = "traceback.txt"
-_SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "metrics.jsonl", _TRACEBACK)
+_SAID = ("summary.json", "manifest.json", "config.yaml", "split.json", "spec.json", "metrics.jsonl", _TRACEBACK)
 """The files that every call writes again."""
 
 _MAX_ROWS, _MAX_METRICS_BYTES = 5_000_000, 2 * 2**30

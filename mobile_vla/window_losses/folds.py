@@ -61,5 +61,4 @@ def _reader(data: OpenDataset, dataset: Dataset, names: Sequence[str]) -> Window
         frames=data.frames,
         window_size=dataset.window_size,
         fwd_pred_next_n=dataset.fwd_pred_next_n,
-        action_names=data.action_names,
     )

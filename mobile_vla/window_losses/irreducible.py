@@ -120,7 +120,7 @@ class _Fold:
             CACHE_VERSION,
             code_commit(),
             self.run.data.data_hash,
-            self.run.data.frames.folder.name,
+            self.run.data.frames.key,
             config,
             files_of(config),
             backbone.base_hash,
@@ -135,7 +135,7 @@ class _Fold:
         data = hold_out(self.run.data, self.run.dataset, train=self.learnt, val=self.scored)
         # A copy, so that every fold starts from the same initial weights; its normaliser is fitted to this fold alone.
         model = copy.deepcopy(self.run.model)
-        model.fit(np.concatenate([data.episodes[name].actions_of(data.action_names) for name in self.learnt]))
+        model.fit(np.concatenate([data.episodes[name].actions for name in self.learnt]))
         trainer, reader, stream = self.run.trainer, data.readers["train"], Stream(cfg.seed, "sampler")
         return replace(
             self.run,
@@ -170,7 +170,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
     readers, augment = with_features(run.model, run.data, run.augment, split_seed=split_seed, cache_dir=cache_dir)
 
     def evaluate(model: Model) -> dict[str, float]:
-        return run.evaluation.measure(model, readers, action_names=run.data.action_names, split_seed=split_seed)
+        return run.evaluation.measure(model, readers, action_names=run.data.spec.action_names, split_seed=split_seed)
 
     checkpoints = folder / CHECKPOINTS_FOLDER
     with LiveProgress(label=label, num_steps=run.num_steps, is_bar=True, console=console) as live:

@@ -16,7 +16,7 @@ from made_episodes import NAME, actions, images, law, read_images, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import read_episode, scan_episodes
-from mobile_vla.data.hdf5.instruction import Instruction
+from mobile_vla.data.sources.hdf5.instruction import Instruction
 from mobile_vla.errors import DataError
 from mobile_vla.schema import Episode
 

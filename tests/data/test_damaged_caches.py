@@ -19,7 +19,7 @@ from mobile_vla.commands import cli
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
-from mobile_vla.data.hdf5.instruction import Instruction
+from mobile_vla.data.sources.hdf5.instruction import Instruction
 from mobile_vla.errors import UserError
 from mobile_vla.sim.demonstrations.scripted import ScriptedEpisodes
 from mobile_vla.storage.build_once import RECORD_FILE, build_once

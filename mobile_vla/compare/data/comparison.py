@@ -26,7 +26,6 @@ from mobile_vla.compare.statistics.estimates import (
 from mobile_vla.errors import UserError
 from mobile_vla.metric_text import format_of, is_share
 from mobile_vla.metrics import COSTS, ERROR, best_first, entry_of, is_metric, is_reference, title_of
-from mobile_vla.schema import ACTION_UNITS
 from mobile_vla.text import Format
 
 
@@ -158,9 +157,8 @@ class Comparison:
         unit = entry_of(name).unit or ""
         if unit != "action":
             return unit
-        known = self.rows[0].metrics
-        units = {unit for action, unit in ACTION_UNITS.items() if f"{ERROR}/{action}" in known}
-        return units.pop() if len(units) == 1 else ""
+        specs = [run.spec for row in self.rows for run in row.runs if run.spec is not None]
+        return (specs[0].common_unit or "") if specs else ""
 
     def column_unit(self, name: str) -> str:
         """Return the unit for a column's heading: only the column of ``error`` shows it; other errors have the same."""

@@ -14,6 +14,7 @@ from typing import TypeGuard
 from mobile_vla.config_keys import BUDGET, is_within, trains_nothing
 from mobile_vla.errors import UserError
 from mobile_vla.installation import TRAIN
+from mobile_vla.spec import Spec, parse_spec
 from mobile_vla.tracking.ownership import owner_of
 from mobile_vla.untrusted.files import inside, read_json, walk
 from mobile_vla.untrusted.yaml_file import read_yaml
@@ -45,6 +46,7 @@ class RunRecord:
     ``summary`` is ``summary.json``, empty if there is none. ``primary`` and ``baseline`` are the metric and the label
     that its study fixed in advance, None if there was none; ``controls`` maps labels to their controls. ``files``
     contains the digests of the files outside the package that influenced training, such as the sampler's score file.
+    ``spec`` describes what its policy gets and predicts; None if it was not recorded.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class RunRecord:
     baseline: str | None = None
     controls: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    spec: Spec | None = None
 
     @property
     def is_done(self) -> bool:
@@ -150,7 +153,17 @@ def _load_run(folder: Path) -> RunRecord | None:
         baseline=text_or_none(manifest.get("baseline")),
         controls=texts_in(manifest, "controls"),
         files=texts_in(manifest, "files"),
+        spec=_read_spec(folder),
     )
+
+
+def _read_spec(folder: Path) -> Spec | None:
+    """Return the spec of a run's data; None if the run recorded none that can be read."""
+    content, problem = _read_json_object(folder / "spec.json")
+    try:
+        return None if problem else parse_spec(content)
+    except ValueError:
+        return None
 
 
 def texts_in(record: Mapping[str, object], key: str) -> dict[str, str]:

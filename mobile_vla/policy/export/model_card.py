@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
-from mobile_vla.schema import ACTION_UNITS
+from mobile_vla.spec import Signal
 from mobile_vla.untrusted.files import inside, read_json
 from mobile_vla.untrusted.yaml_file import read_yaml
 
@@ -135,7 +135,7 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
         "History": _options(head["history"]) if "history" in head else None,
         "Window": f"window_size {description.window_size}, fwd_pred_next_n {description.fwd_pred_next_n}, "
         f"padding {description.padding}",
-        "Actions": ", ".join(f"{name} ({ACTION_UNITS[name]})" for name in description.action_names),
+        "Actions": ", ".join(f"{signal.name} ({signal.unit or 'unit unknown'})" for signal in description.spec.actions),
         "Action normalisation": description.model.get("normalization"),
         "Weights": f"{total:,}, {trainable:,} of them trained" if total else None,
     }
@@ -222,13 +222,17 @@ def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
     columns = {title: (key, values) for title, (key, values) in columns.items() if values.get(key) is not None}
     if "val" not in columns:
         return []
-    parts = {"all actions": "", **{f"{name} [{ACTION_UNITS[name]}]": f"/{name}" for name in description.action_names}}
+    parts = {"all actions": "", **{_title(signal): f"/{signal.name}" for signal in description.spec.actions}}
     rows = [
         [title, *(f"{values[key + part]:.4f}" for key, values in columns.values())] for title, part in parts.items()
     ]
     table = [["RMSE", *columns], ["---"] * (1 + len(columns)), *rows]
     said = f"Errors of the commands predicted at the current frame, after {records.step} steps:"
     return [said, "", *(f"| {' | '.join(row)} |" for row in table), ""]
+
+
+def _title(signal: Signal) -> str:
+    return f"{signal.name} [{signal.unit}]" if signal.unit else signal.name
 
 
 def _suite(suite: str, values: Mapping[str, Any]) -> str:
@@ -241,7 +245,7 @@ def _loading(description: PolicyDescription, base: PretrainedBase | None, trust:
     arguments = ['"FOLDER"', *(['base="BASE"'] if needs_base else []), *([f"trust={list(trust)}"] if trust else [])]
     flags = [*(["--base BASE"] if needs_base else []), *(f"--trust {name}" for name in trust)]
     instruction = next(iter(description.instructions), "an instruction")
-    shape = f"[{description.fwd_pred_next_n}, {len(description.action_names)}]"
+    shape = f"[{description.fwd_pred_next_n}, {len(description.spec.actions)}]"
     where = "`FOLDER` is this folder" + ("; `BASE` is where the pretrained weights lie." if needs_base else ".")
     return [
         *("```python", "from mobile_vla import Policy", ""),
@@ -258,7 +262,7 @@ def _limits(description: PolicyDescription, base: PretrainedBase | None, records
         driving = "Its drives were measured in the simulator of its training data, not on a robot."
     elif records.offline:
         driving = "Whether it drives was not measured, only its error on recorded episodes."
-    names = ", ".join(description.action_names)
+    names = ", ".join(description.spec.action_names)
     licence = "No licence is stated here" + ("; the pretrained model may have its own" if base else "")
     return [
         "- Its commands are not limited to what a robot can do, and it has no emergency stop.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobile_vla.data.hdf5.extents import SIGNATURE
+from mobile_vla.data.sources.hdf5.extents import SIGNATURE
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.text import first_few
 from mobile_vla.untrusted.files import open_regular

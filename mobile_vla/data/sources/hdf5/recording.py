@@ -13,16 +13,16 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.hdf5.chunks import check_chunks, read_rows
-from mobile_vla.data.hdf5.errors import describe, report_damage
-from mobile_vla.data.hdf5.extents import (
+from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.hdf5.chunks import check_chunks, read_rows
+from mobile_vla.data.sources.hdf5.errors import describe, report_damage
+from mobile_vla.data.sources.hdf5.extents import (
     MAX_FRAME_PIXELS,
     MAX_FRAMES,
     check_apart,
@@ -32,11 +32,17 @@ from mobile_vla.data.hdf5.extents import (
     is_allocated_early,
     is_writing_recorded,
 )
-from mobile_vla.data.hdf5.instruction import INSTRUCTION_KEY, InstructionSource, RecordedTexts, read_instruction
-from mobile_vla.data.hdf5.links import find_object, list_keys
+from mobile_vla.data.sources.hdf5.instruction import INSTRUCTION_KEY, read_instruction
+from mobile_vla.data.sources.hdf5.links import find_object, list_keys
 from mobile_vla.errors import DataError
-from mobile_vla.schema import ACTION_NAMES
+from mobile_vla.spec import Camera, Spec, known_signal
 from mobile_vla.untrusted.files import open_regular
+
+CAMERA = "camera"
+"""The name of the only camera of these layouts."""
+
+ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
+"""The columns of ``actions`` in these layouts, in order: forward, to the left, counter-clockwise."""
 
 IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
 
@@ -47,20 +53,6 @@ _LEAST_ZERO_ROWS, _MOVED_GREY_LEVELS = 4, 10.0
 
 Noise, flicker and people who walk by change an image by less, on average over all pixels.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recording:
-    """The content of an episode file except its pixels: ``actions`` [F, A] float32; ``image_shape`` (rows, columns, 3).
-
-    ``doubtful_row``: see ``_doubtful_row``.
-    """
-
-    num_frames: int
-    image_shape: tuple[int, int, int]
-    actions: NDArray[np.float32]
-    texts: RecordedTexts
-    doubtful_row: int | None
 
 
 @contextmanager
@@ -90,7 +82,7 @@ def _check_is_file(path: Path) -> None:
         raise DataError(f"{path}: is {kind}, not a file. Remove it.")
 
 
-def read_recording(path: Path, order: Sequence[InstructionSource]) -> Recording:
+def read_recording(path: Path, order: Sequence[str]) -> Recording:
     """Return the content of the file except the pixels.
 
     ``order`` lists the sources of the instruction. Raises ``DataError``, which names the file, the key, what was found
@@ -107,7 +99,7 @@ def read_recording(path: Path, order: Sequence[InstructionSource]) -> Recording:
         texts = read_instruction(file, path, order=order)
         image_shape = images.shape
         doubtful_row = _doubtful_row(actions_FA, images, f"{path}: key '{key}'")
-    num_frames, num_rows, num_columns, num_channels = image_shape
+    num_frames, num_rows, num_columns, _ = image_shape
     if len(actions_FA) != num_frames:
         raise DataError(
             f"{path}: key 'actions' has {len(actions_FA)} rows but '{key}' has {num_frames} frames; "
@@ -116,9 +108,15 @@ def read_recording(path: Path, order: Sequence[InstructionSource]) -> Recording:
     if num_frames < 2:
         raise DataError(f"{path}: key '{key}' holds {num_frames} frame(s); expected 2 or more. Remove the file.")
     return Recording(
-        num_frames=num_frames,
-        image_shape=(num_rows, num_columns, num_channels),
+        name=path.stem,
+        path=path,
+        files=(path,),
+        spec=Spec(
+            actions=tuple(known_signal(name) for name in ACTION_NAMES[: actions_FA.shape[1]]),
+            cameras=(Camera(name=CAMERA, rows=num_rows, columns=num_columns),),
+        ),
         actions=actions_FA,
+        state=np.zeros((num_frames, 0), np.float32),
         texts=texts,
         doubtful_row=doubtful_row,
     )

@@ -1,24 +1,21 @@
-"""The instruction of an episode: from its file, from a template over its name, or the same for all."""
+"""The instruction in an HDF5 file: its key, its attribute, and other names that may hold one."""
 
 from __future__ import annotations
 
 import difflib
-import string
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
-from mobile_vla.data.hdf5.errors import describe, report_damage
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.data.sources.contract import RecordedTexts
+from mobile_vla.data.sources.hdf5.errors import describe, report_damage
+from mobile_vla.errors import DataError
 
 INSTRUCTION_KEY = "language_instruction"
-
-InstructionSource = Literal["file", "attribute", "template", "constant"]
 
 _MAX_TEXT_BYTES = 2**16
 """Maximum size of one text, and of the texts that are read at once."""
@@ -32,68 +29,7 @@ _Attribute: Any = h5py.h5a.AttrID  # h5py has no types for it
 _OTHER_NAMES = ("instruction", "instructions", "task", "lang", "language", "text", "prompt", "command", "goal")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedTexts:
-    """The texts in a file: those of its key and of its attribute, and other names that may hold an instruction."""
-
-    key: str | None = None
-    attribute: str | None = None
-    similar_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChosenInstruction:
-    """An episode's instruction and where it comes from."""
-
-    text: str
-    source: InstructionSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instruction:
-    """The options for the source of an episode's instruction: the first source of ``order`` that has a text.
-
-    ``file`` is the key ``language_instruction`` of the file, ``attribute`` the attribute of that name. ``template`` is
-    filled with the fields of the file name, and skipped where one of its fields is missing. ``constant`` is the same
-    text for all.
-    """
-
-    order: Sequence[InstructionSource]
-    template: str
-    constant: str
-
-    def __post_init__(self) -> None:
-        try:
-            fields = [field for field in string.Formatter().parse(self.template) if field[1] is not None]
-        except ValueError as error:
-            raise ConfigError(f"dataset.instruction.template: {self.template!r}: {error}.") from error
-        # Formats are not allowed: {side:>999999999} would exhaust the memory, and no instruction needs a format.
-        if not all(name and name.isidentifier() and not form and not mode for _, name, form, mode in fields):
-            raise ConfigError(
-                f"dataset.instruction.template: {self.template!r}: expected named groups of dataset.grammars in "
-                "braces, such as {side}, without a format or conversion."
-            )
-
-    def choose(self, recorded: RecordedTexts, *, fields: Mapping[str, str]) -> ChosenInstruction | None:
-        """Return the instruction and its source, or None when no source has a text."""
-        for source in self.order:
-            text = {
-                "file": recorded.key,
-                "attribute": recorded.attribute,
-                "template": _fill(self.template, fields),
-                "constant": self.constant,
-            }[source]
-            if text:
-                return ChosenInstruction(text=text, source=source)
-        return None
-
-
-def _fill(template: str, fields: Mapping[str, str]) -> str:
-    names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    return template.format_map(fields) if names <= fields.keys() else ""
-
-
-def read_instruction(file: h5py.File, path: Path, *, order: Collection[InstructionSource]) -> RecordedTexts:
+def read_instruction(file: h5py.File, path: Path, *, order: Collection[str]) -> RecordedTexts:
     """Return the texts in the file itself, from those sources that are in ``order``.
 
     Raises ``DataError`` where one is not a text, is too long, or differs between frames.
@@ -166,7 +102,7 @@ def _decoded(value: object, found: str, place: str, remedy: str) -> str:
         raise DataError(f"{place} is not UTF-8 ({error}). Write the text as UTF-8.") from error
 
 
-def _similar_names(file: h5py.File, order: Collection[InstructionSource]) -> Iterator[str]:
+def _similar_names(file: h5py.File, order: Collection[str]) -> Iterator[str]:
     """Yield the keys and attributes at the file's top level whose names suggest an instruction."""
     for kind, source, names in (("key", "file", file), ("attribute", "attribute", file.attrs)):
         for name in islice(names, _MAX_NAMES):

@@ -13,7 +13,7 @@ import h5py.h5o
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.hdf5.chunks import filters_of
+from mobile_vla.data.sources.hdf5.chunks import filters_of
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.text import first_few
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from mobile_vla.data.hdf5.errors import report_damage
+from mobile_vla.data.sources.hdf5.errors import report_damage
 from mobile_vla.errors import DataError
 
 _MAX_SOFT_LINKS = 16

@@ -1,0 +1,65 @@
+"""The instruction of an episode: from its recording, from a template over its fields, or the same for all."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mobile_vla.data.sources.contract import RecordedTexts
+from mobile_vla.errors import ConfigError
+
+InstructionSource = Literal["file", "attribute", "template", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenInstruction:
+    """An episode's instruction and where it comes from."""
+
+    text: str
+    source: InstructionSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """The options for the source of an episode's instruction: the first source of ``order`` that has a text.
+
+    ``file`` is the recording's own place for it (the key ``language_instruction`` of an HDF5 file, the task of a
+    LeRobot episode), ``attribute`` the attribute ``language_instruction``. ``template`` is filled with the fields of
+    the episode, and skipped where one of its fields is missing. ``constant`` is the same text for all.
+    """
+
+    order: Sequence[InstructionSource]
+    template: str
+    constant: str
+
+    def __post_init__(self) -> None:
+        try:
+            fields = [field for field in string.Formatter().parse(self.template) if field[1] is not None]
+        except ValueError as error:
+            raise ConfigError(f"dataset.instruction.template: {self.template!r}: {error}.") from error
+        # Formats are not allowed: {side:>999999999} would exhaust the memory, and no instruction needs a format.
+        if not all(name and name.isidentifier() and not form and not mode for _, name, form, mode in fields):
+            raise ConfigError(
+                f"dataset.instruction.template: {self.template!r}: expected named groups of dataset.grammars in "
+                "braces, such as {side}, without a format or conversion."
+            )
+
+    def choose(self, recorded: RecordedTexts, *, fields: Mapping[str, str]) -> ChosenInstruction | None:
+        """Return the instruction and its source, or None when no source has a text."""
+        for source in self.order:
+            text = {
+                "file": recorded.key,
+                "attribute": recorded.attribute,
+                "template": _fill(self.template, fields),
+                "constant": self.constant,
+            }[source]
+            if text:
+                return ChosenInstruction(text=text, source=source)
+        return None
+
+
+def _fill(template: str, fields: Mapping[str, str]) -> str:
+    names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    return template.format_map(fields) if names <= fields.keys() else ""
