@@ -72,7 +72,7 @@ class Scanned:
 def read_recordings(source: Source, *, num_workers: int) -> Scanned:
     """Return the recordings of ``source`` in the order in which it finds them; ``num_workers`` processes read."""
     found = source.find()
-    requests = [Request(work=_read, path=file.path, arguments=(source, file)) for file in found.files]
+    requests = [Request(work=read_file, path=file.path, arguments=(source, file)) for file in found.files]
     answers = dict(ask_each(requests, num_processes=num_workers))
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
@@ -92,9 +92,8 @@ def read_recordings(source: Source, *, num_workers: int) -> Scanned:
     return Scanned(recordings=list(recordings.values()), problems=problems, warnings=warnings)
 
 
-def _read(
-    path: Path, source: Source, file: RecordingFile
-) -> Generator[None, None, list[Recording | DataError]]:  # called in a reading process
+def read_file(path: Path, source: Source, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
+    """Return the recordings of ``file``; a function of a module, because it is called in a reading process."""
     return (yield from source.read(file))
 
 
@@ -109,6 +108,8 @@ def episodes_of(
 
     The spec is that of the first episode; None without any. An episode whose signals differ from it cannot be used.
     """
+    if recordings:
+        _check_names(chosen, recordings)
     episodes, problems, specs = [], [], []
     for recording in recordings:
         try:
@@ -123,7 +124,6 @@ def episodes_of(
             specs.append(spec)
     if not specs:
         return episodes, problems, None, []
-    _check_signals_given(chosen, recordings)
     return episodes, problems, specs[0], _mixed_rates(specs)
 
 
@@ -179,12 +179,23 @@ def _listed(signals: Sequence[Signal]) -> str:
     return shortened([f"{s.name} [{s.unit}]" if s.unit else s.name for s in signals], limit=8) if signals else "(none)"
 
 
-def _check_signals_given(chosen: Chosen, recordings: Sequence[Recording]) -> None:
-    known = {s.name for r in recordings for s in (*r.spec.actions, *r.spec.state)}
-    if unknown := [name for name in chosen.signals if name not in known]:
-        raise ConfigError(
-            f"dataset.signals: {', '.join(unknown)} is recorded nowhere; expected one of {shortened(sorted(known), limit=12)}"
-        )
+def _check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
+    """Raise ``ConfigError`` where an option names what no recording has; one message in place of one a recording."""
+    recorded: dict[str, dict[str, None]] = {"actions": {}, "state": {}, "cameras": {}}  # dicts keep the order
+    for recording in recordings:
+        spec = recording.spec
+        for what, names in zip(recorded, (spec.action_names, spec.state_names, spec.camera_names), strict=True):
+            recorded[what].update(dict.fromkeys(names))
+    for option, names, known in (
+        ("dataset.actions", chosen.actions, recorded["actions"]),
+        ("model.state", chosen.state, recorded["state"]),
+        ("dataset.cameras", chosen.cameras, recorded["cameras"]),
+        ("dataset.signals", list(chosen.signals), recorded["actions"] | recorded["state"]),
+    ):
+        unknown = [] if isinstance(names, str) else [name for name in names if name not in known]
+        if unknown:
+            expected = shortened(list(known), limit=12) if known else "none, as none is recorded"
+            raise ConfigError(f"{option}: {', '.join(unknown)} is recorded nowhere; expected {expected}")
 
 
 def _mixed_rates(specs: Sequence[Spec]) -> list[str]:
