@@ -127,7 +127,7 @@ def open_h5_frames(
 ) -> tuple[FrameStore, dict[str, DataError]]:
     """Return the frames of the flat or nested files in ``folder``, decoded into ``cache_dir``, and errors by name."""
     source = Hdf5Source(folder=folder, order=("file",))
-    scanned = read_recordings(source, num_workers=num_workers)
+    scanned = read_recordings(source, cache_dir=cache_dir, num_workers=num_workers)
     assert not scanned.problems
     return open_frames(
         source,
