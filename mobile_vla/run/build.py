@@ -6,14 +6,14 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.augmentation.pipeline import Pipeline
@@ -58,8 +58,17 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object; no data are read yet."""
-    return _instantiate(cfg.dataset)
+    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
+    dataset: Dataset = _instantiate(cfg.dataset)
+    return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
+
+
+def _image_side(backbone: DictConfig) -> int:
+    if backbone._target_ != PRETRAINED_BACKBONE:
+        return get_class(backbone._target_).image_side
+    from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
+
+    return image_side(read_settings(backbone.weights))
 
 
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
