@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
-    from mobile_vla.inspection.terminal import print_choices, print_contents
+    from mobile_vla.inspection.first_comparison import estimate_time, samplers_worth_trying
+    from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
+    from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
     from mobile_vla.run.build import build_dataset
     from mobile_vla.sampler_report.shipped import warn_of_samplers
@@ -59,7 +62,24 @@ def _run(args: argparse.Namespace) -> int:
     stream = Stream(cfg.seed, "sampler")
     of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
     print_warnings([*data.warnings, *report.warnings(), *of_samplers], console)
+    print_first_comparison(
+        samplers_worth_trying(data, cfg),
+        estimate_time(cfg, dataset, scan, data),
+        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
+        console=console,
+    )
     return 1 if data.problems else 0
+
+
+def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:
+    given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
+    skips = any(text == "dataset.on_bad_episode=skip" for text in overrides)
+    return [
+        "experiment=my_data",
+        *([] if path is None else [f"dataset.path={path}"]),
+        *given,
+        *(["dataset.on_bad_episode=skip"] if skips else []),
+    ]
 
 
 def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:

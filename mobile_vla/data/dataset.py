@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, open_frames
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
@@ -204,6 +204,16 @@ class Dataset:
             episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
             warnings += said
         return list(episodes), warnings
+
+    def is_decoded(self, scan: Scan) -> bool:
+        """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""
+        return scan.spec is not None and is_decoded(
+            list(scan.recordings.values()),
+            cameras=scan.spec.camera_names,
+            options=self.image,
+            digests=scan.digests,
+            cache_dir=Path(self.cache_dir),
+        )
 
     @property
     def looks_at_frames(self) -> bool:

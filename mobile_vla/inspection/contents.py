@@ -1,4 +1,4 @@
-"""What a data set holds, before anything is decoded: signals with ranges, cameras, lengths, scenarios, their choices."""
+"""What a data set holds, before anything is decoded: signals with ranges, cameras, lengths, scenarios."""
 
 from __future__ import annotations
 

@@ -9,12 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
+from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+
+NUM_SEEDS = 5
+"""Seeds of a first comparison; see conf/experiment/my_data.yaml."""
 
 _MAX_SIGNALS = 40
 
 
 def print_contents(contents: Contents, console: Console) -> None:
-    """Print what was recognised, cameras, lengths and rate, the signals with their ranges, and ways to group episodes."""
+    """Print what was recognised, the cameras, lengths and rate, and the signals with their ranges."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
@@ -76,3 +80,20 @@ def print_choices(choices: Sequence[ScenarioChoice], console: Console) -> None:
         more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
         console.print(Text(f"  {' '.join(choice.overrides)}"), soft_wrap=True)
         console.print(Text(f"    {len(listed)} scenarios: {shown}{more}"), soft_wrap=True)
+
+
+def print_first_comparison(
+    worth: WorthTrying, estimate: TimeEstimate | None, *, command: str, console: Console
+) -> None:
+    """Print the samplers to compare first, each with its question, the command that compares them, and its time."""
+    console.print(Text("A first comparison", style="bold underline"))
+    for name, question in worth.questions.items():
+        console.print(Text(f"  {name}: {question}"), soft_wrap=True)
+    for name, reason in worth.left_out.items():
+        console.print(Text(f"  not {name}: it {reason}"), soft_wrap=True, style="dim")
+    console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+    num_runs = NUM_SEEDS * (1 + len(worth.questions))
+    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
+    console.print(
+        Text(f"  {said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}"), soft_wrap=True
+    )

@@ -71,13 +71,18 @@ def _image_side(backbone: DictConfig) -> int:
     return image_side(read_settings(backbone.weights))
 
 
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Return the options of training as an object."""
+    return _instantiate(cfg.trainer)
+
+
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
     """Read the data and build all parts of a checked config; each random part gets its own stream of ``seed``.
 
     ``on_estimate`` is called with the estimate for a pretrained backbone before its weights are loaded.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
-    trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
+    trainer, dataset = build_trainer(cfg), build_dataset(cfg)
     logger = Loggers(loggers=[_instantiate(node) for node in cfg.logger.values()])
     # Set before the first computation: the number of threads changes how sums are rounded.
     torch.set_num_threads(trainer.num_threads)
@@ -96,7 +101,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     estimate = _estimate(cfg, data, trainer)
     if estimate is not None and on_estimate is not None:
         on_estimate(estimate)
-    model = _build_model(cfg, data)
+    model = build_model(cfg, data)
     check_variants(model, augment)
     return Run(
         config=typing.cast(dict[str, Any], config),
@@ -184,7 +189,7 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
     return estimate
 
 
-def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
+def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
     """Return the model: weights initialised from ``seed`` only, statistics computed from the train episodes."""
     with torch.random.fork_rng(devices=[]):  # the global generator is restored; weights are initialised on the CPU
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
