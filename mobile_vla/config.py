@@ -60,16 +60,15 @@ def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictCon
     ``name`` is the file in conf/ to start from, for example ``sampler/rho`` for only that option.
     """
     # A sweep has a Hydra of its own while it is planned; it is put back afterwards.
-    holder = GlobalHydra.instance()
-    running = holder.hydra
-    holder.clear()
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(name, list(overrides))
     except HydraException as error:
         raise ConfigError(str(error)) from error
     finally:
-        holder.hydra = running
+        GlobalHydra.instance().hydra = running
 
 
 def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:

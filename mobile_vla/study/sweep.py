@@ -68,7 +68,7 @@ class PlanAndWatch(Callback):
         except UserError as error:
             raise SystemExit(f"error: {printable(str(error))}") from error
         except InterpolationResolutionError as error:
-            cause = error.__cause__
+            cause = error.__cause__ or error.__context__
             message = str(cause) if isinstance(cause, UserError) else str(error).splitlines()[0]
             raise SystemExit(f"error: {printable(message)}") from error
         except HydraException:
