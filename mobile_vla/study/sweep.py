@@ -68,8 +68,8 @@ class PlanAndWatch(Callback):
         except UserError as error:
             raise SystemExit(f"error: {printable(str(error))}") from error
         except InterpolationResolutionError as error:
-            cause = error.__cause__ or error.__context__
-            message = str(cause) if isinstance(cause, UserError) else str(error).splitlines()[0]
+            # OmegaConf keeps only the text of what a resolver raised: "DataError raised while resolving ...: TEXT".
+            message = str(error).splitlines()[0].partition("while resolving interpolation: ")[2] or str(error)
             raise SystemExit(f"error: {printable(message)}") from error
         except HydraException:
             return  # the sweeper will raise the same error next, and Hydra then prints it in its usual form
