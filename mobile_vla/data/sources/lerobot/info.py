@@ -84,7 +84,9 @@ def read_info(folder: Path) -> Info | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Give the permission, or mount the disk.") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Give the permission, or mount the disk."
+        ) from error
     except UserError as error:
         raise DataError(f"{error}. Copy the file again.") from error
     return parse_info(content, place=str(path)) if content else None
