@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.data.sources.lerobot.tables import open_table
 from mobile_vla.errors import DataError, UserError
+from mobile_vla.text import first_few
 from mobile_vla.untrusted.files import lines_of, parse_json
 
 EPISODES_V2, EPISODES_V3 = "meta/episodes.jsonl", "meta/episodes"
@@ -36,23 +37,29 @@ class Declared:
     videos: Mapping[str, tuple[int, int, float, float]] = field(default_factory=dict)
 
 
-def declared_episodes(folder: Path) -> Generator[None, None, list[Declared]]:
-    """Return the declared episodes in order; none where the meta files are empty or not there.
+def episodes_in_tables(folder: Path) -> Generator[None, None, list[Declared]]:
+    """Return the episodes that v3 declares, in order; none where the files are empty or not there.
 
-    Each yield reports progress. Raises ``DataError`` where a meta file cannot be used. Statistics of the episodes are
-    not read (see ``source``).
+    It is called in a reading process; each yield reports progress. Raises ``DataError`` where a file cannot be used.
     """
     episodes: dict[int, Declared] = {}
     for path in sorted(path for path in (folder / EPISODES_V3).rglob("*.parquet") if path.stat().st_size):
+        # The statistics of each episode are most of such a file; they are not read (see ``source``).
         for row in _rows(path, lambda name: not name.startswith(("stats/", "meta/"))):
             _add(episodes, _from_v3(row, path), path)
             if len(episodes) % 1000 == 0:
                 yield
-    if not episodes:
-        for place, entry in _lines(folder / EPISODES_V2):
-            _add(episodes, _from_v2(entry, place), place)
-            if len(episodes) % 1000 == 0:
-                yield
+    return [episodes[index] for index in sorted(episodes)]
+
+
+def episodes_in_lines(folder: Path) -> list[Declared]:
+    """Return the episodes that v2 declares, in order; none where the file is empty or not there.
+
+    Raises ``DataError`` where it cannot be used.
+    """
+    episodes: dict[int, Declared] = {}
+    for place, entry in _lines(folder / EPISODES_V2):
+        _add(episodes, _from_v2(entry, place), place)
     return [episodes[index] for index in sorted(episodes)]
 
 
@@ -69,6 +76,21 @@ def read_tasks(folder: Path) -> dict[int, str]:
     for place, entry in _lines(folder / TASKS_V2):
         tasks[_number(entry.get("task_index"), f"{place}: task_index")] = _text(entry.get("task"), f"{place}: task")
     return tasks
+
+
+def not_there(folder: Path, missing: Sequence[int], num_declared: int) -> DataError:
+    """Return one error for all declared episodes whose table is missing, with their numbers as ranges."""
+    ranges: list[list[int]] = []
+    for index in missing:
+        if ranges and ranges[-1][1] == index - 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    texts = [str(first) if first == last else f"{first}..{last}" for first, last in ranges]
+    return DataError(
+        f"{folder}: {len(missing)} of the {num_declared} episodes that its meta files declare are not there: "
+        f"{first_few(texts, limit=20)}. Copy their files."
+    )
 
 
 def _add(episodes: dict[int, Declared], episode: Declared, place: object) -> None:

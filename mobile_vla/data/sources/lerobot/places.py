@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
@@ -28,8 +30,8 @@ class Files:
     by_stem: dict[str, list[str]] = field(default_factory=dict)
     problems: list[DataError] = field(default_factory=list)
 
-    @property
-    def data_paths(self) -> list[str]:
+    @cached_property
+    def tables(self) -> list[str]:
         """All parquet files, in the order of their paths."""
         return sorted(path for path in self.paths if path.endswith(".parquet"))
 
@@ -64,8 +66,9 @@ def list_files(folder: Path) -> Files:
 def _add_entry(entry: os.DirEntry[str], path: str, folder: Path, files: Files, waiting: list[str]) -> None:
     if entry.name.startswith(".") or path in ("meta", "images"):
         return
-    is_folder, name = entry.is_dir(), PurePosixPath(entry.name)
-    is_file = not is_folder and name.suffix.lower() in (".parquet", *VIDEO_SUFFIXES)
+    stem, suffix = os.path.splitext(entry.name)  # not a Path: making one takes longer than all else here
+    is_folder = entry.is_dir()
+    is_file = not is_folder and suffix.lower() in (".parquet", *VIDEO_SUFFIXES)
     if (is_folder or is_file) and entry.is_symlink():
         try:
             place_in(folder, path)
@@ -76,7 +79,7 @@ def _add_entry(entry: os.DirEntry[str], path: str, folder: Path, files: Files, w
         waiting.append(path)
     elif is_file:
         files.paths.add(path)
-        files.by_stem.setdefault(name.stem, []).append(path)
+        files.by_stem.setdefault(stem, []).append(path)
         if len(files.paths) > _MAX_FILES:
             raise DataError(f"{folder}: holds more than {_MAX_FILES:,} files. Give a folder with fewer of them.")
 
@@ -125,7 +128,7 @@ def find_file(files: Files, template: str | None, *, fields: Mapping[str, int], 
     ``chunk_index`` and ``file_index`` (v3).
     """
     told = filled(template, fields if key is None else {**fields, "video_key": key}) if template is not None else None
-    if told is not None and (path := str(PurePosixPath(told))) in files.paths:
+    if told is not None and (path := posixpath.normpath(told)) in files.paths:
         return path
     if "episode_index" in fields:
         named = files.by_stem.get(f"episode_{fields['episode_index']:06d}", [])
@@ -146,3 +149,22 @@ def short_key(key: str) -> str:
         if key.startswith(prefix) and len(key) > len(prefix):
             return key.removeprefix(prefix)
     return key
+
+
+def elsewhere(videos: Sequence[str], *, template: str | None) -> list[str]:
+    """Return a warning where ``videos`` are in another folder than ``info.json`` says."""
+    if template is None:
+        return []
+    said = posixpath.normpath(template).split("/")[0]
+    found = sorted({file.split("/")[0] for file in videos} - {said})
+    return [f"info.json says that videos are in {said}/, and they are in {found[0]}/"] if found else []
+
+
+def status_of(paths: Sequence[Path]) -> str:
+    """Return a text that changes when one of the files does.
+
+    Caches of what was read depend on it. The files are not among those of each request, as asking for their status ten
+    thousand times takes half a second.
+    """
+    found = [path.stat() for path in paths if path.is_file()]
+    return " ".join(f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}" for status in found)

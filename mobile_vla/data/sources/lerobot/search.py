@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Found, RecordingFile
-from mobile_vla.data.sources.lerobot.declared import EPISODES_V2, EPISODES_V3, Declared, declared_episodes
+from mobile_vla.data.sources.lerobot.declared import (
+    EPISODES_V2,
+    EPISODES_V3,
+    TASKS_V2,
+    TASKS_V3,
+    Declared,
+    episodes_in_lines,
+    episodes_in_tables,
+    not_there,
+)
 from mobile_vla.data.sources.lerobot.info import INFO, Info, read_info
-from mobile_vla.data.sources.lerobot.places import Files, find_file, list_files, short_key
-from mobile_vla.data.sources.lerobot.signals import roles_of
-from mobile_vla.data.sources.lerobot.tables import Column, describe_columns, episode_spans, open_table
+from mobile_vla.data.sources.lerobot.places import Files, elsewhere, find_file, list_files, short_key, status_of
+from mobile_vla.data.sources.lerobot.tables import describe_columns, episode_spans, open_table
 from mobile_vla.errors import DataError
 from mobile_vla.spec import clean_names
 from mobile_vla.text import first_few
@@ -50,7 +60,7 @@ class CameraPlace:
 
     key: str
     name: str
-    kind: Literal["video", "column", "files"]
+    kind: Literal["video", "pictures"]
 
 
 def find_recordings(folder: Path) -> Found:
@@ -63,103 +73,120 @@ def find_recordings(folder: Path) -> Found:
     info = read_info(folder)
     files = list_files(folder)
     problems, warnings = list(files.problems), []
-    declared = ask(_declared_in, folder)
+    declared = ask(_declared_in_tables, folder) if (folder / EPISODES_V3).is_dir() else episodes_in_lines(folder)
     if info is None or not declared:
         lacking = INFO if info is None else f"{EPISODES_V2} or {EPISODES_V3}"
         warnings.append(f"{folder}: {lacking} is empty or not there; what the files themselves show is taken")
     info = info or Info()
-    if not files.data_paths:
+    if not files.tables:
         raise DataError(
-            f"{folder}: holds no parquet file{_after(problems)}. Give the folder "
-            "that holds meta and data of a LeRobot data set."
+            f"{folder}: holds no parquet file{_after(problems)}. Give the folder that holds meta and data of a LeRobot "
+            "data set."
         )
-    columns = _columns(folder, files)
-    keys = _camera_keys(info, columns)
+    keys = [key for key, feature in info.features.items() if feature.dtype in ("video", "image")]
+    if not keys:
+        keys = _pictures_in(folder, files)
     if declared:
         placed, missing = _place(declared, info, files, keys)
         if missing:
-            problems.append(_missing(folder, missing, len(declared)))
+            problems.append(not_there(folder, missing, len(declared)))
         warnings += _left_out(files, placed)
     else:
         placed = _place_found(folder, files, keys, problems)
     if not placed:
         raise DataError(f"{folder}: none of its episodes is there{_after(problems)}.")
-    cameras, more = _cameras(folder, info, keys, columns, placed)
-    warnings += [*more, *_elsewhere(info, placed)]
-    warnings += _unread(columns, info)
-    requests = [
-        RecordingFile(
-            path=folder / group[0].table,
-            files=(folder / group[0].table,),
-            arguments={
-                "is_single": group[0].is_single,
-                "cameras": [asdict(camera) for camera in cameras],
-                "episodes": [
-                    {"index": e.index, "tasks": list(e.tasks), "length": e.length, "videos": dict(e.videos)}
-                    for e in group
-                ],
-            },
+    cameras, more = _cameras(folder, info, keys, files, placed)
+    videos = [video["file"] for episode in placed for video in episode.videos.values()]
+    warnings += [*more, *elsewhere(videos, template=info.video_path)]
+    return Found(files=_requests(folder, placed, cameras), problems=problems, warnings=warnings)
+
+
+def _requests(folder: Path, placed: Sequence[Placed], cameras: Sequence[CameraPlace]) -> list[RecordingFile]:
+    paths: dict[str, Path] = {}  # a path is made once: making it takes longer than all else here
+
+    def path_of(name: str) -> Path:
+        if name not in paths:
+            paths[name] = Path(f"{folder}/{name}")
+        return paths[name]
+
+    meta = status_of([folder / name for name in (INFO, TASKS_V2, TASKS_V3)])
+    listed = [asdict(camera) for camera in cameras]
+    requests = []
+    for group in _groups(placed):
+        names = dict.fromkeys(video["file"] for episode in group for video in episode.videos.values())
+        if any(camera.kind == "pictures" for camera in cameras):  # a folder's times change with the files in it
+            names |= dict.fromkeys(
+                f"images/{camera.key}/episode{separator}{episode.index:06d}"
+                for camera in cameras
+                for separator in ("_", "-")
+                for episode in group
+                if os.path.isdir(f"{folder}/images/{camera.key}/episode{separator}{episode.index:06d}")
+            )
+        episodes = [
+            {"index": e.index, "tasks": list(e.tasks), "length": e.length, "videos": dict(e.videos)} for e in group
+        ]
+        requests.append(
+            RecordingFile(
+                path=path_of(group[0].table),
+                files=(path_of(group[0].table), *map(path_of, names)),
+                arguments={
+                    "is_single": group[0].is_single,
+                    "cameras": listed,
+                    "episodes": episodes,
+                    "meta": meta,
+                },
+            )
         )
-        for group in _groups(placed)
-    ]
-    return Found(files=requests, problems=problems, warnings=warnings)
-
-
-def _unread(columns: Sequence[Column], info: Info) -> list[str]:
-    try:
-        unread = roles_of(columns, info, place="").unread
-    except DataError:  # no actions: the error when the tables are read will say so, with the columns of each
-        return []
-    return [f"columns that are not read: {first_few(unread, limit=8)}"] if unread else []
+    return requests
 
 
 def _after(problems: Sequence[DataError]) -> str:
     return "".join(f"; {problem}" for problem in problems[:3])
 
 
-def _declared_in(folder: Path) -> Generator[None, None, list[Declared]]:  # called in a reading process
-    return (yield from declared_episodes(folder))
+def _declared_in_tables(folder: Path) -> Generator[None, None, list[Declared]]:  # called in a reading process
+    return (yield from episodes_in_tables(folder))
 
 
-def _columns(folder: Path, files: Files) -> list[Column]:
-    """Return the columns of the first table that can be read; none where none can, which reading them reports."""
-    for path in files.data_paths[:_MAX_TRIED]:
+def _pictures_in(folder: Path, files: Files) -> list[str]:
+    """Return the columns with pictures of the first table that can be read; reading them reports those that cannot."""
+    for name in files.tables[:_MAX_TRIED]:
         try:
-            return ask(describe_columns, folder / path)
+            columns = ask(describe_columns, Path(folder, name))
         except DataError:
             continue
+        return [column.name for column in columns if column.kind == "picture"]
     return []
-
-
-def _camera_keys(info: Info, columns: Sequence[Column]) -> list[str]:
-    declared = [key for key, feature in info.features.items() if feature.dtype in ("video", "image")]
-    return [*declared, *(c.name for c in columns if c.kind == "picture" and c.name not in declared)]
 
 
 def _place(
     declared: Sequence[Declared], info: Info, files: Files, keys: Sequence[str]
 ) -> tuple[list[Placed], list[int]]:
     """Return the declared episodes whose table is there, and the numbers of the others."""
+
+    @cache  # of v3, many episodes have the same files
+    def found(template: str | None, key: str | None, *numbers: tuple[str, int]) -> str | None:
+        return find_file(files, template, fields=dict(numbers), key=key)
+
     placed, missing = [], []
     for episode in declared:
         if episode.data is not None:
-            numbers = {"chunk_index": episode.data[0], "file_index": episode.data[1]}
+            numbers = (("chunk_index", episode.data[0]), ("file_index", episode.data[1]))
         else:
-            numbers = {"episode_index": episode.index, "episode_chunk": episode.index // info.chunks_size}
-        table = find_file(files, info.data_path, fields=numbers)
+            numbers = (("episode_index", episode.index), ("episode_chunk", episode.index // info.chunks_size))
+        table = found(info.data_path, None, *numbers)
         if table is None:
             missing.append(episode.index)
             continue
         videos = {}
         for key in keys:
-            if episode.data is None:
-                file, span = find_file(files, info.video_path, fields=numbers, key=key), None
-            elif key in episode.videos:
+            span = None
+            if episode.data is not None:
+                if key not in episode.videos:
+                    continue
                 chunk, number, start_s, end_s = episode.videos[key]
-                fields = {"chunk_index": chunk, "file_index": number}
-                file, span = find_file(files, info.video_path, fields=fields, key=key), [start_s, end_s]
-            else:
-                continue
+                numbers, span = (("chunk_index", chunk), ("file_index", number)), [start_s, end_s]
+            file = found(info.video_path, key, *numbers)
             if file is not None:
                 videos[key] = {"file": file, "span": span}
         placed.append(
@@ -181,7 +208,7 @@ def _place_found(folder: Path, files: Files, keys: Sequence[str], problems: list
     A table named ``episode_N`` is that episode; the rows of others say their episode. A video named so belongs to it.
     """
     placed = []
-    for table in files.data_paths:
+    for table in files.tables:
         named = _EPISODE_FILE.fullmatch(PurePosixPath(table).stem)
         try:
             indices = [int(named[1])] if named else ask(_episodes_in, folder / table)
@@ -201,29 +228,27 @@ def _episodes_in(path: Path) -> Generator[None, None, list[int]]:  # called in a
 
 
 def _cameras(
-    folder: Path, info: Info, keys: Sequence[str], columns: Sequence[Column], placed: Sequence[Placed]
+    folder: Path, info: Info, keys: Sequence[str], files: Files, placed: Sequence[Placed]
 ) -> tuple[list[CameraPlace], list[str]]:
     """Return the cameras with frames, and warnings about the others; raises ``DataError`` where none has any."""
-    pictures = {column.name for column in columns if column.kind == "picture"}
+    with_video = {key for episode in placed for key in episode.videos}
+    pictures = set(_pictures_in(folder, files)) if set(keys) - with_video else set()
     found, warnings = [], []
     for key in keys:
-        feature = info.features.get(key)
-        if feature is not None and feature.is_depth:
+        if key in info.features and info.features[key].is_depth:
             warnings.append(f"the camera '{short_key(key)}' is left out: it holds depth, not colour")
-        elif key in pictures:
-            found.append((key, "column"))
-        elif any(key in episode.videos for episode in placed):
+        elif key in with_video and key not in pictures:
             found.append((key, "video"))
-        elif (folder / "images" / key).is_dir():
-            found.append((key, "files"))
+        elif key in pictures or (folder / "images" / key).is_dir():
+            found.append((key, "pictures"))
         else:
             warnings.append(
-                f"the camera '{short_key(key)}' is left out: {INFO} declares it, and no file of it is there"
+                f"the camera '{short_key(key)}' is left out: {INFO} declares it, and none of its files is there"
             )
     if not found:
         raise DataError(
-            f"{folder}: has no frames of a camera{''.join(f'; {warning}' for warning in warnings)}. "
-            "Copy its videos or images."
+            f"{folder}: has no frames of a camera{''.join(f'; {warning}' for warning in warnings)}. Copy its videos or "
+            "images."
         )
     names = clean_names(short_key(key) for key, _ in found)
     return [
@@ -244,32 +269,8 @@ def _groups(placed: Sequence[Placed]) -> Iterable[list[Placed]]:
         yield group
 
 
-def _missing(folder: Path, missing: Sequence[int], num_declared: int) -> DataError:
-    ranges: list[list[int]] = []
-    for index in missing:
-        if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    texts = [str(first) if first == last else f"{first}..{last}" for first, last in ranges]
-    return DataError(
-        f"{folder}: {len(missing)} of the {num_declared} episodes that its meta files declare are not there: "
-        f"{first_few(texts, limit=20)}. Copy their files."
-    )
-
-
 def _left_out(files: Files, placed: Sequence[Placed]) -> list[str]:
-    extra = sorted(set(files.data_paths) - {episode.table for episode in placed})
+    extra = sorted(set(files.tables) - {episode.table for episode in placed})
     return (
         [f"{len(extra)} parquet file(s) hold no declared episode and are left out: {first_few(extra)}"] if extra else []
     )
-
-
-def _elsewhere(info: Info, placed: Sequence[Placed]) -> list[str]:
-    """Return a warning where videos are in another folder than ``info.json`` says."""
-    if info.video_path is None:
-        return []
-    said = PurePosixPath(info.video_path).parts[0]
-    files = [video["file"] for episode in placed for video in episode.videos.values()]
-    found = sorted({PurePosixPath(file).parts[0] for file in files} - {said})
-    return [f"info.json says that videos are in {said}/, and they are in {found[0]}/"] if found else []

@@ -28,6 +28,7 @@ from mobile_vla.data.sources.lerobot.tables import columns_of, episode_spans, op
 from mobile_vla.data.sources.lerobot.video import OpenVideos, decode_frames, open_video
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Camera, Spec
+from mobile_vla.text import shortened
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -140,7 +141,7 @@ def _read_episode(
             f"{path}: holds {num_rows} row(s); expected 2 to {MAX_FRAMES:,}. Cut the episode, or remove it."
         )
     rows = yield from read_rows(opened.table, path, span, roles=opened.roles, columns=opened.columns, info=opened.info)
-    notes = [*rows.notes, *_contradictions(opened, episode, rows)]
+    notes = [*rows.notes, *_contradictions(opened, episode, rows), *_unread(opened)]
     text, note = _task_of(opened, episode, rows)
     notes += [note] if note else []
     files, places, cameras = [path], {}, []
@@ -185,6 +186,12 @@ def _read_camera(
             opened.table, folder, path, key=key, in_table=in_table, episode=episode["index"], span=span, rows=rows
         )
     )
+
+
+def _unread(opened: _Opened) -> list[str]:
+    pictures = set(opened.roles.pictures) - {camera["key"] for camera in opened.cameras}
+    names = sorted({*opened.roles.unread, *pictures})
+    return [f"columns that are not read: {shortened(names, limit=8)}"] if names else []
 
 
 def _contradictions(opened: _Opened, episode: Mapping[str, Any], rows: Rows) -> list[str]:

@@ -38,23 +38,27 @@ _UNREADABLE = "is a truncated or corrupt video, or of a codec that FFmpeg does n
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """An open video. ``path`` is what errors name; ``start`` and ``time_base`` turn its time stamps into seconds."""
+    """An open video. ``path`` is what errors name.
+
+    ``start`` is the time stamp of its first frame, in units of ``tick_s`` seconds.
+    """
 
     path: str
     container: Any
     stream: Any
     codec: str
+    start: int
+    tick_s: float
     rows: int
     columns: int
 
     def seconds(self, pts: int) -> float:
         """Return a time stamp in seconds since the first frame of the video."""
-        return float((pts - (self.stream.start_time or 0)) * self.stream.time_base)
+        return (pts - self.start) * self.tick_s
 
     def seek(self, start_s: float) -> None:
         """Go to the last key frame at or before ``start_s``."""
-        first = self.stream.start_time or 0
-        self.container.seek(first + int(max(start_s, 0) / self.stream.time_base), stream=self.stream)
+        self.container.seek(self.start + int(max(start_s, 0) / self.tick_s), stream=self.stream)
 
 
 @contextmanager
@@ -78,11 +82,15 @@ def open_video(path: Path, *, named: str) -> Iterator[Video]:
                 raise DataError(
                     f"{named}: claims {stream.width}x{stream.height} px; expected at most {MAX_FRAME_PIXELS:,} pixels."
                 )
+            if stream.time_base is None:
+                raise DataError(f"{named}: its frames have no times. Copy the file again or remove it.")
             yield Video(
                 path=named,
                 container=container,
                 stream=stream,
                 codec=stream.codec_context.codec.canonical_name,
+                start=stream.start_time or 0,
+                tick_s=float(stream.time_base),
                 rows=stream.height,
                 columns=stream.width,
             )
