@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -98,21 +99,20 @@ def episode_spans(table: ParquetFile, path: Path) -> Generator[None, None, dict[
     spans: dict[int, tuple[int, int]] = {}
     last, row = None, 0
     for batch in batches(table, path, ["episode_index"], (0, table.metadata.num_rows), row_bytes=8):
-        values = numbers(batch["episode_index"], f"{path}: column 'episode_index'", row)
-        if values.ndim > 1:
-            values = values.reshape(len(values), -1)[:, 0]
-        starts = np.flatnonzero(np.diff(values, prepend=np.nan if last is None else last) != 0)
-        for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
-            episode = int(values[start])
-            if episode in spans:
+        values = numbers(batch["episode_index"], f"{path}: column 'episode_index'", row).reshape(
+            len(batch["episode_index"]), -1
+        )
+        if values.shape[1] != 1 or not np.isfinite(values).all():
+            raise DataError(f"{path}: column 'episode_index' has not one number in each row. Write it again.")
+        for start, end in pairwise([0, *(np.flatnonzero(np.diff(values[:, 0])) + 1), len(values)]):
+            episode = int(values[start, 0])
+            if episode in spans and episode != last:
                 raise DataError(
                     f"{path}: the rows of episode {episode} are not together, again from row {row + start}."
                 )
-            spans[episode] = (row + int(start), row + int(end))
-        if len(starts) == 0 or starts[0] > 0:  # the batch begins with the rest of an episode
-            episode = int(values[0])
-            spans[episode] = (spans[episode][0], row + int(starts[0] if len(starts) else len(values)))
-        last, row = values[-1], row + len(values)
+            spans[episode] = (spans[episode][0] if episode == last else row + int(start), row + int(end))
+            last = episode
+        row += len(values)
         yield
     return spans
 
