@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 FPS = 10
-SIDE = 48
+SIDE = 64
 KEY = "observation.images.front"
 TASK = "Go to the door"
 
@@ -32,7 +32,9 @@ def write_video(
     """Write a video with one plain grey frame for each of ``levels``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(FPS))
+        stream: Any = container.add_stream(codec.removesuffix("-open"), rate=Fraction(FPS))
+        if codec.endswith("-open"):  # frames before a key frame in time need frames before it in the file
+            stream.options = {"x264-params": "open-gop=1"}
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
         stream.gop_size = gop

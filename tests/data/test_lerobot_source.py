@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import resource
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_lerobot import FPS, KEY, SIDE, TASK, actions_of, features, level, png, write_v21, write_v30, write_video
+from PIL import Image
 from reading_causes import as_nobody
 from shared_data import shared
 
@@ -22,6 +25,7 @@ from mobile_vla.data.episodes import Scanned, read_recordings
 from mobile_vla.data.frames import ImageOptions, digest_recordings, open_frames
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
+from mobile_vla.data.sources.lerobot.images import pictures_in_table
 from mobile_vla.data.sources.lerobot.info import is_lerobot
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.errors import DataError, UnreadableNowError
@@ -138,10 +142,6 @@ def test_written_folders_agree_with_foreign_readers(name: str) -> None:
 
 
 def picture_of(content: bytes) -> Any:
-    import io
-
-    from PIL import Image
-
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
@@ -199,7 +199,17 @@ def test_a_folder_is_decoded_into_the_cache_by_reading_processes(tmp_path: Path)
 # --- many episodes in a video ---
 
 
-@pytest.mark.parametrize(("codec", "gop", "b_frames"), [("mpeg4", 12, 0), ("libx264", 250, 3), ("libx264", 4, 2)])
+@pytest.mark.parametrize(
+    ("codec", "gop", "b_frames"),
+    [
+        ("mpeg4", 12, 0),
+        ("libx264", 250, 3),
+        ("libx264", 4, 2),
+        ("libx265", 8, 3),
+        ("libsvtav1", 2, 0),
+        ("libx264-open", 6, 3),
+    ],
+)
 def test_episodes_are_cut_exactly_out_of_a_video(tmp_path: Path, codec: str, gop: int, b_frames: int) -> None:
     lengths = (6, 23, 5, 40, 2)
     folder = write_v30(tmp_path / "set", lengths=lengths, codec=codec, gop=gop, b_frames=b_frames)
@@ -249,7 +259,7 @@ def test_a_frame_that_is_missing_in_the_middle_is_an_error(tmp_path: Path) -> No
     folder = write_v21(tmp_path / "set", columns={"timestamp": lambda rows, n: pa.array(times[:n])})
     path = folder / f"videos/chunk-000/{KEY}/episode_000001.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=FPS)
+        stream: Any = container.add_stream("mpeg4", rate=FPS)
         stream.width = stream.height = SIDE
         for number in (0, 1, 2, 5, 6, 7, 8):  # two frames were lost, and two too many follow
             frame = av.VideoFrame.from_ndarray(np.full((SIDE, SIDE, 3), 90, np.uint8), format="rgb24")
@@ -423,7 +433,7 @@ def test_pictures_beside_the_table(tmp_path: Path, separator: str) -> None:
     assert problems == []
     check_made(folder, recordings)
     assert len(recordings[1].files) == 8
-    (place / f"frame{separator}000003.png").unlink()
+    (folder / f"images/{KEY}/episode{separator}000002" / f"frame{separator}000003.png").unlink()
     _, recordings, problems = read_here(folder)
     assert len(recordings) == 2
     assert "has no picture of frame 3 of episode 2" in str(problems[0])
@@ -505,7 +515,7 @@ def test_damaged_files_are_errors_by_name_and_the_others_are_read(tmp_path: Path
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     damages = [b"", bytes(len(content)), content[: len(content) // 2], b"version https://git-lfs.github.com/spec/v1\n"]
-    for _ in range(12):
+    for _ in range(5):
         changed = np.frombuffer(content, np.uint8).copy()
         changed[rng.integers(len(changed), size=20)] = rng.integers(256, size=20)
         damages.append(changed.tobytes())
@@ -519,6 +529,21 @@ def test_damaged_files_are_errors_by_name_and_the_others_are_read(tmp_path: Path
             assert len(names) == 2
             assert path.name in str(scanned.problems[0])
             assert not isinstance(scanned.problems[0], UnreadableNowError)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264", "libsvtav1"])
+def test_damaged_pixels_are_not_made_up(tmp_path: Path, codec: str) -> None:
+    folder = write_v21(tmp_path / "set", lengths=(20,), codec=codec)
+    path = folder / f"videos/chunk-000/{KEY}/episode_000000.mp4"
+    _, [recording], _ = read_here(folder)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat")
+    end = content.rindex(b"moov") if b"moov" in content[start:] else len(content)
+    place = start + (end - start) * 9 // 10  # the first part is text of the encoder
+    content[place : place + 20] = bytes(range(100, 120))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"episode_000000.mp4"):
+        frames_of(folder, recording)
 
 
 def test_a_file_without_permission_may_be_good(tmp_path: Path) -> None:
@@ -586,7 +611,7 @@ def test_a_playlist_that_names_other_files_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_picture_with_another_size_or_without_content_is_named(tmp_path: Path) -> None:
-    for odd, message in ((png(9, side=20), "in row 8 has 20x20 px, and the first 48x48"), (b"", "in row 8 is empty")):
+    for odd, message in ((png(9, side=20), "in row 8 has 20x20 px, and the first 64x64"), (b"", "in row 8 is empty")):
 
         def pictures(rows: Mapping[str, Any], length: int, odd: bytes = odd) -> pa.Array:
             first = rows["index"][0].as_py()
@@ -609,42 +634,29 @@ def test_recognition_by_content(tmp_path: Path) -> None:
     assert not is_lerobot(tmp_path / "none")
 
 
-@pytest.mark.slow
+def memory_of(path: Path, rows: tuple[int, int]) -> tuple[int, int]:
+    """Return the bytes of all pictures of a table, and by how much reading them made this process larger."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    num_bytes = sum(len(content) for content, _ in pictures_in_table(path, KEY, rows))
+    return num_bytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def noise_table(path: Path, *, length: int, rows_in_page: int) -> None:
+    noise = [np.random.default_rng(seed).bytes(900_000) for seed in range(3)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({KEY: pa.array([{"bytes": noise[row % 3], "path": None} for row in range(length)], kind)})
+    pq.write_table(table, path, use_dictionary=False, write_batch_size=rows_in_page)
+
+
 def test_memory_does_not_grow_with_the_pictures_of_a_row_group(tmp_path: Path) -> None:
-    """One row group of 800 MB of pictures is decoded in a reading process, which may use less than that."""
-    noise = np.random.default_rng(0).integers(0, 256, (3, 480, 640, 3), np.uint8)
-    contents = []
-    for image in noise:
-        import io
+    noise_table(tmp_path / "t.parquet", length=200, rows_in_page=8)
+    num_bytes, growth = ask(memory_of, tmp_path / "t.parquet", (0, 200))
+    assert num_bytes == 200 * 900_000
+    assert growth < 100 * 2**20, "a page of 8 pictures, and pyarrow itself"
 
-        from PIL import Image
 
-        stream = io.BytesIO()
-        Image.fromarray(image).save(stream, "PNG", compress_level=0)
-        contents.append(stream.getvalue())
-    folder = tmp_path / "set"
-    length = 900
-    schema = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-    def pictures(rows: Mapping[str, Any], length: int) -> pa.Array:
-        return pa.array([{"bytes": contents[i % 3] + bytes([0]), "path": None} for i in range(length)], schema)
-
-    write_v30(folder, lengths=(4,), images=True)
-    from made_lerobot import rows_of
-
-    rows = rows_of(0, length)
-    table = pa.table({**rows, KEY: pictures(rows, length)})
-    pq.write_table(table, folder / "data/chunk-000/file-000.parquet", use_dictionary=False, compression="none")
-    scanned = scan(folder, tmp_path / "cache")
-    assert scanned.problems == []
-    store, problems = open_frames(
-        LeRobotSource(folder=folder),
-        scanned.recordings,
-        cameras=["front"],
-        options=ImageOptions(size=(8, 8), resize="direct", channel_order="rgb"),
-        digests=digest_recordings(scanned.recordings, cache_dir=tmp_path / "cache"),
-        cache_dir=tmp_path / "cache",
-        num_workers=1,
-    )
-    assert problems == {}
-    assert store.cameras["front"].shape == (length, 8, 8, 3)
+@pytest.mark.slow
+def test_a_page_that_is_too_large_for_a_reading_process_is_an_error_that_says_so(tmp_path: Path) -> None:
+    noise_table(tmp_path / "t.parquet", length=700, rows_in_page=1024)
+    with pytest.raises(DataError, match="as one page holds too many rows"):
+        ask(memory_of, tmp_path / "t.parquet", (0, 700))

@@ -128,7 +128,7 @@ def batches(
     first, end = rows
     size = int(np.clip(_BATCH_BYTES // max(row_bytes, 1), 1, 65_536))
     group_first = 0
-    with report_damage(path, _UNREADABLE):
+    with _page_in_memory(path, names), report_damage(path, _UNREADABLE):
         for group in range(table.metadata.num_row_groups):
             group_end = group_first + table.metadata.row_group(group).num_rows
             if group_first < end and first < group_end:
@@ -146,6 +146,23 @@ def batches(
                         f"{path}: a row group claims {group_end - group_first} rows and has another number."
                     )
             group_first = group_end
+
+
+@contextmanager
+def _page_in_memory(path: Path, names: Sequence[str]) -> Iterator[None]:
+    """Say what to do where a page of a column needs more memory than a reading process may have.
+
+    A page is read as a whole. lerobot writes all pictures of an episode into one, as pyarrow ends a page only after
+    1,024 rows; 240 MB of them still fit.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise DataError(
+            f"{path}: column {', '.join(map(repr, names))} does not fit into the memory of a reading process, as one "
+            "page holds too many rows. Write it with smaller pages (write_batch_size=16 in pyarrow), or the pictures "
+            "as a video."
+        ) from error
 
 
 def numbers(array: Any, place: str, first_row: int) -> NDArray[Any]:

