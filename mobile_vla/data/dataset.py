@@ -20,6 +20,7 @@ from mobile_vla.data.instruction_sources import odd_instructions
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.sources.contract import Recording, Source
+from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
@@ -86,6 +87,7 @@ class Dataset:
     """
 
     path: str | None
+    layout: Layout
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
@@ -143,7 +145,7 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
-        source = Hdf5Source(folder=self.folder(), order=tuple(self.instruction.order))
+        source = Hdf5Source(folder=self.folder(), layout=self.layout, order=tuple(self.instruction.order))
         scanned = read_recordings(source, num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
