@@ -87,7 +87,7 @@ class WindowReader:
         fwd_pred_next_n: int,
     ) -> None:
         self.windows = windows
-        [self._frames] = frames.cameras.values()
+        self._frames = next(iter(frames.cameras.values()), np.zeros((0, 0, 0, 3), np.uint8))
         self._image_memory = _ImageMemory()
         self._num_history = window_size
         self._num_actions = fwd_pred_next_n

@@ -62,6 +62,13 @@ class FrameStore:
     first_row: Mapping[str, int]
     key: str
 
+    @classmethod
+    def without_pixels(cls, recordings: Sequence[Recording]) -> FrameStore:
+        """Return a store without a camera, for reports that look at no image."""
+        rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
+        first_row = {recording.name: row for recording, row in zip(recordings, rows, strict=False)}
+        return cls(cameras={}, first_row=first_row, key="")
+
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
     """Return the policy's RGB image of ``options.size`` for one recorded frame [Y, X, 3] (antialiased bilinear)."""
@@ -110,10 +117,16 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}
+    folders: dict[Path, Path] = {}  # resolved once each, as it takes longer than all else here
     for path in paths:
         status = path.stat()
+        folder = path.parent
+        if folder not in folders:
+            folders[folder] = folder.resolve()
         # The change time is part of the key because any program can set the modification time back, but not this one.
-        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        keys[path] = (
+            f"{folders[folder]}/{path.name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        )
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}
     if fresh:

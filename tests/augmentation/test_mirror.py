@@ -13,7 +13,7 @@ from regex import Pattern
 from tiny_runs import compose_config
 
 from mobile_vla.augmentation.mirror import Mirror, mirror_words
-from mobile_vla.data.scenario import compile_grammars, parse_name
+from mobile_vla.data.labels.grammars import compile_grammars, parse_name
 
 ALWAYS = Mirror(probability=1, action_names=("linear_x", "linear_y", "angular_z"))
 

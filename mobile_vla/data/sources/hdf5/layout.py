@@ -72,6 +72,14 @@ class Layout:
         return Layout(**{**kept, "name": self.name, "instruction": self.instruction})
 
 
+def shipped_layout(name: str) -> Layout:
+    """Return the layout of conf/dataset/layout with this name; raises ``ConfigError`` where there is none."""
+    by_name = {layout.name: layout for layout in shipped_layouts()}
+    if name not in by_name:
+        raise ConfigError(f"dataset/layout={name}: no such layout; expected one of {', '.join(by_name)}.")
+    return by_name[name]
+
+
 @cache
 def shipped_layouts() -> tuple[Layout, ...]:
     """Return the layouts of conf/dataset/layout, but for ``auto``, sorted by name."""
