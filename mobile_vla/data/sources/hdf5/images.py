@@ -10,16 +10,23 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.sources.encoded_images import MAX_ENCODED_BYTES, decode_image, encoded_size, is_encoded
 from mobile_vla.data.sources.hdf5.chunks import check_chunks, read_rows
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
 from mobile_vla.data.sources.hdf5.extents import MAX_FRAME_PIXELS, MAX_FRAMES, is_writing_recorded
+from mobile_vla.data.sources.pictures import decode_picture, picture_size
 from mobile_vla.errors import DataError
 
 Coding = Literal["raw", "padded", "text", "variable"]
 """``raw``: [T, Y, X, 3] uint8. Else each row is one JPEG or PNG. ``padded``: [T, N] uint8, with zeros after its end
 (ALOHA). ``text``: [T] of fixed-length bytes. ``variable``: [T] of uint8 arrays of any length (Minari).
 """
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
+_MAX_ENCODED_BYTES = 64 * 2**20
+"""Maximum size of one JPEG or PNG."""
+
+_REMEDY = "Copy the file again or remove it."
 
 _BLOCK_BYTES = 16 * 2**20
 """Size of the decoded frames of one block: the memory does not grow with the length of the episode."""
@@ -76,7 +83,11 @@ def holds_images(node: Any, key: str, path: Any) -> bool:
         if coding is None or coding == "raw":
             return coding == "raw"
         is_small = coding == "variable" or node.dtype.itemsize * (node.shape[1] if node.ndim == 2 else 1) < 2**26
-        return bool(len(node)) and is_small and is_encoded(_row(ImageData(dataset=node, coding=coding, place=""), 0))
+        return (
+            bool(len(node))
+            and is_small
+            and _row(ImageData(dataset=node, coding=coding, place=""), 0).startswith(_SIGNATURES)
+        )
 
 
 def image_size(images: ImageData) -> tuple[int, int]:
@@ -87,7 +98,8 @@ def image_size(images: ImageData) -> tuple[int, int]:
         return 0, 0
     with report_damage(f"{images.place} cannot be read"):
         content = _row(images, 0)
-    return encoded_size(content, f"{images.place} row 0", max_pixels=MAX_FRAME_PIXELS)
+    columns, rows = picture_size(content, place=f"{images.place} row 0", remedy=_REMEDY)
+    return rows, columns
 
 
 def image_at(images: ImageData, index: int) -> NDArray[np.uint8]:
@@ -96,7 +108,7 @@ def image_at(images: ImageData, index: int) -> NDArray[np.uint8]:
         if images.coding == "raw":
             return images.dataset[index]
         content = _row(images, index)
-    return decode_image(content, f"{images.place} row {index}", max_pixels=MAX_FRAME_PIXELS)
+    return decode_picture(content, place=f"{images.place} row {index}", remedy=_REMEDY)
 
 
 def read_images(images: ImageData, *, num_frames: int, lengths: h5py.Dataset | None) -> Iterator[NDArray[np.uint8]]:
@@ -126,7 +138,7 @@ def read_images(images: ImageData, *, num_frames: int, lengths: h5py.Dataset | N
                 f"{', '.join(map(str, stated[:, index].tolist()[:8]))}: it was not written in full. Copy the file "
                 "again or remove it."
             )
-        image = decode_image(content, place, max_pixels=MAX_FRAME_PIXELS)
+        image = decode_picture(content, place=place, remedy=_REMEDY)
         if image.shape[:2] != size:
             raise DataError(
                 f"{place} has {image.shape[0]}x{image.shape[1]} pixels, and row 0 {size[0]}x{size[1]}. Cut the episode "
@@ -198,5 +210,5 @@ def check_not_blank(images: ImageData) -> None:
 def check_rows_fit(images: ImageData) -> None:
     """Raise ``DataError`` where one row of encoded images takes more memory than any image does."""
     width = images.dataset.shape[1] if images.coding == "padded" else images.dataset.dtype.itemsize
-    if images.coding != "raw" and width > MAX_ENCODED_BYTES:
-        raise DataError(f"{images.place} has rows of {width} bytes; expected images of at most {MAX_ENCODED_BYTES}.")
+    if images.coding != "raw" and width > _MAX_ENCODED_BYTES:
+        raise DataError(f"{images.place} has rows of {width} bytes; expected images of at most {_MAX_ENCODED_BYTES}.")

@@ -74,18 +74,20 @@ class Layout:
 
 def shipped_layout(name: str) -> Layout:
     """Return the layout of conf/dataset/layout with this name; raises ``ConfigError`` where there is none."""
-    by_name = {layout.name: layout for layout in shipped_layouts()}
-    if name not in by_name:
-        raise ConfigError(f"dataset/layout={name}: no such layout; expected one of {', '.join(by_name)}.")
-    return by_name[name]
+    if name not in _read_layouts():
+        raise ConfigError(f"dataset/layout={name}: no such layout; expected one of {', '.join(_read_layouts())}.")
+    return _read_layouts()[name]
+
+
+def shipped_layouts() -> list[Layout]:
+    """Return the layouts of conf/dataset/layout, but for ``auto``, sorted by name."""
+    return [layout for name, layout in _read_layouts().items() if name != AUTO]
 
 
 @cache
-def shipped_layouts() -> tuple[Layout, ...]:
-    """Return the layouts of conf/dataset/layout, but for ``auto``, sorted by name."""
-    layouts = []
+def _read_layouts() -> dict[str, Layout]:
+    layouts = {}
     for path in sorted(_FOLDER.glob("*.yaml")):
         options = {key: value for key, value in read_yaml(path).items() if key not in ("_target_", "defaults")}
-        if options["name"] != AUTO:
-            layouts.append(Layout(**options))
-    return tuple(layouts)
+        layouts[path.stem] = Layout(**options)
+    return layouts

@@ -84,6 +84,10 @@ class MissingKeyError(DataError):
         super().__init__(f"has no key {' or '.join(map(repr, self.expected))}")
 
 
+class AmbiguousKeyError(DataError):
+    """A file has two data sets where one is expected, whatever other layout may fit it."""
+
+
 def missing_keys(
     file: h5py.File, path: Path, lack: str, *, expected: Sequence[str], fitting: Sequence[str]
 ) -> DataError:

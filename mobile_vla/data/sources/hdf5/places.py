@@ -13,7 +13,7 @@ import h5py
 from mobile_vla.data.sources.hdf5.errors import report_damage
 from mobile_vla.data.sources.hdf5.images import holds_images, image_data
 from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layouts
-from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object, missing_keys
+from mobile_vla.data.sources.hdf5.links import AmbiguousKeyError, MissingKeyError, find_object, missing_keys
 from mobile_vla.data.sources.hdf5.signals import is_numeric, numeric_data
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.spec import clean_names
@@ -89,7 +89,7 @@ def _check_fits(file: h5py.File, layout: Layout, path: Path) -> None:
     """Raise ``DataError`` where the first episode does not fit ``layout``, with the name of a layout that it fits."""
     try:
         _first_places(file, layout, path)
-    except UnreadableNowError:
+    except (UnreadableNowError, AmbiguousKeyError):
         raise
     except DataError as error:
         fitting = [] if layout.images else [each.name for each, _ in _fitting(file, shipped_layouts(), path)[0]]
@@ -113,6 +113,8 @@ def _fitting(
     for layout in layouts:
         try:
             found.append((layout, _first_places(file, layout, path)))
+        except AmbiguousKeyError:
+            raise
         except DataError as error:
             errors.append(error)
     return found, errors
@@ -163,9 +165,9 @@ def _cameras(file: h5py.File, layout: Layout, episode: str, path: Path) -> dict[
     for name, key in found:
         first = by_name.setdefault(name, key)
         if first != key:
-            raise DataError(
+            raise AmbiguousKeyError(
                 f"{path}: holds both keys '{first}' and '{key}'. Keep one of them, or name the one to read: "
-                f"dataset.layout.images.{name}={key.removeprefix(f'{episode}/')}."
+                f"dataset.layout.images.{name}={first.removeprefix(f'{episode}/')}."
             )
         image_data(find_object(file, key, path), key, path)
     return dict(zip(clean_names(by_name), by_name.values(), strict=True))

@@ -98,7 +98,8 @@ def read_values(dataset: h5py.Dataset, key: str, path: Path) -> NDArray[np.float
     # over="ignore": float64 values beyond float32 become infinity, which the check below reports with its frame.
     with report_damage(f"{place} cannot be read"), np.errstate(over="ignore"):
         blocks = list(read_rows(dataset, place)) if len(dataset) else []
-        stored = np.concatenate([np.zeros((0, *dataset.shape[1:]), dataset.dtype), *blocks]).reshape(len(dataset), -1)
+        stored = np.concatenate([np.zeros((0, *dataset.shape[1:]), dataset.dtype), *blocks])
+        stored = stored.reshape(len(dataset), dataset.shape[1] if dataset.ndim == 2 else 1)
         values = stored.astype(np.float32)
     if stored.dtype.kind in "iu" and (lost := (values.astype(np.float64) != stored).any(axis=1)).any():
         raise DataError(

@@ -55,7 +55,9 @@ class Hdf5Source:
             for episode in episode_groups(opened, layout, path):
                 name = episode.rsplit("/", 1)[-1]
                 try:
-                    results.append(reader.read(episode, name=file.arguments.get("prefix", "") + name, mask=masks.get(name)))
+                    results.append(
+                        reader.read(episode, name=file.arguments.get("prefix", "") + name, mask=masks.get(name))
+                    )
                 except DataError as error:
                     results.append(error)
                 yield
