@@ -71,7 +71,7 @@ BAD_CONTENT: dict[str, tuple[dict, str]] = {
     "nothing at all": ({}, "has no key 'images' or 'observations/images'; found no key at all."),
     "images a group": (
         {"images": None, "actions": actions()},
-        "key 'images' is a group, not a data set; expected [frames, rows, columns, 3] uint8. Convert",
+        "key 'images' is a group, not a data set of images; found actions [4, 3] float32, images. Name the keys",
     ),
     "grey images": (
         {"images": images()[..., 0], "actions": actions()},

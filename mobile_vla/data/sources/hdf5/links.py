@@ -76,12 +76,15 @@ def _check_self_contained(dataset: h5py.Dataset, place: str) -> None:
 
 
 class MissingKeyError(DataError):
-    """A file has none of the keys ``expected``, so that another layout may fit it."""
+    """A file has none of the keys ``expected``, so that another layout may fit it.
 
-    def __init__(self, expected: Sequence[str]) -> None:
+    ``found`` says what is there in place of a data set.
+    """
+
+    def __init__(self, expected: Sequence[str], *, found: str = "") -> None:
         keys = [key.removesuffix("?") for key in expected]
         self.expected = [key for key in keys if "{" not in key] or keys
-        super().__init__(f"has no key {' or '.join(map(repr, self.expected))}")
+        super().__init__(found or f"has no key {' or '.join(map(repr, self.expected))}")
 
 
 class AmbiguousKeyError(DataError):
@@ -100,7 +103,8 @@ def missing_keys(
     nodes = {key: _node(file, key, path) for key in keys}
     found = [f"{key} {describe(node)}" if isinstance(node, h5py.Dataset) else key for key, node in nodes.items()]
     close = [match for key in expected for match in difflib.get_close_matches(key, keys, n=1, cutoff=0.6)]
-    hint = f" Did the collector mean '{close[0]}'?" if close else ""
+    close = [key for key in close if key not in expected]
+    hint = f" Did the collector mean '{close[0]}'?" if close and not fitting else ""
     remedy = (
         f"It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}."
         if fitting

@@ -136,7 +136,7 @@ def episode_groups(file: h5py.File, layout: Layout, path: Path) -> list[str]:
 
 
 def places_of(file: h5py.File, layout: Layout, episode: str, path: Path) -> Places:
-    """Return the places of the episode in the group ``episode``.
+    """Return the places of the episode in the group ``episode`` of the file.
 
     Raises ``MissingKeyError`` where a key of the layout is not there, and ``DataError`` where what is there has another
     form, or is in another file. No data are read but the first bytes of some images.
@@ -169,7 +169,10 @@ def _cameras(file: h5py.File, layout: Layout, episode: str, path: Path) -> dict[
                 f"{path}: holds both keys '{first}' and '{key}'. Keep one of them, or name the one to read: "
                 f"dataset.layout.images.{name}={first.removeprefix(f'{episode}/')}."
             )
-        image_data(find_object(file, key, path), key, path)
+        node = find_object(file, key, path)
+        if isinstance(node, h5py.Group):
+            raise MissingKeyError([key], found=f"key '{key}' is a group, not a data set of images")
+        image_data(node, key, path)
     return dict(zip(clean_names(by_name), by_name.values(), strict=True))
 
 

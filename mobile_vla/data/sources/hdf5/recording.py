@@ -30,7 +30,7 @@ from mobile_vla.data.sources.hdf5.images import (
     image_size,
 )
 from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
 from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like, places_of
 from mobile_vla.data.sources.hdf5.signals import (
     action_signals,
@@ -102,7 +102,10 @@ class FileReader:
         Raises ``DataError``, which names the file, the key, what was found and what to do.
         """
         file, path, layout = self.file, self.path, self.layout
-        places = places_of(file, layout, episode, path)
+        try:
+            places = places_of(file, layout, episode, path)
+        except MissingKeyError as error:
+            raise DataError(f"{path}: '{episode}' {error}, which other episodes have. Remove the episode.") from error
         spec = own_spec(file, episode, path)
         if spec is not None:
             places = _with_own_places(places, spec)
