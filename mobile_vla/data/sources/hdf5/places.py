@@ -25,6 +25,9 @@ CAMERA = "camera"
 _MAX_NAMES = 20_000
 """Maximum number of objects in a group whose names are compared with a pattern."""
 
+_MAX_TRIED = 10
+"""Maximum number of episodes of a file that are compared with a layout: the first ones may be damaged."""
+
 _CLASSIC = (("images",), ("observations/images",))
 
 
@@ -60,14 +63,14 @@ class Places:
         }
 
 
-def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> Layout:
-    """Return the layout to read ``file`` with: ``layout``, or for ``auto`` the one that fits its first episode.
+def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> tuple[Layout, Places]:
+    """Return the layout to read ``file`` with, and the places of the first episode that fits it.
 
-    Raises ``DataError`` where none fits or several do: it lists what was found, and what would read it.
+    It is ``layout`` itself, but for ``auto`` the one that fits. Raises ``DataError`` where none fits or several do: it
+    lists what was found, and what would read it.
     """
     if layout.name != AUTO:
-        _check_fits(file, layout, path)
-        return layout
+        return layout, _checked_places(file, layout, path)
     is_own = bool(layout.images or layout.action_keys)
     candidates = [each.with_own_keys(layout) if is_own else each for each in shipped_layouts()]
     fitting, errors = _fitting(file, [layout, *candidates] if layout.has_own_keys else candidates, path)
@@ -82,13 +85,13 @@ def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> Layout:
         names = [each.name for each, _ in fitting]
         ways = " or ".join(f"dataset/layout={name}" for name in names)
         raise DataError(f"{path}: fits the layouts {listed(names)}. Say which of them it has: {ways}.")
-    return first
+    return first, places
 
 
-def _check_fits(file: h5py.File, layout: Layout, path: Path) -> None:
-    """Raise ``DataError`` where the first episode does not fit ``layout``, with the name of a layout that it fits."""
+def _checked_places(file: h5py.File, layout: Layout, path: Path) -> Places:
+    """Return the first places that fit ``layout``; the error without any names a layout that the file fits."""
     try:
-        _first_places(file, layout, path)
+        return _first_places(file, layout, path)
     except (UnreadableNowError, AmbiguousKeyError):
         raise
     except DataError as error:
@@ -121,10 +124,14 @@ def _fitting(
 
 
 def _first_places(file: h5py.File, layout: Layout, path: Path) -> Places:
-    episodes = episode_groups(file, layout, path)
-    if not episodes:
-        raise MissingKeyError([layout.episodes])
-    return places_of(file, layout, episodes[0], path)
+    """Return the places of the first episode that has all of them; raises the error of the first where none has."""
+    first_error = None
+    for episode in episode_groups(file, layout, path)[:_MAX_TRIED]:
+        try:
+            return places_of(file, layout, episode, path)
+        except DataError as error:
+            first_error = first_error or error
+    raise first_error or MissingKeyError([layout.episodes])
 
 
 def episode_groups(file: h5py.File, layout: Layout, path: Path) -> list[str]:

@@ -30,8 +30,8 @@ from mobile_vla.data.sources.hdf5.images import (
     image_size,
 )
 from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
-from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like, places_of
+from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like
 from mobile_vla.data.sources.hdf5.signals import (
     action_signals,
     check_written,
@@ -96,16 +96,12 @@ class FileReader:
     notes: tuple[str, ...]
     stored: dict[str, tuple[h5py.Dataset, NDArray[np.int64]]] = field(default_factory=dict)
 
-    def read(self, episode: str, *, name: str, mask: str | None) -> Recording:
-        """Return the recording in the group ``episode``; ``mask`` names the masks of the file that list it.
+    def read(self, places: Places, *, name: str, mask: str | None) -> Recording:
+        """Return the recording at ``places``; ``mask`` names the masks of the file that list it.
 
         Raises ``DataError``, which names the file, the key, what was found and what to do.
         """
-        file, path, layout = self.file, self.path, self.layout
-        try:
-            places = places_of(file, layout, episode, path)
-        except MissingKeyError as error:
-            raise DataError(f"{path}: '{episode}' {error}, which other episodes have. Remove the episode.") from error
+        file, path, layout, episode = self.file, self.path, self.layout, places.episode
         spec = own_spec(file, episode, path)
         if spec is not None:
             places = _with_own_places(places, spec)

@@ -15,7 +15,7 @@ from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
 from mobile_vla.data.sources.hdf5.images import image_data, read_images
 from mobile_vla.data.sources.hdf5.layout import AUTO, Layout
-from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
 from mobile_vla.data.sources.hdf5.places import episode_groups, fitting_layout, places_of
 from mobile_vla.data.sources.hdf5.recording import FileReader, check_all_apart, check_claims, masks_of, open_recording
 from mobile_vla.errors import DataError
@@ -45,19 +45,21 @@ class Hdf5Source:
         """See ``Source``."""
         path = file.path
         with open_recording(path) as opened:
-            layout = fitting_layout(opened, self.layout, path)
+            layout, places = fitting_layout(opened, self.layout, path)
             notes = () if layout is self.layout else (f"read as dataset/layout={layout.name}, which fits the content",)
             reader = FileReader(file=opened, path=path, layout=layout, order=self.order, notes=notes)
             if not layout.episodes:
-                return [reader.read("", name=path.stem, mask=None)]
-            masks = masks_of(opened, layout, path)
+                return [reader.read(places, name=path.stem, mask=None)]
+            masks, prefix = masks_of(opened, layout, path), file.arguments.get("prefix", "")
             results: list[Recording | DataError] = []
             for episode in episode_groups(opened, layout, path):
                 name = episode.rsplit("/", 1)[-1]
                 try:
-                    results.append(
-                        reader.read(episode, name=file.arguments.get("prefix", "") + name, mask=masks.get(name))
-                    )
+                    places = places_of(opened, layout, episode, path)
+                    results.append(reader.read(places, name=prefix + name, mask=masks.get(name)))
+                except MissingKeyError as error:
+                    text = f"'{episode}' {error}, which other episodes have. Remove the episode."
+                    results.append(DataError(f"{path}: {text}"))
                 except DataError as error:
                     results.append(error)
                 yield
@@ -72,7 +74,7 @@ class Hdf5Source:
             if part:
                 key, lengths_key = part["cameras"][camera], part["lengths"]
             else:
-                places = places_of(file, fitting_layout(file, self.layout, path), "", path)
+                _, places = fitting_layout(file, self.layout, path)
                 [key], lengths_key = places.cameras.values(), places.lengths
             images = image_data(find_object(file, key, path), key, path)
             used = {key: images.dataset}
