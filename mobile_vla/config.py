@@ -21,6 +21,9 @@ from pydantic_core import SchemaError
 from mobile_vla.errors import ConfigError
 from mobile_vla.extras import missing_extra
 from mobile_vla.installation import CONF
+from mobile_vla.own_keys import register_own_keys
+
+register_own_keys()
 
 ROOT_KEYS = {
     "seed",

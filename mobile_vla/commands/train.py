@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.extras import require
 from mobile_vla.installation import CONF, PROGRAM, TRAIN
+from mobile_vla.own_keys import register_own_keys
 from mobile_vla.study import naming
 
 
@@ -19,6 +20,7 @@ def _samplers_worth_trying(*, _root_: DictConfig) -> str:
     return list_samplers(_root_)
 
 
+register_own_keys()
 # conf/config.yaml uses these in the names of run folders and sweep folders.
 OmegaConf.register_new_resolver("if_given", lambda value, then, otherwise: otherwise if value is None else then)
 OmegaConf.register_new_resolver("sweep_folder", naming.sweep_folder)

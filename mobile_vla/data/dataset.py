@@ -21,6 +21,7 @@ from mobile_vla.data.labels.instruction_summary import odd_instructions
 from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.contract import Recording, Source
+from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
@@ -89,6 +90,7 @@ class Dataset:
     """
 
     path: str | None
+    layout: Layout
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
@@ -157,7 +159,7 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
-        source = Hdf5Source(folder=self.folder(), order=tuple(self.instruction.order))
+        source = Hdf5Source(folder=self.folder(), layout=self.layout, order=tuple(self.instruction.order))
         scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
