@@ -154,7 +154,7 @@ def _topics(reader: Any, path: Path) -> dict[str, Topic]:
                 type=connection.msgtype if is_same else "several types",
                 num_messages=connection.msgcount + (0 if earlier is None else earlier.num_messages),
             )
-    return found
+    return dict(sorted(found.items()))
 
 
 def _check_files(path: Path) -> None:

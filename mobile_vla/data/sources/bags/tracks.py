@@ -94,7 +94,7 @@ class ValueTrack:
 
     def is_complete(self) -> NDArray[np.bool_]:
         """Return for each message whether all values have been sent by then."""
-        return np.isfinite(self._values()).all(axis=1, keepdims=True)[:, 0]
+        return np.asarray(np.isfinite(self._values()).all(axis=1))
 
     def _values(self) -> NDArray[np.float64]:
         parts = []
