@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,22 @@ class Bag:
             if self.is_ros1:
                 return store.deserialize_ros1(content, type_name)
             return store.deserialize_cdr(content, type_name)
+
+    @contextmanager
+    def taking_apart(self, topic: str) -> Generator[None, None, None]:
+        """Convert the errors of reading the fields of a message inside the block to a ``DataError``.
+
+        A bag defines its types itself, also those of ROS: a field may be missing or of another type.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"{self.path}: a message of {topic} cannot be used ({' '.join(str(error).split())[:200]}): its "
+                f"definition in the bag is not that of {self.topics[topic].type}, or it is damaged. Name another topic."
+            ) from error
 
     def _store(self, topic: str, type_name: str) -> Any:
         """Return the type store for one type: by the definition in the bag, or that of ROS 2 where it has none."""
@@ -226,11 +243,17 @@ def report_damage(path: Path) -> Generator[None, None, None]:
     """
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError as error:  # one false length is enough
+        raise DataError(
+            f"{path}: a part of it claims more memory than a reading process may have: it is damaged or hostile. "
+            "Copy it again or remove it."
+        ) from error
     except Exception as error:
         cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        # An offset in the bag that leads before its begin is EINVAL.
+        if isinstance(cause, OSError) and cause.errno not in (None, errno.EINVAL, errno.ENOENT):
             raise UnreadableNowError(f"{path}: {_after_path(unreadable(path, cause), path)}") from error
         text = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in text), "Copy it again or remove it.")

@@ -117,8 +117,9 @@ def _read_messages(bag: Bag, chosen: Chosen) -> Generator[None, None, _Content]:
     num_bytes = 0
     for topic, log_ns, raw in bag.messages(chosen.all):
         message = bag.decode(topic, raw)
-        for track in readers[topic]:
-            track.add(log_ns, message, bag.path)
+        with bag.taking_apart(topic):
+            for track in readers[topic]:
+                track.add(log_ns, message, bag.path)
         num_bytes += len(raw) + 2**12  # a small message takes as long as 4 KiB of pixels
         if num_bytes >= _BYTES_A_STEP:
             num_bytes = 0

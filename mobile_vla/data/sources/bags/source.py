@@ -66,7 +66,9 @@ class BagSource:
                 if number not in wanted:
                     continue
                 at = f"{recording.path}: topic {topic}: image {number}"
-                image = image_of(bag.decode(topic, content), kind, place=at)
+                message = bag.decode(topic, content)
+                with bag.taking_apart(topic):
+                    image = image_of(message, kind, place=at)
                 if image.shape[:2] != (shown.rows, shown.columns):
                     raise DataError(
                         f"{at} of the episode is {image.shape[1]}x{image.shape[0]}, but the bag began with "

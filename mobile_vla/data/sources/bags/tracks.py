@@ -60,11 +60,8 @@ class ValueTrack:
         return len(self.times.logged)
 
     def add(self, log_ns: int, message: Any, path: Path) -> None:
-        """Remember one message; raises ``DataError`` where it holds NaN or too many values."""
-        try:
-            values = values_of(message, self.type)
-        except ValueError as error:
-            raise DataError(f"{path}: topic {self.topic}: {error}. Name another topic.") from error
+        """Remember one message; raises ``DataError`` for NaN or too many, ``ValueError`` as ``values_of`` does."""
+        values = values_of(message, self.type)
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             raise DataError(
                 f"{path}: topic {self.topic} holds NaN or infinity in {bad[0][:80]}, first in message "

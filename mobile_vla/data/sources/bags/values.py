@@ -71,9 +71,9 @@ def values_of(message: Any, type_name: str) -> dict[str, float]:
 def signal_of(name: str, type_name: str) -> Signal:
     """Return what is known of a value: of a Twist and odometry unit, kind, rest and mirror; of a joint its kind."""
     if is_twist(type_name):
-        return _TWIST[name]
+        return _TWIST.get(name) or Signal(name=name)
     if type_name == "nav_msgs/msg/Odometry":
-        return _POSE.get(name) or _TWIST[name]
+        return _POSE.get(name) or _TWIST.get(name) or Signal(name=name)
     # A joint turns (rad) or slides (m): the message does not say which.
     return Signal(name=name, kind="position" if type_name == "sensor_msgs/msg/JointState" else "unknown")
 
