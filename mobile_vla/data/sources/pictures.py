@@ -25,7 +25,8 @@ A picture whose header claims more is refused before it is decoded, so that a re
 large pictures takes seconds and not minutes.
 """
 
-_MAX_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
+"""Maximum size of one encoded picture."""
 
 _MAX_SCANS = 100
 """Maximum number of scans of a JPEG.
@@ -43,7 +44,7 @@ _HOLE = bytes(4096)
 def read_picture_file(path: Path, *, remedy: str) -> bytes:
     """Return the content of a picture's file, not decoded; raises ``UserError`` with the file's name."""
     try:
-        content = read_limited(path, max_bytes=_MAX_BYTES)
+        content = read_limited(path, max_bytes=MAX_BYTES)
     except OSError as error:
         raise unreadable(path, error) from error
     _check_written(content, str(path), remedy=remedy)
