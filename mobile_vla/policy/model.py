@@ -91,6 +91,8 @@ class Model(nn.Module):
         num_cameras: int,
     ) -> None:
         super().__init__()
+        if num_cameras < 1:
+            raise ConfigError(f"dataset.cameras: {num_cameras} cameras; a policy needs at least one")
         _check_state(state, num_state)
         self.backbone = backbone(num_cameras=num_cameras)
         if not isinstance(self.backbone, Backbone):

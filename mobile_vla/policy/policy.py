@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
+from mobile_vla.observation import Images, State, batch_of_images, batch_of_states, of_one_robot
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
-from mobile_vla.policy.observation import Images, State, of_one_robot, ordered_images, ordered_state
 from mobile_vla.policy.stored_model import load_stored_model
 
 
@@ -115,9 +115,9 @@ class Policy:
         if not isinstance(instruction, Sequence):
             raise UserError(f"instruction: {instruction!r}; expected a text, or one for each image")
         robots = range(len(instruction)) if robots is None else robots
-        cameras = ordered_images(image, self.description.spec)
+        cameras = batch_of_images(image, self.description.spec.camera_names)
         _check_robots(len(cameras[0]), instruction, robots)
-        state_BS = ordered_state(state, self.description.spec, num_robots=len(robots))
+        state_BS = batch_of_states(state, self.description.spec.state_names, num_robots=len(robots))
         for robot, state_S, *views in zip(robots, state_BS, *cameras, strict=True):
             # Copied, because camera drivers often write the next image into the same buffer.
             prepared = np.stack([prepare_image(view, self.description.image) for view in views])
