@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.frames import prepare_image
 from mobile_vla.errors import UserError
-from mobile_vla.observation import Images, State, batch_of_images, batch_of_states, of_one_robot
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
+from mobile_vla.policy.observation import Images, State, batch_of_images, batch_of_states, of_one_robot
 from mobile_vla.policy.stored_model import load_stored_model
 
 

@@ -19,7 +19,7 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from mobile_vla.errors import UserError
-from mobile_vla.observation import Images, State, state_of_robot
+from mobile_vla.policy.observation import Images, State, state_of_robot
 from mobile_vla.serving.access import TOKEN_VARIABLE, authorization, check_token, read_token
 from mobile_vla.serving.messages import (
     MAX_MESSAGE_BYTES,

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.errors import UserError
-from mobile_vla.observation import by_camera, state_of_robot
+from mobile_vla.policy.observation import by_camera, state_of_robot
 from mobile_vla.serving.messages import MAX_IMAGE_SIDE, MAX_TEXT_CHARACTERS, describe, shorten
 
 _OWN_KEYS = ("image", "instruction", "reset")  # not the state: openpi's robots of other kinds send this key too
