@@ -44,8 +44,8 @@ SET_BY_THE_RUN = {
     "sampler": {"windows", "batch_size", "stream", "chunks"},
     "augmentation": {"stream"},
     "augmentation.transforms": set(),
-    "model": {"fwd_pred_next_n", "num_actions"},
-    "model.backbone": set(),
+    "model": {"fwd_pred_next_n", "num_actions", "num_state", "num_cameras"},
+    "model.backbone": {"num_cameras"},
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
     "model.head.history": {"feature_dim"},
 }

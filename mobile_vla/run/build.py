@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,9 +93,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     if dataset.world is None or not closed_loop.suites:
         closed_loop = None
     if closed_loop is not None:
-        closed_loop.check(
-            TrainedScenarios.of(data), action_names=data.spec.action_names, fwd_pred_next_n=dataset.fwd_pred_next_n
-        )
+        closed_loop.check(TrainedScenarios.of(data), spec=data.spec, fwd_pred_next_n=dataset.fwd_pred_next_n)
     windows = data.windows["train"]
     augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
     estimate = _estimate(cfg, data, trainer)
@@ -174,6 +172,7 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
         micro_batch_size=trainer.micro_batch_size,
         window_size=cfg.dataset.window_size,
         image_size=data.image.size,
+        num_cameras=len(data.spec.cameras),
         instructions=sorted({episode.instruction for episode in data.episodes.values()}),
         precision=trainer.precision,
         optimizer=trainer.optimizer,
@@ -194,10 +193,20 @@ def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
     with torch.random.fork_rng(devices=[]):  # the global generator is restored; weights are initialised on the CPU
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
         model: Model = _instantiate(
-            cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.spec.actions)
+            cfg.model,
+            fwd_pred_next_n=cfg.dataset.fwd_pred_next_n,
+            num_actions=len(data.spec.actions),
+            num_state=len(data.spec.state),
+            num_cameras=len(data.spec.cameras),
         )
-    model.fit(np.concatenate([data.episodes[name].actions for name in data.split.train]))
+    fit_statistics(model, data, data.split.train)
     return model
+
+
+def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
+    """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
+    actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
+    model.fit(np.concatenate(actions), np.concatenate(states))
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:
