@@ -11,6 +11,9 @@ from torch import nn
 
 Normalization = Literal["mean_std", "min_max", "quantile", "none"]
 
+MIN_SPREAD = 1e-6
+"""A smaller standard deviation counts as none: rounding leaves a tiny spread in a constant dimension."""
+
 _QUANTILES = (0.01, 0.99)
 
 
@@ -65,5 +68,5 @@ def _shift_and_scale(
 
 
 def _without_zeros(spread_A: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Not == 0: rounding leaves a tiny spread in a constant dimension, and dividing by it would amplify noise.
-    return np.where(spread_A < 1e-6, 1.0, spread_A)
+    # Not == 0: dividing by what rounding leaves would amplify noise.
+    return np.where(spread_A < MIN_SPREAD, 1.0, spread_A)
