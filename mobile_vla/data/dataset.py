@@ -144,7 +144,7 @@ class Dataset:
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
         source = Hdf5Source(folder=self.folder(), order=tuple(self.instruction.order))
-        scanned = read_recordings(source, num_workers=self.num_workers)
+        scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),

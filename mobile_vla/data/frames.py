@@ -110,10 +110,14 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}
+    folders: dict[Path, Path] = {}  # resolved once each, as it takes longer than all else here
     for path in paths:
         status = path.stat()
+        folder = path.parent
+        if folder not in folders:
+            folders[folder] = folder.resolve()
         # The change time is part of the key because any program can set the modification time back, but not this one.
-        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        keys[path] = f"{folders[folder]}/{path.name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}
     if fresh:

@@ -231,11 +231,12 @@ def test_training_options_do_not_move_the_split(dataset: Dataset) -> None:
     ("override", "message"),
     [
         (
-            "dataset.actions=[linear_y,linear_x]",
-            r"dataset\.actions=\['linear_y', 'linear_x'\]: expected one or more of",
+            "dataset.actions=[linear_x,linear_x]",
+            r"dataset\.actions=\['linear_x', 'linear_x'\]: expected each name once",
         ),
-        ("dataset.actions=[linear_x,linear_x]", "each once, in that order"),
-        ("dataset.actions=[]", "each once, in that order"),
+        ("dataset.actions=[]", r"dataset\.actions=\[\]: a policy needs at least one"),
+        ("dataset.actions=none", r"dataset\.actions=none: a policy needs at least one"),
+        ("dataset.cameras=[]", r"dataset\.cameras=\[\]: a policy needs at least one"),
         ("dataset.path=null", r"dataset\.path: exactly one of dataset\.path and dataset\.generator"),
         ("dataset.grammars.boxes='('", r"dataset\.grammars\.boxes: not a regular expression"),
         ("dataset.instruction.template='{'", r"dataset\.instruction\.template: '\{'"),

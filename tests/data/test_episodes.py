@@ -14,9 +14,9 @@ from made_episodes import NAME, actions, images, law, read_images, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import read_episode
+from mobile_vla.data.scenario import compile_grammars
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
 from mobile_vla.data.sources.hdf5.instruction import Instruction
-from mobile_vla.data.scenario import compile_grammars
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.schema import Episode
 

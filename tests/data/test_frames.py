@@ -21,7 +21,7 @@ from made_episodes import NAME, actions, images, law
 from mobile_vla.data.episode_writer import write_episode
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames, prepare_image
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.errors import ConfigError, DataError
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
@@ -31,7 +31,7 @@ OPEN_FRAMES = """
 import sys
 from pathlib import Path
 from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.instruction import Instruction
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
 
 if __name__ == "__main__":

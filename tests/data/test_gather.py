@@ -18,7 +18,6 @@ from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.schema import Batch, Episode
 
 ROWS, COLUMNS = 3, 2
-COLUMN_NAMES = ("linear_x", "angular_z")
 
 
 class World:
@@ -31,10 +30,11 @@ class World:
                 name=f"e{index}",
                 path=Path(f"e{index}.h5"),
                 num_frames=length,
-                actions=random.uniform(0.1, 1, (length, 3)).astype(np.float32),
+                actions=random.uniform(0.1, 1, (length, 2)).astype(np.float32),
+                state=np.zeros((length, 0), np.float32),
                 instruction=f"go {index}",
                 scenario=f"s{index % 2}",
-                image_shape=(ROWS, COLUMNS, 3),
+                image_sizes=((ROWS, COLUMNS),),
             )
             for index, length in enumerate(lengths)
         }
@@ -44,9 +44,9 @@ class World:
         stored = sorted(self.episodes, reverse=True)
         ends = np.cumsum([self.episodes[name].num_frames for name in stored]).tolist()
         store = FrameStore(
-            images_FYXC=np.concatenate([self.images[name] for name in stored]).astype(np.uint8),
+            cameras={"camera": np.concatenate([self.images[name] for name in stored]).astype(np.uint8)},
             first_row=dict(zip(stored, [0, *ends], strict=False)),
-            folder=Path("made"),
+            key="made",
         )
         self.window_size, self.fwd_pred_next_n = window_size, fwd_pred_next_n
         listed = list(self.episodes.values())[1:]
@@ -57,7 +57,6 @@ class World:
             frames=store,
             window_size=window_size,
             fwd_pred_next_n=fwd_pred_next_n,
-            action_names=COLUMN_NAMES,
         )
 
     def check(self, batch: Batch, ids: Sequence[int]) -> None:
@@ -77,7 +76,7 @@ class World:
                 for k in range(self.fwd_pred_next_n):
                     has_action = exists and frame + k < episode.num_frames
                     assert bool(batch.mask_BTK[place, t, k]) == has_action
-                    action_A = episode.actions[frame + k][[0, 2]] if has_action else np.zeros(2)
+                    action_A = episode.actions[frame + k] if has_action else np.zeros(2)
                     np.testing.assert_array_equal(batch.actions_BTKA[place, t, k].numpy(), action_A)
 
 

@@ -38,9 +38,9 @@ from reading_formats import FORMATS, Format, Write, write_hdf5
 
 from mobile_vla.data.episodes import scan_episodes
 from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
+from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.hdf5.errors import outside_cause
 from mobile_vla.data.sources.hdf5.instruction import Instruction
-from mobile_vla.data.reading.process import ask
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.schema import Episode
 
