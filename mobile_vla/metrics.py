@@ -333,11 +333,10 @@ VOCABULARY: tuple[Entry, ...] = (
         direction="lower",
         kind="recorded",
     ),
-    # Errors of the trained policy when one of its inputs is changed or removed. See evaluation.shortcuts.
-    Entry(pattern="shortcut/{probe}/rmse", meaning="val/rmse under a probe", unit="action", kind="recorded"),
-    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", unit="action", kind="recorded"),
-    Entry(pattern="shortcut/{probe}/nrmse", meaning="val/nrmse under a probe", unit="spread", kind="recorded"),
-    Entry(pattern="shortcut/{probe}/nrmse_change", meaning="what a probe adds to it", unit="spread", kind="recorded"),
+    # Errors of the trained policy when one of its inputs is changed or removed, as the error that decides counts them.
+    # See evaluation.shortcuts.
+    Entry(pattern="shortcut/{probe}/rmse", meaning="the error on val under a probe", kind="recorded"),
+    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", kind="recorded"),
     Entry(pattern="shortcut/{figure*}", meaning="what the probes show", kind="recorded"),
     # Errors of the reference predictors, which are not trained, on the val windows.
     *(

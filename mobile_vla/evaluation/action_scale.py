@@ -14,6 +14,9 @@ from mobile_vla.metrics import AUTO, SCALED_ERROR, error_of
 from mobile_vla.policy.normalizer import MIN_SPREAD
 from mobile_vla.spec import Signal, Spec
 
+_SIDEWAYS = ("linear_y", "angular_z")
+"""Velocities whose sign is a side, the clearer one first: positive values mean left and counter-clockwise (REP 103)."""
+
 _NOT_IN_A_LABEL = re.compile(r"[^\w.%°-]+")
 
 
@@ -24,7 +27,7 @@ class ActionScale:
     ``error`` is the error that decides (``val/rmse`` or ``val/nrmse``). ``spread_A`` are the standard deviations over
     the train frames, in the signals' units; NaN where a signal is constant there. ``rest_A`` are the values at rest;
     NaN where a signal has none. ``groups`` maps the label of each group to the indices of its signals (see
-    ``groups_of``).
+    ``groups_of``). ``sideways`` is the index of the signal that tells left from right; None where there is none.
     """
 
     names: tuple[str, ...]
@@ -32,6 +35,7 @@ class ActionScale:
     spread_A: NDArray[np.float64]
     rest_A: NDArray[np.float64]
     groups: Mapping[str, tuple[int, ...]]
+    sideways: int | None
 
     @classmethod
     def of(cls, spec: Spec, train: Sequence[NDArray[np.float32]], *, primary: str = AUTO) -> ActionScale:
@@ -42,6 +46,7 @@ class ActionScale:
             spread_A=spread_of(train),
             rest_A=rest_of(spec.actions),
             groups=groups_of(spec.actions),
+            sideways=_sideways_of(spec.actions),
         )
 
     @property
@@ -92,6 +97,11 @@ def groups_of(signals: Sequence[Signal]) -> dict[str, tuple[int, ...]]:
         label = "_".join(known) or "unknown"
         groups[label] = (*groups.get(label, ()), index)
     return groups
+
+
+def _sideways_of(signals: Sequence[Signal]) -> int | None:
+    by_name = {signal.name: index for index, signal in enumerate(signals) if signal.flips and signal.kind == "velocity"}
+    return next((by_name[name] for name in _SIDEWAYS if name in by_name), None)
 
 
 def previous_actions(

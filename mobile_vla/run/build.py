@@ -26,6 +26,7 @@ from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.features.readers import check_variants
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import ActionChunks, Sampler, check_sampler
+from mobile_vla.spec import Spec
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.contract import Loggers
 from mobile_vla.training.options import Trainer
@@ -83,7 +84,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
             TrainedScenarios.of(data), action_names=data.spec.action_names, fwd_pred_next_n=dataset.fwd_pred_next_n
         )
     windows = data.windows["train"]
-    augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+    augment = build_augmentation(cfg.augmentation, data.spec, stream=Stream(cfg.seed, "augmentation"))
     estimate = _estimate(cfg, data, trainer)
     if estimate is not None and on_estimate is not None:
         on_estimate(estimate)
@@ -105,6 +106,20 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         closed_loop=closed_loop,
         logger=logger,
     )
+
+
+def build_augmentation(node: DictConfig, spec: Spec, *, stream: Stream) -> Pipeline:
+    """Return the augmentation for one option of the config group ``augmentation``, for data of ``spec``.
+
+    A transform that is configured with ``_partial_`` gets ``spec``.
+    """
+    with _plain_errors():
+        factory = instantiate(node, _convert_="all", _partial_=True)
+        built = {
+            name: transform(spec=spec) if isinstance(transform, partial) else transform
+            for name, transform in factory.keywords.get("transforms", {}).items()
+        }
+        return factory(stream=stream, **({"transforms": built} if built else {}))
 
 
 def build_closed_loop(node: DictConfig) -> ClosedLoop:
@@ -182,7 +197,9 @@ def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
         model: Model = _instantiate(
             cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.spec.actions)
         )
-    model.fit(np.concatenate([data.episodes[name].actions for name in data.split.train]))
+    model.fit(
+        np.concatenate([data.episodes[name].actions for name in data.split.train]), signals=data.spec.actions
+    )
     return model
 
 

@@ -12,9 +12,10 @@ from rich.text import Text
 from mobile_vla.config import options_marked
 from mobile_vla.evaluation.data_report import DataReport, print_data_report, print_warnings
 from mobile_vla.features.readers import feature_warnings
-from mobile_vla.metrics import shown
+from mobile_vla.metrics import shown, title_of, unbeaten
 from mobile_vla.run.build import Run
 from mobile_vla.sampling.contract import CHANGES_THE_SAMPLER
+from mobile_vla.text import in_series
 from mobile_vla.training.resume import Origin
 
 if TYPE_CHECKING:
@@ -81,14 +82,34 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     print_estimate(estimate, console, available_bytes=available_bytes(device), flops_per_s=flops_per_s)
 
 
-def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
-    """Print the final metrics of a run from its summary values ``known``, and the paths of its checkpoints."""
-    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown("end") if known.get(key))
+def print_end(status: str, known: Mapping[str, Any], *, error: str, console: Console) -> None:
+    """Print the final metrics of a run from its summary values ``known``, and the paths of its checkpoints.
+
+    If the run is done, a line names every reference predictor whose ``error`` on val is not higher.
+    """
+    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown("end", error=error) if known.get(key))
     by = f" by {known['stopped_by']}" if "stopped_by" in known else ""
     end = f" after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}"
     console.print(Text(f"{status}{by}", style="bold") + console.render_str(end), soft_wrap=True)
+    if status == "done" and (sentence := no_better_than(known, error=error)):
+        console.print(Text(sentence, style="yellow"), soft_wrap=True)
     if "memory/peak_gib" in known:
         console.print(f"peak memory: {known['memory/peak_gib']:.1f} GiB", style="dim")
     for name in ("checkpoint/last", "checkpoint/best", "url"):
         if known[name]:
             console.print(f"{name:16} {known[name]}", soft_wrap=True, markup=False, highlight=False)
+
+
+def no_better_than(known: Mapping[str, Any], *, error: str) -> str:
+    """Return a sentence with every reference predictor that the policy does not beat in ``error``; empty without one.
+
+    ``known`` are the values of a summary.
+    """
+    if known.get(error) is None:
+        return ""
+    names = unbeaten({"policy": known[error]}, error=error, known=known)
+    if not names:
+        return ""
+    others = in_series([f"the {title_of(name)} ({known[name]:.4f})" for name in names], limit=len(names))
+    see = "sees" if len(names) == 1 else "see"
+    return f"In {error} the policy ({known[error]:.4f}) is no better than {others}, which {see} no image."

@@ -8,14 +8,14 @@ import torch
 from augmented import BATCH, STREAM, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import law
+from made_episodes import law, made_spec
 from regex import Pattern
 from tiny_runs import compose_config
 
 from mobile_vla.augmentation.mirror import Mirror, mirror_words
 from mobile_vla.data.scenario import compile_grammars, parse_name
 
-ALWAYS = Mirror(probability=1, action_names=("linear_x", "linear_y", "angular_z"))
+ALWAYS = Mirror(probability=1, spec=made_spec())
 
 
 def test_mirroring_flips_columns_signs_and_words() -> None:
@@ -41,7 +41,7 @@ def test_mirroring_twice_is_the_identity() -> None:
 )
 def test_signs_follow_the_names_of_the_columns(action_names: tuple[str, ...], signs: list[int]) -> None:
     batch = batch_of(num_actions=len(action_names))
-    mirrored = Mirror(probability=1, action_names=action_names)(batch, stream=STREAM, step=0)
+    mirrored = Mirror(probability=1, spec=made_spec(action_names))(batch, stream=STREAM, step=0)
     assert torch.equal(mirrored.actions_BTKA, batch.actions_BTKA * torch.tensor(signs))
 
 
@@ -49,7 +49,7 @@ def test_signs_follow_the_names_of_the_columns(action_names: tuple[str, ...], si
 @given(probability=st.floats(0, 1), step=st.integers(0, 10**6))
 def test_each_window_is_mirrored_whole_or_not_at_all(probability: float, step: int) -> None:
     batch = batch_of(num_windows=8)
-    mirror = Mirror(probability=probability, action_names=ALWAYS.action_names)
+    mirror = Mirror(probability=probability, spec=ALWAYS.spec)
     changed, whole = mirror(batch, stream=STREAM, step=step), ALWAYS(batch, stream=STREAM, step=step)
     for b in range(len(batch)):
         source = whole if changed.scenario[b] != batch.scenario[b] else batch
@@ -61,7 +61,7 @@ def test_each_window_is_mirrored_whole_or_not_at_all(probability: float, step: i
 def test_the_share_of_mirrored_windows_is_the_probability() -> None:
     batch = batch_of(num_windows=50)
     for probability in (0.0, 0.25, 0.5, 1.0):
-        mirror = Mirror(probability=probability, action_names=ALWAYS.action_names)
+        mirror = Mirror(probability=probability, spec=ALWAYS.spec)
         changed = [mirror(batch, stream=STREAM, step=step).scenario for step in range(40)]
         share = np.mean([[a != b for a, b in zip(c, batch.scenario, strict=True)] for c in changed])
         assert share == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
