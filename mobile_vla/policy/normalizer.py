@@ -29,8 +29,8 @@ class Normalizer(nn.Module):
     could then never predict them. ``none``: actions stay as they are. A signal without spread is only shifted.
 
     The two values of a binary signal become -1 and 1, whatever the kind: the mean is no middle between them, and a
-    gripper that is nearly always open would get a huge value for closed. ``low_A`` and ``high_A`` are these values, NaN
-    for other signals.
+    gripper that is nearly always open would get a huge value for closed. ``low_A`` and ``high_A`` are these values, 0 for
+    other signals.
 
     ``std_A`` are the standard deviations of the train actions in physical units, 1 where they are constant. All
     statistics are buffers, so that a checkpoint restores them. Before ``fit`` the map is the identity.
@@ -39,6 +39,7 @@ class Normalizer(nn.Module):
     shift_A: torch.Tensor
     scale_A: torch.Tensor
     std_A: torch.Tensor
+    is_binary_A: torch.Tensor
     low_A: torch.Tensor
     high_A: torch.Tensor
 
@@ -48,8 +49,9 @@ class Normalizer(nn.Module):
         self.register_buffer("shift_A", torch.zeros(num_actions))
         self.register_buffer("scale_A", torch.ones(num_actions))
         self.register_buffer("std_A", torch.ones(num_actions))
-        self.register_buffer("low_A", torch.full((num_actions,), torch.nan))
-        self.register_buffer("high_A", torch.full((num_actions,), torch.nan))
+        self.register_buffer("is_binary_A", torch.zeros(num_actions, dtype=torch.bool))
+        self.register_buffer("low_A", torch.zeros(num_actions))
+        self.register_buffer("high_A", torch.zeros(num_actions))
 
     def fit(self, actions_FA: NDArray[np.float32], *, binary: Sequence[int] = ()) -> None:
         """Compute the statistics of ``actions_FA``, the actions of all frames of the training episodes.
@@ -59,13 +61,13 @@ class Normalizer(nn.Module):
         # In float64: float32 sums over many frames lose digits, and a constant signal would seem to vary.
         actions = actions_FA.astype(np.float64)
         shift_A, scale_A = _shift_and_scale(actions, self._kind)
-        low_A, high_A = np.full((2, actions.shape[1]), np.nan)
-        columns = list(binary)
-        if columns:
-            shift_A[columns], scale_A[columns] = _shift_and_scale(actions[:, columns], "min_max")
-            low_A[columns], high_A[columns] = actions[:, columns].min(0), actions[:, columns].max(0)
+        is_binary_A = np.isin(np.arange(actions.shape[1]), binary)
+        low_A, high_A = (np.where(is_binary_A, ends_A, 0.0) for ends_A in (actions.min(0), actions.max(0)))
+        self.is_binary_A.copy_(torch.from_numpy(is_binary_A))
         self.low_A.copy_(torch.from_numpy(low_A))
         self.high_A.copy_(torch.from_numpy(high_A))
+        shift_A = np.where(is_binary_A, (low_A + high_A) / 2, shift_A)
+        scale_A = np.where(is_binary_A, (high_A - low_A) / 2, scale_A)
         self.shift_A.copy_(torch.from_numpy(shift_A))
         self.scale_A.copy_(torch.from_numpy(_without_zeros(scale_A)))
         self.std_A.copy_(torch.from_numpy(_without_zeros(actions.std(0))))
@@ -84,7 +86,7 @@ class Normalizer(nn.Module):
         A prediction in the middle between both values counts as the higher one.
         """
         actions = self.denormalize(predicted)
-        return torch.where(self.low_A.isnan(), actions, torch.where(predicted >= 0, self.high_A, self.low_A))
+        return torch.where(self.is_binary_A, torch.where(predicted >= 0, self.high_A, self.low_A), actions)
 
 
 def binary_of(signals: Sequence[Signal], actions_FA: NDArray[np.float32]) -> list[int]:
