@@ -8,6 +8,12 @@ from mobile_vla.metrics import entry_of
 from mobile_vla.text import POINTS, Format, NumberFormat, ShareFormat
 
 
+SPREAD = "train std"
+"""The unit of an error of actions that are each divided by their standard deviation in train: 1 is as bad as to predict
+the mean.
+"""
+
+
 def with_unit(title: str, unit: str, *, gap: str = " ") -> str:
     """Return ``val/rmse [m/s]``; only the title if ``unit`` is empty."""
     return f"{title}{gap}[{unit}]" if unit else title
