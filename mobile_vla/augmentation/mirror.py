@@ -86,7 +86,7 @@ def _check_flips(signals: Sequence[Signal]) -> None:
     if pairs := sorted(name for name in names if name.lower().replace("left", "right") in lower - {name.lower()}):
         raise ConfigError(
             f"augmentation=mirror: {len(pairs)} signals of the left side have a counterpart on the right "
-            f"({first_few(pairs)}), and a mirror image would exchange the two, which is not supported. Leave mirror out."
+            f"({first_few(pairs)}), and a mirror image would exchange the two. That is not supported: leave mirror out."
         )
     if unknown := list(dict.fromkeys(signal.name for signal in signals if signal.flips is None)):
         raise ConfigError(

@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
+from mobile_vla.error_names import ERROR, PREDICTORS, SCALED_ERROR, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale, previous_actions
 from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_dimension
-from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, reference_name
 from mobile_vla.schema import Episode, WindowTable
 
 
 def baseline_metrics(
     *, train: Sequence[Episode], windows: WindowTable, targets: Targets, scale: ActionScale
 ) -> dict[str, float]:
-    """Return ``baseline/<name>/rmse[/dimension]`` and ``/nrmse`` on ``targets``; the predictors are fitted to ``train``.
+    """Return ``baseline/<name>/rmse[/dimension]`` and ``/nrmse`` on ``targets``.
+
+    The predictors are fitted to ``train`` alone:
 
     - ``mean``: the mean action of the train episodes.
     - ``hold_last``: the action before the current frame, repeated; a policy does not get this action. Before the first

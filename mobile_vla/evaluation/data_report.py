@@ -15,9 +15,9 @@ from rich.text import Text
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.instruction_sources import instruction_lines
 from mobile_vla.data.scenario import task_of
+from mobile_vla.error_names import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.baselines import baseline_metrics
-from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.schema import NUM_PHASES, Episode
 from mobile_vla.spec import Spec
 
@@ -59,9 +59,7 @@ class DataReport:
                 "every train episode has exactly one window: random starts change nothing, and the position of a frame "
                 "in the window is its time step, so a policy can act on the time alone"
             )
-        mean, lookup = (
-            self.baselines[reference_name(name, self.error)] for name in ("mean", "scenario_time_lookup")
-        )
+        mean, lookup = (self.baselines[reference_name(name, self.error)] for name in ("mean", "scenario_time_lookup"))
         if lookup < _SOLVED_SHARE * mean:
             found.append(
                 f"a (scenario, time step) lookup table already solves this task: RMSE {lookup:.4f}, predicting the "

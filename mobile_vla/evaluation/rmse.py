@@ -59,15 +59,17 @@ def rmse_by_part(
     ``groups`` are the signals of one kind and unit by label, ``rest_A`` the values at rest (see ``ActionScale``).
     ``columns`` are the indices of the signals in ``squared_NKA``; None for all of the targets.
 
-    The parts are ``/<dimension>``; ``/group_<label>`` if there is more than one group; ``/horizon_<k>`` (1 is the action of the current frame); ``/phase_<i>`` (the tenth
-    of the episode in which the current frame is); ``/scenario_<name>``, and ``/scenario_mean`` over all scenarios;
-    ``/task_<name>`` if there is more than one task; ``/critical``, the targets at a change of action (see
-    ``critical_targets``); ``/rare`` and ``/common`` actions (see ``rare_targets``), if there are at most three signals.
+    The parts are ``/<dimension>``; ``/group_<label>`` if there is more than one group; ``/horizon_<k>`` (1 is the
+    action of the current frame); ``/phase_<i>`` (the tenth of the episode in which the current frame is);
+    ``/scenario_<name>``, and ``/scenario_mean`` over all scenarios; ``/task_<name>`` if there is more than one task;
+    ``/critical``, the targets at a change of action (see ``critical_targets``); ``/rare`` and ``/common`` actions (see
+    ``rare_targets``), if there are at most three signals.
     """
     mask_NK, num_actions = targets.mask_NK, targets.actions_NKA.shape[-1]
     result: dict[str, float | None] = dict(rmse_by_dimension(name, squared_NKA, mask_NK, action_names))
     columns = range(num_actions) if columns is None else columns
-    for label, members in (groups or {}).items() if groups and len(groups) > 1 else ():
+    groups = groups or {}
+    for label, members in groups.items() if len(groups) > 1 else ():
         chosen = [place for place, index in enumerate(columns) if index in members]
         result[f"{name}/group_{label}"] = masked_rmse(squared_NKA[..., chosen], mask_NK)
     for k in range(mask_NK.shape[1]):
@@ -85,9 +87,7 @@ def rmse_by_part(
     for index, task in enumerate(windows.task_names if len(windows.task_names) > 1 else ()):
         rows = windows.task == index
         result[f"{name}/task_{task}"] = masked_rmse(squared_NKA[rows], mask_NK[rows])
-    critical_NK = critical_targets(
-        targets, threshold=critical_threshold, groups=list((groups or {}).values()), rest_A=rest_A
-    )
+    critical_NK = critical_targets(targets, threshold=critical_threshold, groups=list(groups.values()), rest_A=rest_A)
     result[f"{name}/critical"] = masked_rmse(squared_NKA, mask_NK & critical_NK)
     if num_actions > _FEW:
         return {key: value for key, value in result.items() if value is not None}

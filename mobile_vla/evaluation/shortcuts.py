@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.batches import Targets, WindowReader
+from mobile_vla.error_names import ERROR, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse
 from mobile_vla.evaluation.shortcut_probes import PROBES, UNCHANGED, run_probes
-from mobile_vla.metrics import ERROR, reference_name
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
 
@@ -89,9 +89,7 @@ def measure_shortcuts(
     return {**result, **judge(result, references, error=scale.error)}
 
 
-def _rmse(
-    actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.bool_], scale: ActionScale
-) -> float:
+def _rmse(actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.bool_], scale: ActionScale) -> float:
     squared_NKA = scale.decided(np.square(actions_NKA - targets.actions_NKA))
     rmse = masked_rmse(squared_NKA[rows], targets.mask_NK[rows])
     assert rmse is not None  # every window has its current frame's own action

@@ -29,8 +29,8 @@ class Normalizer(nn.Module):
     could then never predict them. ``none``: actions stay as they are. A signal without spread is only shifted.
 
     The two values of a binary signal become -1 and 1, whatever the kind: the mean is no middle between them, and a
-    gripper that is nearly always open would get a huge value for closed. ``low_A`` and ``high_A`` are these values, 0 for
-    other signals.
+    gripper that is nearly always open would get a huge value for closed. ``low_A`` and ``high_A`` are these values,
+    0 for other signals.
 
     ``std_A`` are the standard deviations of the train actions in physical units, 1 where they are constant. All
     statistics are buffers, so that a checkpoint restores them. Before ``fit`` the map is the identity.

@@ -197,9 +197,7 @@ def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
         model: Model = _instantiate(
             cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.spec.actions)
         )
-    model.fit(
-        np.concatenate([data.episodes[name].actions for name in data.split.train]), signals=data.spec.actions
-    )
+    model.fit(np.concatenate([data.episodes[name].actions for name in data.split.train]), signals=data.spec.actions)
     return model
 
 

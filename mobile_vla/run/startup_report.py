@@ -12,10 +12,10 @@ from rich.text import Text
 from mobile_vla.config import options_marked
 from mobile_vla.evaluation.data_report import DataReport, print_data_report, print_warnings
 from mobile_vla.features.readers import feature_warnings
-from mobile_vla.metrics import shown, title_of, unbeaten
+from mobile_vla.metric_text import no_better_than
+from mobile_vla.metrics import shown
 from mobile_vla.run.build import Run
 from mobile_vla.sampling.contract import CHANGES_THE_SAMPLER
-from mobile_vla.text import in_series
 from mobile_vla.training.resume import Origin
 
 if TYPE_CHECKING:
@@ -98,18 +98,3 @@ def print_end(status: str, known: Mapping[str, Any], *, error: str, console: Con
     for name in ("checkpoint/last", "checkpoint/best", "url"):
         if known[name]:
             console.print(f"{name:16} {known[name]}", soft_wrap=True, markup=False, highlight=False)
-
-
-def no_better_than(known: Mapping[str, Any], *, error: str) -> str:
-    """Return a sentence with every reference predictor that the policy does not beat in ``error``; empty without one.
-
-    ``known`` are the values of a summary.
-    """
-    if known.get(error) is None:
-        return ""
-    names = unbeaten({"policy": known[error]}, error=error, known=known)
-    if not names:
-        return ""
-    others = in_series([f"the {title_of(name)} ({known[name]:.4f})" for name in names], limit=len(names))
-    see = "sees" if len(names) == 1 else "see"
-    return f"In {error} the policy ({known[error]:.4f}) is no better than {others}, which {see} no image."

@@ -38,10 +38,11 @@ from mobile_vla.training.state import TrainState
 class Parts:
     """The objects and functions that the loop uses.
 
-    ``evaluate`` measures the model, and the lowest value of its metric ``best_by`` marks the best checkpoint. ``log`` takes one flat row; ``show`` displays the same row to the user and is
-    called at every step, with an empty row if nothing was logged. ``sync_log`` returns when all rows are on the disk.
-    ``noise`` seeds the random numbers that the model draws during training. ``checkpoints`` is the folder of the
-    checkpoints, ``description`` what inference needs in addition to the weights.
+    ``evaluate`` measures the model, and the lowest value of its metric ``best_by`` marks the best checkpoint. ``log``
+    takes one flat row; ``show`` displays the same row to the user and is called at every step, with an empty row if
+    nothing was logged. ``sync_log`` returns when all rows are on the disk. ``noise`` seeds the random numbers that the
+    model draws during training. ``checkpoints`` is the folder of the checkpoints, ``description`` what inference needs
+    in addition to the weights.
     """
 
     model: Model

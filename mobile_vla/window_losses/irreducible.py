@@ -176,9 +176,7 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
         return run.evaluation.measure(model, readers, scale=scale, split_seed=split_seed)
 
     checkpoints = folder / CHECKPOINTS_FOLDER
-    with LiveProgress(
-        label=label, num_steps=run.num_steps, error=scale.error, is_bar=True, console=console
-    ) as live:
+    with LiveProgress(label=label, num_steps=run.num_steps, error=scale.error, is_bar=True, console=console) as live:
         parts = Parts(
             model=run.model,
             sampler=run.sampler,

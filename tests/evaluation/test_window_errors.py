@@ -92,7 +92,10 @@ def test_the_lines_add_up_to_every_slice_of_the_evaluation(padding: Padding, tmp
 def test_a_line_tells_its_window_and_its_own_error(tmp_path: Path) -> None:
     # Episode i, frame f has the actions (i, -f) here; where nothing is predicted they are the errors.
     lengths = [6, 9]
-    write_window_errors(measure_windows(standing_still(), reader_of(lengths), batch_size=4, scale=made_scale(NAMES)), tmp_path / "windows.csv")
+    write_window_errors(
+        measure_windows(standing_still(), reader_of(lengths), batch_size=4, scale=made_scale(NAMES)),
+        tmp_path / "windows.csv",
+    )
 
     lines = lines_of(tmp_path / "windows.csv")
     expected = []

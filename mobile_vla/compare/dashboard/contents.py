@@ -115,7 +115,14 @@ def _statistics(comparison: Comparison) -> str:
     numbers = comparison.format(primary)
     successes = [name for name in map(success_key, comparison.suites) if name != primary]
     minus = f"minus {baseline}{in_points(primary)}"
-    header = [comparison.compared, "seeds", with_unit(comparison.primary_title, comparison.unit(primary)), minus, "95 % interval", "p (Holm)"]
+    header = [
+        comparison.compared,
+        "seeds",
+        with_unit(comparison.primary_title, comparison.unit(primary)),
+        minus,
+        "95 % interval",
+        "p (Holm)",
+    ]
     lines = [[*header, *(title_of(name) for name in successes)]]
     lines.append(["---"] * len(lines[0]))
     for row in comparison.rows:

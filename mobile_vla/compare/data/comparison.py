@@ -171,8 +171,7 @@ class Comparison:
         if unit != "action" or spec is None:
             return "" if unit == "action" else unit
         units = {signal.name: signal.unit for signal in spec.actions}
-        part = name.rsplit("/", 1)[-1]
-        return (units[part] if part in units else spec.common_unit) or ""
+        return units.get(name.rsplit("/", 1)[-1], spec.common_unit) or ""
 
     @property
     def _known_runs(self) -> list[RunRecord]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mobile_vla.compare.data.runs import RunRecord
 from mobile_vla.compare.statistics.estimates import CONFIDENCE
+from mobile_vla.error_names import ERROR
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import ERROR
 from mobile_vla.untrusted.files import csv_rows, inside
 
 WINDOWS = "val_windows.csv"
@@ -26,7 +26,7 @@ MIN_EPISODES = 10
 NUM_RESAMPLES = 4000
 
 RMSE_TOLERANCE = 1e-3
-"""The largest allowed relative difference between the error on val in ``summary.json`` and the value that WINDOWS gives.
+"""The largest allowed relative difference between the error in ``summary.json`` and the value that WINDOWS gives.
 
 A larger difference means that the two files were written by different evaluations.
 """
@@ -36,8 +36,7 @@ _REMEDY = "Train the run again or leave it out."
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeErrors:
-    """The errors of one run by val episode: the sum of squared errors, as the run's error counts them, and their number.
-    """
+    """The errors of one run by val episode: the sum of squared errors, in the units of its error, and their number."""
 
     squared_error: Mapping[str, float]
     num_targets: Mapping[str, int]

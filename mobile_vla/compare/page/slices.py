@@ -12,7 +12,7 @@ AGGREGATES = ("scenario_mean",)
 """Parts that are named like a scenario but are means over scenarios."""
 
 MODES = (Choice(value="rmse", label="RMSE"), Choice(value="difference", label="difference to baseline"))
-"""``rmse`` is the column of the error that decides: in the unit of the actions, or in units of their spread in train."""
+"""``rmse`` is the column of the error that decides, in the unit of the actions or in units of their spread in train."""
 
 
 def scenario_map(comparison: Comparison) -> Figure:
