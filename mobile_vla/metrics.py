@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from mobile_vla.error_names import ERROR, PREDICTORS, SCALED_ERROR
+from mobile_vla.error_names import ERROR, PREDICTORS
 
 Direction = Literal["lower", "higher"]
 """Which values are better: lower or higher ones."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import law, made_spec
 from regex import Pattern
-from tiny_runs import compose_config
+from tiny_runs import compose_config, run_in
 
 from mobile_vla.augmentation.mirror import Mirror, mirror_words
 from mobile_vla.data.scenario import compile_grammars, parse_name
+from mobile_vla.errors import ConfigError
+from mobile_vla.spec import Signal, known_signal
 
 ALWAYS = Mirror(probability=1, spec=made_spec())
 
@@ -116,3 +121,45 @@ def test_a_mirrored_scenario_is_one_of_the_shipped_grammars(scenario: str) -> No
     )
     name = f"episode_20251204_101530_{mirror_words(scenario)}"
     assert parse_name(name, grammars)[0] == mirror_words(scenario)
+
+
+def mirror_of(*signals: Signal, state: tuple[Signal, ...] = ()) -> Mirror:
+    return Mirror(probability=1, spec=replace(made_spec(), actions=signals, state=state))
+
+
+@given(flips=st.lists(st.booleans(), min_size=1, max_size=30))
+def test_the_signs_are_those_that_the_spec_says_whatever_the_names(flips: list[bool]) -> None:
+    signals = [Signal(name=f"axis_{index}", flips=is_flipped) for index, is_flipped in enumerate(flips)]
+    batch = batch_of(num_actions=len(flips))
+    mirrored = mirror_of(*signals)(batch, stream=STREAM, step=0)
+    signs = torch.tensor([-1.0 if is_flipped else 1.0 for is_flipped in flips])
+    assert torch.equal(mirrored.actions_BTKA, batch.actions_BTKA * signs)
+
+
+def test_a_signal_of_which_nobody_said_whether_it_flips_is_refused_by_name() -> None:
+    known, joints = known_signal("linear_x"), [Signal(name=f"joint_{index}") for index in range(26)]
+    told = r"sign of joint_0, .* changes in a mirror image \(26 of 27 signals\).*\{joint_0: \{flips: true\}\}"
+    with pytest.raises(ConfigError, match=told):
+        mirror_of(known, *joints)
+    with pytest.raises(ConfigError, match="sign of elbow changes"):
+        mirror_of(known, state=(Signal(name="elbow"),))
+    mirror_of(known, state=(Signal(name="elbow", flips=False),))
+
+
+@pytest.mark.parametrize(
+    "pair", [("left_arm", "right_arm"), ("kLeftElbow", "kRightElbow"), ("arm.LEFT.x", "arm.right.x")]
+)
+def test_pairs_of_a_left_and_a_right_signal_are_refused(pair: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="counterpart on the right"):
+        mirror_of(*(Signal(name=name, flips=False) for name in pair))
+    mirror_of(Signal(name=pair[0], flips=True), Signal(name="torso", flips=True))
+
+
+def test_mirror_is_refused_before_training(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    unknown = "dataset.signals={linear_y: {flips: null}}"
+    refused = run_in(tmp_path / "refused", *tiny, "augmentation=mirror", unknown)
+    assert refused.exit_code == 1
+    assert "nobody said whether the sign of linear_y changes" in refused.message
+    assert not (refused.folder / "metrics.jsonl").exists() or not refused.rows
+    told = run_in(tmp_path / "told", *tiny, "augmentation=mirror", "dataset.signals={linear_y: {flips: false}}")
+    assert told.exit_code == 0, told.message
