@@ -43,7 +43,7 @@ ROOT_KEYS = {
 SET_BY_THE_RUN = {
     "sampler": {"windows", "batch_size", "stream", "chunks"},
     "augmentation": {"stream"},
-    "augmentation.transforms": set(),
+    "augmentation.transforms": {"spec"},
     "model": {"fwd_pred_next_n", "num_actions", "num_state", "num_cameras"},
     "model.backbone": {"num_cameras"},
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},

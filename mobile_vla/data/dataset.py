@@ -101,7 +101,7 @@ class Dataset:
     actions: Names
     state: Names
     cameras: Names
-    signals: Mapping[str, Mapping[str, Any]]
+    signals: Mapping[str, Mapping[str, Any]] | None
     instruction: Instruction
     grammars: Mapping[str, str]
     scenario: Sequence[str]
@@ -163,7 +163,7 @@ class Dataset:
         scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )

@@ -28,7 +28,7 @@ _JPEG_QUALITY = 85
 
 
 def hardest_windows(errors: WindowErrors, *, count: int = NUM_HARDEST) -> list[int]:
-    """Return the rows of at most ``count`` windows of highest RMSE, the hardest first.
+    """Return the rows of at most ``count`` windows of the highest error, the hardest first.
 
     A window is skipped if its current frame is at most ``APART`` frames from that of a chosen window of its episode. A
     prediction that is not finite counts as harder than any other.

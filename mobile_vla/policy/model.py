@@ -15,9 +15,10 @@ from torch import nn
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History
-from mobile_vla.policy.normalizer import Normalization, Normalizer
+from mobile_vla.policy.normalizer import Normalization, Normalizer, binary_of
 from mobile_vla.policy.state_encoder import StateEncoder
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Signal
 
 
 class Head(Protocol):
@@ -36,7 +37,8 @@ class Head(Protocol):
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Compute the statistics that it needs from the normalised train actions; ``rest_A`` is standing still.
 
-        ``rest_A`` is in the same normalised units. No weights are trained.
+        ``rest_A`` is in the same normalised units, and NaN for a signal without a value at rest. No weights are
+        trained. Raises ``ConfigError`` if the head cannot be used for such actions.
         """
         ...
 
@@ -106,18 +108,30 @@ class Model(nn.Module):
         self.normalizer = Normalizer(normalization, num_actions=num_actions)
 
     @torch.no_grad()
-    def fit(self, actions_FA: NDArray[np.float32], state_FS: NDArray[np.float32] | None = None) -> None:
+    def fit(
+        self,
+        actions_FA: NDArray[np.float32],
+        state_FS: NDArray[np.float32] | None = None,
+        *,
+        signals: Sequence[Signal] | None = None,
+    ) -> None:
         """Compute statistics of the actions and the state of all train frames; train no weights.
 
         ``actions_FA`` are in physical units, ``state_FS`` in those of its signals; a policy without state needs none.
+        ``signals`` describe the actions: which of them are binary, and their values at rest. Without them none is
+        binary, and all rest at 0. Raises ``ConfigError`` if a binary signal has more than two values, or if the head
+        needs a value at rest that a signal does not have.
         """
-        self.normalizer.fit(actions_FA)
+        if signals is None:
+            signals = [Signal(name=f"action {index}", rest=0.0) for index in range(actions_FA.shape[1])]
+        self.normalizer.fit(actions_FA, binary=binary_of(signals, actions_FA))
         if self.state_encoder is not None:
             assert state_FS is not None, "the statistics of the state need the states of the train frames"
             self.state_encoder.normalizer.fit(state_FS)
         actions = torch.from_numpy(actions_FA).to(self.normalizer.std_A)
+        rest_A = [torch.nan if signal.rest is None else signal.rest for signal in signals]
         self.head.fit(
-            self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.zeros_like(actions[0]))
+            self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.tensor(rest_A).to(actions))
         )
 
     def forward(self, batch: Batch) -> ModelOutput:
@@ -206,7 +220,7 @@ class Model(nn.Module):
         return self.head.history(features_BTD, history_BT)
 
     def _actions(self, context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-        return self.normalizer.denormalize(self.head.predict(_at_last_frame(context_BTH, history_BT)))
+        return self.normalizer.actions_of(self.head.predict(_at_last_frame(context_BTH, history_BT)))
 
 
 def _check_state(state: Sequence[str] | str, num_state: int) -> None:

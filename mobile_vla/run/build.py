@@ -26,6 +26,7 @@ from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.features.readers import check_variants
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import ActionChunks, Sampler, check_sampler
+from mobile_vla.spec import Spec
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.contract import Loggers
 from mobile_vla.training.options import Trainer
@@ -95,7 +96,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     if closed_loop is not None:
         closed_loop.check(TrainedScenarios.of(data), spec=data.spec, fwd_pred_next_n=dataset.fwd_pred_next_n)
     windows = data.windows["train"]
-    augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+    augment = build_augmentation(cfg.augmentation, data.spec, stream=Stream(cfg.seed, "augmentation"))
     estimate = _estimate(cfg, data, trainer)
     if estimate is not None and on_estimate is not None:
         on_estimate(estimate)
@@ -117,6 +118,20 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         closed_loop=closed_loop,
         logger=logger,
     )
+
+
+def build_augmentation(node: DictConfig, spec: Spec, *, stream: Stream) -> Pipeline:
+    """Return the augmentation for one option of the config group ``augmentation``, for data of ``spec``.
+
+    A transform that is configured with ``_partial_`` gets ``spec``.
+    """
+    with _plain_errors():
+        factory = instantiate(node, _convert_="all", _partial_=True)
+        built = {
+            name: transform(spec=spec) if isinstance(transform, partial) else transform
+            for name, transform in factory.keywords.get("transforms", {}).items()
+        }
+        return factory(stream=stream, **({"transforms": built} if built else {}))
 
 
 def build_closed_loop(node: DictConfig) -> ClosedLoop:
@@ -206,7 +221,7 @@ def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
 def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
     """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
     actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
-    model.fit(np.concatenate(actions), np.concatenate(states))
+    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions)
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

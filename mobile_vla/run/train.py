@@ -18,7 +18,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.run.build import Run
 from mobile_vla.run.final_measurements import measure_trained
 from mobile_vla.run.live_progress import LiveProgress
-from mobile_vla.run.primary import check_primary
+from mobile_vla.run.primary import best_by, check_primary, scale_of
 from mobile_vla.run.record import description_of, results_of
 from mobile_vla.run.stopped import limit_of, signal_name
 from mobile_vla.tracking.contract import RunIdentity
@@ -51,6 +51,7 @@ def train_and_measure(
         LiveProgress(
             label=identity.run_id,
             num_steps=run.num_steps,
+            error=best_by(run),
             is_bar=is_bar,
             console=console,
             slow_remedy=_remedy_for_slowness(run),
@@ -113,9 +114,10 @@ def _train(
     *,
     resume_from: Path | None,
 ) -> Result:
+    scale = scale_of(run)
+
     def evaluate(model: Model) -> dict[str, float]:
-        names, split_seed = run.data.spec.action_names, run.dataset.split_seed
-        measured = run.evaluation.measure(model, readers, action_names=names, split_seed=split_seed)
+        measured = run.evaluation.measure(model, readers, scale=scale, split_seed=run.dataset.split_seed)
         check_primary(run, measured)
         return measured
 
@@ -125,6 +127,7 @@ def _train(
         reader=readers["train"],
         augment=augment,
         evaluate=evaluate,
+        best_by=scale.error,
         log=log,
         sync_log=folder.sync_metrics,
         show=live.show,

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from augmented import BATCH, STREAM, batch_of
-from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import law
+from made_episodes import law, made_spec
 from tiny_runs import compose_config, options_of, run_in
 
 from mobile_vla.augmentation.color_jitter import ColorJitter
@@ -22,6 +21,7 @@ from mobile_vla.augmentation.pipeline import Pipeline
 from mobile_vla.augmentation.random_crop import RandomCrop
 from mobile_vla.config import check_config
 from mobile_vla.errors import ConfigError
+from mobile_vla.run.build import build_augmentation
 from mobile_vla.schema import Batch
 from mobile_vla.streams import Stream
 
@@ -31,8 +31,8 @@ IMAGE_OPTIONS = [option for option in OPTIONS if option not in ("none", "mirror"
 
 def pipeline(option: str, *, seed: int = 0) -> Pipeline:
     """Return the pipeline of a config option."""
-    cfg = compose_config([f"augmentation={option}", "dataset.actions=[linear_x,linear_y,angular_z]"])
-    return instantiate(cfg.augmentation, _convert_="all", _partial_=True)(stream=Stream(seed, "augmentation"))
+    cfg = compose_config([f"augmentation={option}"])
+    return build_augmentation(cfg.augmentation, made_spec(), stream=Stream(seed, "augmentation"))
 
 
 @pytest.fixture(scope="module")

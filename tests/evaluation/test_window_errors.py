@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_episodes import law, made_episode, made_reader
 from made_policies import K, made_policy, sees_nothing
+from made_scales import made_scale
 from PIL import Image
 from tiny_runs import Ran, run_in, strict_json
 
@@ -78,9 +79,9 @@ def test_the_lines_add_up_to_every_slice_of_the_evaluation(padding: Padding, tmp
     reader = reader_of([9, 14, 11, 8, 12], padding=padding)
     model = standing_still()
     options = Evaluation(batch_size=7, probe_windows=0, critical_threshold=0.5, shortcuts=False)
-    metrics = options.measure(model, {"val": reader, "train": reader}, action_names=NAMES, split_seed=0)
+    metrics = options.measure(model, {"val": reader, "train": reader}, scale=made_scale(NAMES), split_seed=0)
 
-    write_window_errors(measure_windows(model, reader, batch_size=5), tmp_path / "windows.csv")
+    write_window_errors(measure_windows(model, reader, batch_size=5, scale=made_scale(NAMES)), tmp_path / "windows.csv")
 
     lines = lines_of(tmp_path / "windows.csv")
     assert len(lines) == len(reader.windows)
@@ -91,7 +92,10 @@ def test_the_lines_add_up_to_every_slice_of_the_evaluation(padding: Padding, tmp
 def test_a_line_tells_its_window_and_its_own_error(tmp_path: Path) -> None:
     # Episode i, frame f has the actions (i, -f) here; where nothing is predicted they are the errors.
     lengths = [6, 9]
-    write_window_errors(measure_windows(standing_still(), reader_of(lengths), batch_size=4), tmp_path / "windows.csv")
+    write_window_errors(
+        measure_windows(standing_still(), reader_of(lengths), batch_size=4, scale=made_scale(NAMES)),
+        tmp_path / "windows.csv",
+    )
 
     lines = lines_of(tmp_path / "windows.csv")
     expected = []
@@ -121,7 +125,7 @@ def test_the_model_is_measured_in_evaluation_mode_and_left_as_it_was() -> None:
         lambda features: modes.append(model.training) or torch.zeros(*features.shape[:2], K, len(NAMES)),
     ).train()
 
-    measure_windows(model, reader_of([9, 9]), batch_size=4)
+    measure_windows(model, reader_of([9, 9]), batch_size=4, scale=made_scale(NAMES))
 
     assert set(modes) == {False}
     assert model.training

@@ -9,7 +9,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from mobile_vla.error_names import ERROR, error_of
 from mobile_vla.errors import UserError
+from mobile_vla.metric_text import no_better_than
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.spec import Signal
 from mobile_vla.untrusted.files import inside, read_json
@@ -231,13 +233,27 @@ def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
     columns = {title: (key, values) for title, (key, values) in columns.items() if values.get(key) is not None}
     if "val" not in columns:
         return []
-    parts = {"all actions": "", **{_title(signal): f"/{signal.name}" for signal in description.spec.actions}}
-    rows = [
-        [title, *(f"{values[key + part]:.4f}" for key, values in columns.values())] for title, part in parts.items()
+    error = error_of(description.spec)
+    whole = "all actions" if error == ERROR else "all actions, each divided by its spread in train"
+    rows = [[whole, *(_number(values, _as(key, error)) for key, values in columns.values())]]
+    rows += [
+        [_title(signal), *(_number(values, f"{key}/{signal.name}") for key, values in columns.values())]
+        for signal in description.spec.actions
     ]
     table = [["RMSE", *columns], ["---"] * (1 + len(columns)), *rows]
     said = f"Errors of the commands predicted at the current frame, after {records.step} steps:"
-    return [said, "", *(f"| {' | '.join(row)} |" for row in table), ""]
+    measured = {**records.summary, **records.offline}
+    sentence = no_better_than(measured, error=error)
+    return [said, "", *(f"| {' | '.join(row)} |" for row in table), "", *([sentence, ""] if sentence else [])]
+
+
+def _as(name: str, error: str) -> str:
+    """Return the metric ``name``, an RMSE, or the same in units of each action's spread where ``error`` is that."""
+    return name if error == ERROR else name.replace("/rmse", "/nrmse")
+
+
+def _number(values: Mapping[str, Any], name: str) -> str:
+    return f"{values[name]:.4f}" if values.get(name) is not None else ""
 
 
 def _title(signal: Signal) -> str:
