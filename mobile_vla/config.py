@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -58,11 +59,16 @@ def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictCon
 
     ``name`` is the file in conf/ to start from, for example ``sampler/rho`` for only that option.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
+    # A sweep has a Hydra of its own while it is planned; it is put back afterwards.
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(name, list(overrides))
-        except HydraException as error:
-            raise ConfigError(str(error)) from error
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
@@ -107,7 +113,7 @@ def study_errors(study: object) -> list[str]:
     """Return the errors in the config's ``study``."""
     if not isinstance(study, DictConfig):
         return [f"study: {study!r}; expected study.name, study.primary, study.baseline and study.controls"]
-    options = OmegaConf.to_container(study)
+    options = OmegaConf.to_container(study, resolve=True)
     assert isinstance(options, dict)
     return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **options})
 

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, open_frames
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
@@ -41,6 +41,7 @@ class Generator(Protocol):
 class Scan:
     """The result of reading all recordings of a folder, without their pixels.
 
+    ``format`` is what was recognised, for people.
     ``episodes`` are the usable ones and ``recordings`` those that they were made of, by name; ``problems`` has one
     error for each other recording or file. ``spec`` is what is used of the recordings; None without an episode.
     ``digests`` are the content digests by episode name. ``warnings`` list what was left out of the folder and which
@@ -48,6 +49,7 @@ class Scan:
     """
 
     source: Source
+    format: str
     recordings: Mapping[str, Recording]
     episodes: Sequence[Episode]
     spec: Spec | None
@@ -83,7 +85,7 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/h5.yaml.
+    Each option is explained in conf/dataset/h5.yaml. ``image_size`` is ``auto`` only until the model is known.
     """
 
     path: str | None
@@ -91,7 +93,7 @@ class Dataset:
     datasets_dir: str
     cache_dir: str
     num_workers: NonNegativeInt
-    image_size: Side | tuple[Side, Side]
+    image_size: Side | tuple[Side, Side] | Literal["auto"]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
     actions: Names
@@ -139,6 +141,7 @@ class Dataset:
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
+        assert size != "auto", "the size goes with the model, which a data set does not know"
         return ImageOptions(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
             resize=self.resize,
@@ -166,6 +169,7 @@ class Dataset:
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
             source=source,
+            format="HDF5",
             recordings=recordings,
             episodes=episodes,
             spec=spec,
@@ -200,6 +204,16 @@ class Dataset:
             episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
             warnings += said
         return list(episodes), warnings
+
+    def is_decoded(self, scan: Scan) -> bool:
+        """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""
+        return scan.spec is not None and is_decoded(
+            list(scan.recordings.values()),
+            cameras=scan.spec.camera_names,
+            options=self.image,
+            digests=scan.digests,
+            cache_dir=Path(self.cache_dir),
+        )
 
     @property
     def looks_at_frames(self) -> bool:

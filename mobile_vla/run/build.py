@@ -6,14 +6,14 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.augmentation.pipeline import Pipeline
@@ -58,8 +58,22 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object; no data are read yet."""
-    return _instantiate(cfg.dataset)
+    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
+    dataset: Dataset = _instantiate(cfg.dataset)
+    return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
+
+
+def _image_side(backbone: DictConfig) -> int:
+    if backbone._target_ != PRETRAINED_BACKBONE:
+        return get_class(backbone._target_).image_side
+    from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
+
+    return image_side(read_settings(backbone.weights))
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Return the options of training as an object."""
+    return _instantiate(cfg.trainer)
 
 
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
@@ -68,7 +82,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     ``on_estimate`` is called with the estimate for a pretrained backbone before its weights are loaded.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
-    trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
+    trainer, dataset = build_trainer(cfg), build_dataset(cfg)
     logger = Loggers(loggers=[_instantiate(node) for node in cfg.logger.values()])
     # Set before the first computation: the number of threads changes how sums are rounded.
     torch.set_num_threads(trainer.num_threads)
@@ -87,7 +101,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     estimate = _estimate(cfg, data, trainer)
     if estimate is not None and on_estimate is not None:
         on_estimate(estimate)
-    model = _build_model(cfg, data)
+    model = build_model(cfg, data)
     check_variants(model, augment)
     return Run(
         config=typing.cast(dict[str, Any], config),
@@ -175,7 +189,7 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
     return estimate
 
 
-def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
+def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
     """Return the model: weights initialised from ``seed`` only, statistics computed from the train episodes."""
     with torch.random.fork_rng(devices=[]):  # the global generator is restored; weights are initialised on the CPU
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))

@@ -21,6 +21,9 @@ class Backbone(nn.Module):
     frames_apart: bool = True
     """Whether a frame's feature depends only on the frame and the instruction: then each frame is encoded once."""
 
+    image_side: int = 64
+    """Rows and columns of the images where ``dataset.image_size`` is ``auto``; not those of a pretrained model."""
+
     weights: str | None = None
     """The place of its pretrained weights: a folder or a hub name; None if it has none."""
 
