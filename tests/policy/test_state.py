@@ -231,8 +231,16 @@ def test_what_a_policy_lacks_is_said_and_not_remembered(trained: Path) -> None:
         (both, {"joint_1": 1.0}, "state: lacks 'joint_2', 'joint_3'"),
         (both, [1.0, float("nan"), 3.0], "state: 'joint_2' is not finite"),
         (both, [1.0, 2.0, 1e40], "state: 'joint_3' is not finite"),
-        (both, ["1", "2", "3"], "state: .*expected a number for each of 'joint_1'"),
-        (both, [[1.0], 2.0, 3.0], "state: .*expected a number for each of 'joint_1'"),
+        (
+            both,
+            ["1", "2", "3"],
+            "state: holds what is no number, or lists of .*; expected a number for each of 'joint_1'",
+        ),
+        (
+            both,
+            [[1.0], 2.0, 3.0],
+            "state: holds what is no number, or lists of .*; expected a number for each of 'joint_1'",
+        ),
     ]
     for images, given_state, message in bad:
         with pytest.raises(UserError, match=message):
