@@ -17,7 +17,8 @@ from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.episodes import read_recordings
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_recordings, open_frames
-from mobile_vla.data.sources.hdf5.recording import read_blocks
+from mobile_vla.data.sources.contract import Recording, RecordingFile
+from mobile_vla.data.sources.hdf5.layout import shipped_layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.errors import DataError
@@ -117,16 +118,34 @@ def actions(num_frames: int = 4, *, num_columns: int = 3, seed: int = 0) -> NDAr
     return rng.choice(np.array([-1.15, 0, 1.15], np.float32), (num_frames, num_columns))
 
 
-def read_images(path: Path) -> NDArray[np.uint8]:
-    """Return all frames of an episode file [F, Y, X, 3], as the file stores them."""
-    return np.concatenate(list(read_blocks(path)))
+def h5_source(path: Path, *, layout: str = "flat", order: Sequence[str] = ("file",)) -> Hdf5Source:
+    """Return the source of the HDF5 files in the folder ``path``, or of the file ``path``."""
+    return Hdf5Source(folder=path, layout=shipped_layout(layout), order=tuple(order))
+
+
+def read_h5(path: Path, *, layout: str = "flat", order: Sequence[str] = ("file",)) -> list[Recording | DataError]:
+    """Return the recordings of one HDF5 file, read in this process, with the error of each that cannot be used."""
+    reading = h5_source(path, layout=layout, order=order).read(RecordingFile(path=path, files=(path,)))
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+
+
+def read_images(path: Path, *, layout: str = "flat") -> NDArray[np.uint8]:
+    """Return all frames of an episode file with one camera [F, Y, X, 3], as the file stores them."""
+    [recording] = read_h5(path, layout=layout)
+    assert isinstance(recording, Recording)
+    [camera] = recording.spec.camera_names
+    return np.concatenate(list(h5_source(path, layout=layout).frames(recording, camera)))
 
 
 def open_h5_frames(
     folder: Path, *, options: ImageOptions, cache_dir: Path, num_workers: int = 0
 ) -> tuple[FrameStore, dict[str, DataError]]:
     """Return the frames of the flat or nested files in ``folder``, decoded into ``cache_dir``, and errors by name."""
-    source = Hdf5Source(folder=folder, order=("file",))
+    source = h5_source(folder)
     scanned = read_recordings(source, cache_dir=cache_dir, num_workers=num_workers)
     assert not scanned.problems
     return open_frames(

@@ -21,6 +21,7 @@ from mobile_vla.data.episodes import read_file
 from mobile_vla.data.frames import ImageOptions, decode_into
 from mobile_vla.data.reading.process import ask, close_readers
 from mobile_vla.data.sources.contract import RecordingFile
+from mobile_vla.data.sources.hdf5.layout import shipped_layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.errors import DataError
 
@@ -153,7 +154,7 @@ def _crowding() -> float:
 def _read(path: Path, frames: Path) -> tuple[np.ndarray, np.ndarray] | Exception:
     """Return actions and frames of the episode as a run would have them, or what was raised."""
     try:
-        source = Hdf5Source(folder=path, order=("file",))
+        source = Hdf5Source(folder=path, layout=shipped_layout("flat"), order=("file",))
         [recording] = ask(read_file, path, source, RecordingFile(path=path, files=(path,)))
         size = recording.num_frames * Y * X * 3
         with frames.open("wb") as file:

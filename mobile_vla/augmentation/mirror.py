@@ -59,14 +59,16 @@ class Mirror:
     def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
         """See ``Transform``."""
         chosen = stream.at(step).random(len(batch)) < self.probability
-        chosen_B = torch.from_numpy(chosen).to(batch.images_BTCYX.device)
+        chosen_B = torch.from_numpy(chosen).to(batch.images_BTVCYX.device)
         signs_A = torch.tensor(_signs(self.spec.actions), device=batch.actions_BTKA.device)
-        images_BTCYX = batch.images_BTCYX.clone()
-        images_BTCYX[chosen_B] = images_BTCYX[chosen_B].flip(-1)
+        signs_S = torch.tensor(_signs(self.spec.state), device=batch.state_BTS.device)
+        images_BTVCYX = batch.images_BTVCYX.clone()
+        images_BTVCYX[chosen_B] = images_BTVCYX[chosen_B].flip(-1)
         return replace(
             batch,
-            images_BTCYX=images_BTCYX,
+            images_BTVCYX=images_BTVCYX,
             actions_BTKA=torch.where(chosen_B[:, None, None, None], batch.actions_BTKA * signs_A, batch.actions_BTKA),
+            state_BTS=torch.where(chosen_B[:, None, None], batch.state_BTS * signs_S, batch.state_BTS),
             instruction=_mirror_chosen(batch.instruction, chosen),
             scenario=_mirror_chosen(batch.scenario, chosen),
         )

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from regex import Pattern
 
-from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.labels.grammars import parse_name
+from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.recordings_cache import RecordingsCache
-from mobile_vla.data.scenario import parse_name
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.process.progress_bar import track
@@ -92,13 +92,12 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     for place, answer in track(read, description="reading episodes", total=len(requests)):
         answers[unread[place]] = [answer] if isinstance(answer, DataError) else answer
     listed = [answers[index] for index in range(len(found.files))]
-    cache.store(
-        [
-            (file, entries)
-            for file, entries in zip(found.files, listed, strict=True)
-            if not any(isinstance(entry, DataError) for entry in entries)
-        ]
-    )
+    sound = []
+    for file, entries in zip(found.files, listed, strict=True):
+        usable = [entry for entry in entries if isinstance(entry, Recording)]
+        if len(usable) == len(entries):
+            sound.append((file, usable))
+    cache.store(sound)
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
     for entries in listed:

@@ -6,6 +6,7 @@ status of its files (size, times, inode) is unchanged. Files with an error are n
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mobile_vla.data.sources.contract import Recording, RecordedTexts, RecordingFile, Source
+from mobile_vla.data.sources.contract import RecordedTexts, Recording, RecordingFile, Source
 from mobile_vla.spec import Spec, parse_spec
 from mobile_vla.storage.disk import write_atomically
 
@@ -105,7 +106,15 @@ def _load(path: Path) -> dict[str, list[Recording]]:
         content = path.read_bytes()
         if hashlib.blake2b(content[_DIGEST_BYTES:], digest_size=_DIGEST_BYTES).digest() != content[:_DIGEST_BYTES]:
             raise ValueError("its digest differs")
-        return _unpacked(content[_DIGEST_BYTES:])
+        # Ten thousand recordings are a million small objects, none of them garbage: looking for it takes longer than
+        # making them (0.46 s and 0.13 s).
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return _unpacked(content[_DIGEST_BYTES:])
+        finally:
+            if was_collecting:
+                gc.enable()
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:

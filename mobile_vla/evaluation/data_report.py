@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.dataset import OpenDataset
-from mobile_vla.data.instruction_sources import instruction_lines
-from mobile_vla.data.scenario import task_of
+from mobile_vla.data.labels.grammars import task_of
+from mobile_vla.data.labels.instruction_summary import instruction_lines
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.baselines import baseline_metrics
 from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name

@@ -1,7 +1,8 @@
-"""Determine by probes which inputs a policy uses: the instruction, the images, or only the time step."""
+"""Determine by probes which inputs a policy uses: instruction, images, state, each camera, or only the time step."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,10 +14,12 @@ from rich.text import Text
 from mobile_vla.data.batches import Targets, WindowReader
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse
-from mobile_vla.evaluation.shortcut_probes import PROBES, UNCHANGED, run_probes
+from mobile_vla.evaluation.shortcut_probes import STATE_PROBE, UNCHANGED, camera_probe, run_probes
 from mobile_vla.metrics import ERROR, reference_name
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
+
+_CAMERA_CHANGE = re.compile(rf"shortcut/{camera_probe('(.+)')}/rmse_change")
 
 DEAD_BAND = 0.1
 """A sideways or turning command below this many standard deviations of the train actions counts as straight ahead."""
@@ -76,9 +79,9 @@ def measure_shortcuts(
 
     unchanged = by_probe[UNCHANGED].actions_NKA
     result = {f"shortcut/{UNCHANGED}/rmse": _rmse(unchanged, targets, np.ones(len(unchanged), np.bool_), scale)}
-    for probe in PROBES:
-        probed, rows = by_probe[probe].actions_NKA, by_probe[probe].is_changed_N
-        if not rows.any() or (probe == "images_mirrored" and sideways is None):
+    for probe, found in by_probe.items():
+        probed, rows = found.actions_NKA, found.is_changed_N
+        if probe == UNCHANGED or not rows.any() or (probe == "images_mirrored" and sideways is None):
             continue
         rmse = _rmse(probed, targets, rows, scale)
         result[f"shortcut/{probe}/rmse"] = rmse
@@ -101,7 +104,8 @@ def judge(
 ) -> dict[str, float | str]:
     """Return ``shortcut/verdict`` as text, and its parts as the numbers 1 or 0.
 
-    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images`` and ``/uses_position``
+    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images``, ``/uses_state`` (left
+    out for a policy without state), ``/uses_camera_<name>`` (for each of several cameras) and ``/uses_position``
     (the policy uses the position in the window as the time; left out if no window can be shifted) are 1 if a probe
     increases the RMSE by more than MATTERS, or changes more sides than SIDE_MATTERS. ``/clock_suffices`` is 1 if the
     (scenario, time step) lookup is as good as the policy, within CLOCK_TOLERANCE, or if the policy uses the position
@@ -120,8 +124,13 @@ def judge(
     found = {
         **uses("uses_instruction", "instruction_swapped", "instruction_other"),
         **uses("uses_images", "images_mean"),
+        **uses("uses_state", STATE_PROBE),
         **uses("uses_position", "position_shifted"),
     }
+    cameras = [match[1] for match in map(_CAMERA_CHANGE.fullmatch, figures) if match]
+    for camera in cameras:
+        found |= uses(f"uses_camera_{camera}", camera_probe(camera))
+    spare = [camera for camera in cameras if not found[f"uses_camera_{camera}"]]
     reach = (1 + CLOCK_TOLERANCE) * figures[f"shortcut/{UNCHANGED}/rmse"]
     found["clock_suffices"] = references[reference_name("scenario_time_lookup", error)] <= reach or (
         found.get("uses_position", False) and not found["uses_images"]
@@ -131,6 +140,8 @@ def judge(
             found.get("uses_instruction")
         ],
         "uses the images" if found["uses_images"] else "hardly uses the images",
+        *([f"could do without the camera {' or '.join(spare)}"] if found["uses_images"] and spare else []),
+        *(["uses the state" if found["uses_state"] else "hardly uses the state"] if "uses_state" in found else []),
         *(["takes the place in the window for the time"] if found.get("uses_position") else []),
         *(["a clock would do as well"] if found["clock_suffices"] else []),
     ]
@@ -144,7 +155,7 @@ def print_shortcuts(result: Mapping[str, float | str], console: Console) -> None
     table.add_column("probe")
     for heading in ("RMSE", "change", "side changed"):
         table.add_column(heading, justify="right")
-    for probe in (UNCHANGED, *PROBES):
+    for probe in [key.split("/")[1] for key in result if key.endswith("/rmse")]:
         figures = [result.get(f"shortcut/{probe}/{name}") for name in ("rmse", "rmse_change", "side_change")]
         if figures[0] is not None:
             forms = ("{:.4f}", "{:+.4f}", "{:.0%}")

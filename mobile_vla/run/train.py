@@ -49,7 +49,12 @@ def train_and_measure(
     with (
         run.logger.open(identity, config=logged, folder=logger_folder, resume=origin is not None) as logger,
         LiveProgress(
-            label=identity.run_id, num_steps=run.num_steps, error=best_by(run), is_bar=is_bar, console=console
+            label=identity.run_id,
+            num_steps=run.num_steps,
+            error=best_by(run),
+            is_bar=is_bar,
+            console=console,
+            slow_remedy=_remedy_for_slowness(run),
         ) as live,
     ):
 
@@ -81,6 +86,22 @@ def train_and_measure(
         folder.add_to_summary({"wandb/unconfirmed_rows": logger.unconfirmed_rows})
         folder.write_summary(result.status)
     return result
+
+
+def _remedy_for_slowness(run: Run) -> str | None:
+    """Return what would shorten a run on a CPU; None on a GPU."""
+    if run.trainer.torch_device().type != "cpu":
+        return None
+    rows, columns = run.data.image.size
+    remedies = [
+        f"smaller images (dataset.image_size, now {rows}x{columns})" if max(rows, columns) > 64 else None,
+        "model=compact, or model/backbone/tuning=frozen" if run.model.backbone.weights else None,
+        f"fewer steps (trainer.steps, now {run.num_steps})",
+        f"smaller batches (trainer.batch_size, now {run.trainer.batch_size})",
+        "trainer.num_threads, if no other run needs the cores",
+        "a GPU",
+    ]
+    return f"Shorter: {'; '.join(remedy for remedy in remedies if remedy)}."
 
 
 def _train(

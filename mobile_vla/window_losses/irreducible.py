@@ -24,7 +24,7 @@ from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, find_in_run
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import load_weights
 from mobile_vla.process.console import new_console
-from mobile_vla.run.build import Run, build_run, build_sampler
+from mobile_vla.run.build import Run, build_run, build_sampler, fit_statistics
 from mobile_vla.run.live_progress import LiveProgress
 from mobile_vla.run.primary import scale_of
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
@@ -136,7 +136,7 @@ class _Fold:
         data = hold_out(self.run.data, self.run.dataset, train=self.learnt, val=self.scored)
         # A copy, so that every fold starts from the same initial weights; its normaliser is fitted to this fold alone.
         model = copy.deepcopy(self.run.model)
-        model.fit(np.concatenate([data.episodes[name].actions for name in self.learnt]), signals=data.spec.actions)
+        fit_statistics(model, data, self.learnt)
         trainer, reader, stream = self.run.trainer, data.readers["train"], Stream(cfg.seed, "sampler")
         return replace(
             self.run,

@@ -16,7 +16,7 @@ from regex import Pattern
 from tiny_runs import compose_config, run_in
 
 from mobile_vla.augmentation.mirror import Mirror, mirror_words
-from mobile_vla.data.scenario import compile_grammars, parse_name
+from mobile_vla.data.labels.grammars import compile_grammars, parse_name
 from mobile_vla.errors import ConfigError
 from mobile_vla.spec import Signal, known_signal
 
@@ -25,7 +25,7 @@ ALWAYS = Mirror(probability=1, spec=made_spec())
 
 def test_mirroring_flips_columns_signs_and_words() -> None:
     mirrored = ALWAYS(BATCH, stream=STREAM, step=0)
-    assert torch.equal(mirrored.images_BTCYX, BATCH.images_BTCYX.flip(-1))
+    assert torch.equal(mirrored.images_BTVCYX, BATCH.images_BTVCYX.flip(-1))
     assert torch.equal(mirrored.actions_BTKA, BATCH.actions_BTKA * torch.tensor([1.0, -1.0, -1.0]))
     assert torch.equal(mirrored.mask_BTK, BATCH.mask_BTK)
     assert torch.equal(mirrored.history_BT, BATCH.history_BT)
@@ -35,7 +35,7 @@ def test_mirroring_flips_columns_signs_and_words() -> None:
 
 def test_mirroring_twice_is_the_identity() -> None:
     twice = ALWAYS(ALWAYS(BATCH, stream=STREAM, step=0), stream=STREAM, step=1)
-    assert torch.equal(twice.images_BTCYX, BATCH.images_BTCYX)
+    assert torch.equal(twice.images_BTVCYX, BATCH.images_BTVCYX)
     assert torch.equal(twice.actions_BTKA, BATCH.actions_BTKA)
     assert (twice.instruction, twice.scenario) == (BATCH.instruction, BATCH.scenario)
 
@@ -58,7 +58,7 @@ def test_each_window_is_mirrored_whole_or_not_at_all(probability: float, step: i
     changed, whole = mirror(batch, stream=STREAM, step=step), ALWAYS(batch, stream=STREAM, step=step)
     for b in range(len(batch)):
         source = whole if changed.scenario[b] != batch.scenario[b] else batch
-        assert torch.equal(changed.images_BTCYX[b], source.images_BTCYX[b])
+        assert torch.equal(changed.images_BTVCYX[b], source.images_BTVCYX[b])
         assert torch.equal(changed.actions_BTKA[b], source.actions_BTKA[b])
         assert changed.instruction[b] == source.instruction[b]
 

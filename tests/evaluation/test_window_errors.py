@@ -176,12 +176,24 @@ def test_the_hardest_are_the_worst_that_are_not_beside_a_worse_one(squared_error
 def test_the_strip_is_the_history_from_left_to_right_and_black_where_there_was_none(tmp_path: Path) -> None:
     # A frame has the colour (1 + its episode, 1 + its number, 255) here.
     batch = READER.gather(np.array([1]))
-    pixels = np.asarray(history_strip(batch.images_BTCYX[0].numpy()))
+    pixels = np.asarray(history_strip(batch.images_BTVCYX[0].numpy()))
     assert pixels.shape == (2, 2 * HISTORY, 3)
     assert pixels[0, ::2].tolist() == [[0, 0, 0], [1, 1, 255], [1, 2, 255]]
 
-    tall = np.zeros((HISTORY, 3, 256, 320), np.uint8)
+    tall = np.zeros((HISTORY, 1, 3, 256, 320), np.uint8)
     assert history_strip(tall).size == (HISTORY * 160, 128)
+
+
+def test_a_strip_has_a_row_for_each_camera() -> None:
+    images_TVCYX = np.arange(HISTORY * 2 * 3, dtype=np.uint8).reshape(HISTORY, 2, 3, 1, 1) * np.ones((2, 4), np.uint8)
+    pixels = np.asarray(history_strip(images_TVCYX))
+    assert pixels.shape == (2 * 2, HISTORY * 4, 3)
+    for t in range(HISTORY):
+        for camera in range(2):
+            assert (pixels[2 * camera : 2 * camera + 2, 4 * t : 4 * t + 4] == images_TVCYX[t, camera, :, 0, 0]).all()
+
+    tall = np.zeros((HISTORY, 2, 3, 256, 320), np.uint8)
+    assert history_strip(tall).size == (HISTORY * 160, 2 * 128)
 
 
 def test_what_is_not_finite_or_not_there_is_null(tmp_path: Path) -> None:

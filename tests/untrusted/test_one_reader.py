@@ -22,7 +22,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "untrusted/targets.py",
         "policy/backbones/families/family.py",  # of this package, by the names of its files
         "training/optimizer.py",  # a constant
-        "data/hdf5/extents.py",  # a constant
+        "data/sources/hdf5/extents.py",  # a constant
         "data/reading/server.py",  # functions of this package, by the process that started it
     },
     ("json.load", "json.loads"): {
@@ -35,7 +35,6 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "window_losses/irreducible.py",
         "policy/backbones/pretrained.py",  # weights that the user names
         "training/checkpoint.py",
-        "data/importers/tub.py",
     },
     ("pickle.load", "pickle.loads", "torch.load", "joblib.load", "eval", "exec", "marshal.loads"): set(),
     ("regex.compile",): {"data/scenario.py"},
