@@ -131,7 +131,8 @@ def episodes_of(
     """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
 
     ``root`` is the folder whose subfolders mean something, as the user made them: an episode in one has the field
-    ``folder``. The spec is that of the first episode; None without any. An episode whose signals differ from it cannot be used.
+    ``folder``. The spec is that of the first episode; None without any. An episode whose signals differ from it cannot
+    be used.
     """
     if recordings:
         _check_names(chosen, recordings)
