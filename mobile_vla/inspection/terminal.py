@@ -58,13 +58,12 @@ def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Table:
         "mirror": [{None: None, True: "flips", False: "stays"}[entry.signal.flips] for entry in shown],
     }
     known = {heading: texts for heading, texts in details.items() if any(text is not None for text in texts)}
-    for heading in ("smallest", "98 % of values", "largest", *known):
+    for heading in ("smallest", "largest", *known):
         table.add_column(heading, justify="left" if heading in known else "right", no_wrap=True)
     for index, entry in enumerate(shown):
         table.add_row(
             Text(entry.signal.name),
             f"{entry.smallest:.4g}",
-            f"{entry.low:.3g} to {entry.high:.3g}",
             f"{entry.largest:.4g}",
             *(Text(texts[index] or "?") for texts in known.values()),
             style=None if entry.is_used else "dim",
