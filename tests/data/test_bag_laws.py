@@ -28,7 +28,7 @@ from mobile_vla.errors import DataError, UnreadableNowError
 
 pytest.importorskip("rosbags")
 
-NUM_SPOILED = int(os.environ.get("NUM_SPOILED", "40"))
+NUM_SPOILED = int(os.environ.get("NUM_SPOILED", "25"))
 
 TIMES = st.lists(st.integers(-20, 20), max_size=12)
 
@@ -253,6 +253,11 @@ def test_everything_is_counted(tmp_path: Path):
     assert any(
         "1 bag(s) were never closed by their recorder and are left out: c/x.bag.active" in w for w in scanned.warnings
     )
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "run_2").symlink_to(tmp_path / "a" / "run")
+    assert [file.path.name for file in source_of(tmp_path / "linked").find().files] == ["run_2"]
+    assert len(source_of(tmp_path).find().files) == 4
     assert is_bag(tmp_path / "a" / "run")
     assert is_bag(tmp_path / "c" / "single.bag")
     assert not is_bag(tmp_path / "c")

@@ -151,9 +151,9 @@ def is_tub(folder: Path) -> bool:
 
 
 def find_tubs(folder: Path) -> list[Path]:
-    """Return the tubs in ``folder``, at any depth, in the order of their paths; links to folders are not followed.
+    """Return the tubs in ``folder``, at any depth, in the order of their paths.
 
-    Raises ``DataError`` where there is no such folder or one cannot be listed.
+    A link to a tub is followed, one to another folder is not: it could lead back. Raises ``DataError`` where there is no such folder or one cannot be listed.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that DonkeyCar wrote to.")
@@ -165,9 +165,10 @@ def find_tubs(folder: Path) -> list[Path]:
             continue
         try:
             with os.scandir(place) as entries:
-                waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != "."]
+                folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         except OSError as error:
             raise UnreadableNowError(str(unreadable(place, error))) from error
+        waiting += [Path(entry.path) for entry in folders if not entry.is_symlink() or is_tub(Path(entry.path))]
     return sorted(tubs)
 
 
