@@ -153,7 +153,8 @@ def is_tub(folder: Path) -> bool:
 def find_tubs(folder: Path) -> list[Path]:
     """Return the tubs in ``folder``, at any depth, in the order of their paths.
 
-    A link to a tub is followed, one to another folder is not: it could lead back. Raises ``DataError`` where there is no such folder or one cannot be listed.
+    A link to a tub is followed, one to another folder is not: it could lead back. Raises ``DataError`` where there is
+    no such folder or one cannot be listed.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that DonkeyCar wrote to.")
