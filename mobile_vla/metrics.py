@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from mobile_vla.error_names import ERROR, PREDICTORS
+
 Direction = Literal["lower", "higher"]
 """Which values are better: lower or higher ones."""
 
-Unit = Literal["action", "share", "m", "m/s", "s", "1/s", "GiB"]
-"""``action``: the unit of the actions, if they all have the same one; ``share``: 0 to 1, shown in percent."""
+Unit = Literal["action", "spread", "share", "m", "m/s", "s", "1/s", "GiB"]
+"""``action``: the unit of the actions, if they all have the same one; ``spread``: the standard deviation of each action
+in train, so that actions of different units count alike; ``share``: 0 to 1, shown in percent.
+"""
 
 Place = Literal["bar", "end", "table", "intervals", "curves", "draws", "dashboard", "dashboard_draws", "changes"]
 """Where a metric is shown by default.
@@ -57,24 +61,7 @@ class Entry:
     is_detail: bool = False
 
 
-ERROR = "val/rmse"
-"""The default primary metric. It is also measured by scenario, phase and horizon."""
-
-PROBE = "probe/rmse"
 LOSS = "train/loss"
-INNER = "inner/rmse"
-LOOKUP = "baseline/scenario_time_lookup/rmse"
-"""The reference predictor that sees the scenario and the time step and no image."""
-
-PREDICTORS = {
-    "mean": "mean action",
-    "hold_last": "hold-last action",
-    "time_lookup": "time-step lookup",
-    "scenario_time_lookup": "(scenario, time step) lookup",
-}
-"""The reference predictors, which need no training, simplest first: the name and the title of each."""
-
-REFERENCES = tuple(f"baseline/{name}/rmse" for name in PREDICTORS)
 
 SHARE, TARGET, PHASE = "sampler/share/{scenario}", "sampler/target/{scenario}", "sampler/phase_{phase}"
 
@@ -83,8 +70,9 @@ COSTS = ("samples_seen", "windows_scored", "wall_s")
 
 
 def _error(pattern: str, meaning: str, *, shown: tuple[Place, ...] = ()) -> Entry:
-    """Return the entry of an RMSE or a loss on windows that are the same for every sampler."""
-    unit = "action" if "rmse" in pattern else None
+    """Return the entry of an error or a loss on windows that are the same for every sampler."""
+    units: dict[str, Unit] = {"rmse": "action", "nrmse": "spread"}
+    unit = units.get(pattern.split("/")[1])
     return Entry(pattern=pattern, meaning=meaning, unit=unit, direction="lower", may_decide=True, shown=shown)
 
 
@@ -115,7 +103,22 @@ def _of_suite(
     )
 
 
-_PARTS = "a part of its targets, by action, horizon, phase, scenario, task or kind of frame"
+_PARTS = "a part of its targets, by action, group of actions, horizon, phase, scenario, task or kind of frame"
+
+
+def _scaled_errors() -> Iterator[Entry]:
+    """Yield the entries of the errors in units of each action's spread, shown where they decide (see ``shown``)."""
+    for split, where in (
+        ("val", "the val windows"),
+        ("probe", "one sample of the train windows"),
+        ("unseen", "the episodes that dataset.unseen holds out of training"),
+        ("inner", "the train episodes that dataset.inner_fraction holds out for tuning"),
+    ):
+        name = f"{split}/nrmse"
+        scaled = "the root mean squared error of the actions, each divided by its standard deviation in train,"
+        yield _error(name, f"{scaled} on {where}")
+        yield _error(f"{name}/{{part*}}", f"{name} of {_PARTS}")
+
 
 VOCABULARY: tuple[Entry, ...] = (
     # On windows that are the same for every sampler.
@@ -127,7 +130,7 @@ VOCABULARY: tuple[Entry, ...] = (
     _error("val/rmse/scenario_mean", "the mean over scenarios of their val/rmse", shown=("intervals",)),
     _error("val/rmse/critical", "val/rmse of the frames at a change of action", shown=("intervals",)),
     _error("val/rmse/{part*}", f"val/rmse of {_PARTS}"),
-    _error(PROBE, "the RMSE on one sample of the train windows", shown=("table", "intervals", "curves")),
+    _error("probe/rmse", "the RMSE on one sample of the train windows", shown=("table", "intervals", "curves")),
     _error("probe/rmse/{part*}", f"probe/rmse of {_PARTS}"),
     _error(
         "unseen/rmse",
@@ -135,8 +138,9 @@ VOCABULARY: tuple[Entry, ...] = (
         shown=("bar", "end", "table", "intervals", "curves", "dashboard"),
     ),
     _error("unseen/rmse/{part*}", f"unseen/rmse of {_PARTS}"),
-    _error(INNER, "the RMSE on the train episodes that dataset.inner_fraction holds out for tuning"),
+    _error("inner/rmse", "the RMSE on the train episodes that dataset.inner_fraction holds out for tuning"),
     _error("inner/rmse/{part*}", f"inner/rmse of {_PARTS}"),
+    *_scaled_errors(),
     _error(
         "val/loss",
         "what training minimises, on the val windows",
@@ -176,6 +180,12 @@ VOCABULARY: tuple[Entry, ...] = (
         unit="action",
         direction="lower",
         shown=("end",),
+    ),
+    Entry(
+        pattern="best/val/nrmse",
+        meaning="the lowest val/nrmse of all evaluations",
+        unit="spread",
+        direction="lower",
     ),
     # Statistics of the drawn windows. See sampling.diagnostics.
     _drawn(
@@ -262,9 +272,10 @@ VOCABULARY: tuple[Entry, ...] = (
         direction="lower",
         kind="recorded",
     ),
-    # Errors of the trained policy when one of its inputs is changed or removed. See evaluation.shortcuts.
-    Entry(pattern="shortcut/{probe}/rmse", meaning="val/rmse under a probe", unit="action", kind="recorded"),
-    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", unit="action", kind="recorded"),
+    # Errors of the trained policy when one of its inputs is changed or removed, as the error that decides counts them.
+    # See evaluation.shortcuts.
+    Entry(pattern="shortcut/{probe}/rmse", meaning="the error on val under a probe", kind="recorded"),
+    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", kind="recorded"),
     Entry(pattern="shortcut/{figure*}", meaning="what the probes show", kind="recorded"),
     # Errors of the reference predictors, which are not trained, on the val windows.
     *(
@@ -272,6 +283,16 @@ VOCABULARY: tuple[Entry, ...] = (
             pattern=f"baseline/{name}/rmse",
             meaning=f"val/rmse of the {title}",
             unit="action",
+            title=title,
+            kind="reference",
+        )
+        for name, title in PREDICTORS.items()
+    ),
+    *(
+        Entry(
+            pattern=f"baseline/{name}/nrmse",
+            meaning=f"val/nrmse of the {title}",
+            unit="spread",
             title=title,
             kind="reference",
         )
@@ -331,9 +352,14 @@ def is_reference(name: str) -> bool:
     return entry_of(name).kind == "reference"
 
 
-def shown(place: Place) -> tuple[str, ...]:
-    """Return the names of the metrics that are shown in ``place`` by default, in order."""
-    return tuple(entry.pattern for entry in VOCABULARY if place in entry.shown)
+def shown(place: Place, *, error: str = ERROR) -> tuple[str, ...]:
+    """Return the names of the metrics that are shown in ``place`` by default, in order.
+
+    ``error`` is the error that decides. Where that is SCALED_ERROR, it is shown in place of ERROR, and likewise on the
+    other splits and for the parts.
+    """
+    names = [entry.pattern for entry in VOCABULARY if place in entry.shown]
+    return tuple(names) if error == ERROR else tuple(name.replace("/rmse", "/nrmse") for name in names)
 
 
 def parts_of(names: Iterable[str], pattern: str) -> dict[str, str]:

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 from hostile_episodes import HOSTILE, KEYS, SECRET, SOUND, Rng, X, Y, frames_of, write_collector, write_outside
 
-from mobile_vla.data.episodes import read_episode
+from mobile_vla.data.episodes import read_file
 from mobile_vla.data.frames import ImageOptions, decode_into
-from mobile_vla.data.sources.hdf5.instruction import Instruction
 from mobile_vla.data.reading.process import ask, close_readers
+from mobile_vla.data.sources.contract import RecordingFile
+from mobile_vla.data.sources.hdf5.layout import shipped_layout
+from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.errors import DataError
 
 _OPTIONS = ImageOptions(size=(Y, X), resize="direct", channel_order="rgb")
-_INSTRUCTION = Instruction(order=["file", "constant"], template="", constant="go")
 # Bytes of a sound file, spoilt.
 
 
@@ -153,12 +154,13 @@ def _crowding() -> float:
 def _read(path: Path, frames: Path) -> tuple[np.ndarray, np.ndarray] | Exception:
     """Return actions and frames of the episode as a run would have them, or what was raised."""
     try:
-        episode = read_episode(path, grammars={}, instruction=_INSTRUCTION)
-        size = episode.num_frames * Y * X * 3
+        source = Hdf5Source(folder=path, layout=shipped_layout("flat"), order=("file",))
+        [recording] = ask(read_file, path, source, RecordingFile(path=path, files=(path,)))
+        size = recording.num_frames * Y * X * 3
         with frames.open("wb") as file:
             file.truncate(size)
-        ask(decode_into, path, episode.num_frames, frames, 0, _OPTIONS)
-        return episode.actions, np.fromfile(frames, np.uint8).reshape(-1, Y, X, 3)
+        ask(decode_into, path, source, recording, "camera", frames, 0, _OPTIONS)
+        return recording.actions, np.fromfile(frames, np.uint8).reshape(-1, Y, X, 3)
     except Exception as error:
         return error
 

@@ -12,20 +12,40 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mobile_vla.data.sources.contract import Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
-from mobile_vla.data.sources.hdf5.recording import read_blocks, read_recording
+from mobile_vla.data.sources.hdf5.layout import shipped_layouts
+from mobile_vla.data.sources.hdf5.source import Hdf5Source
+
+LAYOUTS = {layout.name: layout for layout in shipped_layouts()}
+"""Read when this module is imported, before a cause is laid in the way."""
 
 Read = Callable[[Path], object]
 
 
-def read_hdf5(path: Path) -> object:
-    return read_recording(path, ("file",))
+def source_of(path: Path, layout: str) -> Hdf5Source:
+    return Hdf5Source(folder=path, layout=LAYOUTS[layout], order=("file",))
 
 
-def memory_of(path: Path) -> tuple[int, int]:
+def read_hdf5(path: Path, layout: str = "flat") -> list[Recording]:
+    """Return the recordings of the file; raises the first error of any."""
+    reading = source_of(path, layout).read(RecordingFile(path=path, files=(path,)))
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            for entry in end.value:
+                if isinstance(entry, Exception):
+                    raise entry from None
+            return end.value
+
+
+def memory_of(path: Path, layout: str = "flat") -> tuple[int, int]:
     """Return the bytes of all frames, and by how much reading them made this process larger."""
+    [recording] = read_hdf5(path, layout)
+    [camera] = recording.spec.camera_names
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    num_bytes = sum(block.nbytes for block in read_blocks(path))
+    num_bytes = sum(block.nbytes for block in source_of(path, layout).frames(recording, camera))
     return num_bytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
@@ -90,8 +110,9 @@ def without_plugin(path: Path, read: Read) -> object:
     settings.set_chunk((4, 3))
     settings.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (1, 2))
     with h5py.File(path, "a") as file:
-        del file["actions"]
+        key = next(key for key in ("actions", "action", "data/demo_0/actions") if key in file)
+        del file[key]
         kind = h5py.h5t.py_create(np.dtype("f4"))
-        dataset = h5py.h5d.create(file.id, b"actions", kind, h5py.h5s.create_simple((4, 3)), settings)
+        dataset = h5py.h5d.create(file.id, key.encode(), kind, h5py.h5s.create_simple((4, 3)), settings)
         dataset.write_direct_chunk((0, 0), bytes(48))
     return read(path)

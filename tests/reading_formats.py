@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ from hostile_episodes import HOSTILE
 from made_episodes import actions, images
 from reading_causes import read_hdf5
 
-Write = Callable[[Path], object]
+Write = Callable[..., object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class Format:
     """One format: how a sound recording of 4 frames is written, and bad ones, each with what must be said of it."""
 
     suffix: str
+    layout: str  # option of conf/dataset/layout
+    camera: str
+    episode: str  # what follows the file's name in that of an episode, where there are several files
     write: Write
     write_still: Write  # all actions zero
     points_outside: Mapping[str, tuple[Callable[[Path, Path], object], str]]  # (path, episode outside)
@@ -103,6 +107,9 @@ _ROWS = "were never written and would read as zeros"
 
 HDF5 = Format(
     suffix=".h5",
+    layout="flat",
+    camera="camera",
+    episode="",
     write=write_hdf5,
     write_still=hdf5_with("actions", lambda file: file.create_dataset("actions", data=np.zeros((4, 3), np.float32))),
     points_outside={
@@ -181,4 +188,75 @@ HDF5 = Format(
     read=read_hdf5,
 )
 
-FORMATS = {"hdf5": HDF5}
+_MOVED = {
+    "nested": {"images": "observations/images"},
+    "robomimic": {
+        "images": "data/demo_0/obs/front_image",
+        "actions": "data/demo_0/actions",
+        "language_instruction": "data/demo_0/language_instruction",
+        "observations": "data/demo_0/obs",
+    },
+    "aloha": {"images": "observations/images/front", "actions": "action", "observations": "observations/images"},
+}
+"""Where a layout has the objects of a flat file; ``observations`` is what a link in place of a group is called."""
+
+_FLAT_ALONE = ("cycle of hard links", "frames after the last flush")
+"""What lists all keys of a file, and what would be mended by moving the keys."""
+
+
+def _moved(write: Callable[..., object], layout: str) -> Callable[..., None]:
+    """Return what writes as ``write`` does, and then moves all objects to where ``layout`` has them."""
+
+    def moved(path: Path, *arguments: object, **options: object) -> None:
+        write(path, *arguments, **options)
+        try:
+            file = h5py.File(path, "a") if path.is_file() else None
+        except OSError:  # a file that HDF5 cannot open is bad in every layout
+            return
+        if file is None:
+            return
+        with file:
+            for key, place in _MOVED[layout].items():
+                if file.get(key, getlink=True) is not None and key != place.split("/")[0]:
+                    file.move(key, place)
+
+    return moved
+
+
+def _message(text: str, layout: str) -> str:
+    """Return ``text`` with the layout's keys in place of those of a flat file."""
+    for key, place in _MOVED[layout].items():
+        text = text.replace(f"'{key}'", f"'{place}'")
+    return text
+
+
+def _in_layout(layout: str, *, camera: str, episode: str) -> Format:
+    """Return the format of the same files in another layout."""
+
+    def all_moved(cases: Mapping[str, tuple[Callable[..., object], str]]) -> dict[str, tuple[Callable[..., None], str]]:
+        return {
+            name: (_moved(write, layout), _message(text, layout))
+            for name, (write, text) in cases.items()
+            if name not in _FLAT_ALONE
+        }
+
+    return Format(
+        suffix=HDF5.suffix,
+        layout=layout,
+        camera=camera,
+        episode=episode,
+        write=_moved(HDF5.write, layout),
+        write_still=_moved(HDF5.write_still, layout),
+        points_outside=all_moved(HDF5.points_outside),
+        not_written=all_moved(HDF5.not_written),
+        claims_too_much=all_moved(HDF5.claims_too_much),
+        read=partial(read_hdf5, layout=layout),
+    )
+
+
+FORMATS = {
+    "flat": HDF5,
+    "nested": _in_layout("nested", camera="camera", episode=""),
+    "robomimic": _in_layout("robomimic", camera="front", episode="_demo_0"),
+    "aloha": _in_layout("aloha", camera="front", episode=""),
+}

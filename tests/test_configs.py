@@ -129,7 +129,7 @@ def test_every_option_says_what_it_is_for(group: str) -> None:
         ),
         ("model.backbone.channels", [4, 0, 4], "model.backbone.channels: [4, 0, 4]; Input should be greater than 0"),
         ("dataset.padding", "start", "dataset.padding: 'start'; Input should be 'none', 'end' or 'both'"),
-        ("dataset.actions", ["linear_z"], "dataset.actions: ['linear_z']; Input should be 'linear_x', 'linear_y' or"),
+        ("dataset.actions", 3, "dataset.actions: 3; "),
         ("dataset.image_size", [60], "dataset.image_size: [60]; "),
         (
             "dataset.instruction.order",
@@ -229,7 +229,8 @@ def test_all_mistakes_stand_in_one_message() -> None:
             "the rate falls, so expected at most",
         ),
         (("trainer.device=abacus",), "trainer.device=abacus: expected auto, cpu, cuda or cuda:N"),
-        (("dataset.actions=[linear_y,linear_x]",), "expected one or more of linear_x, linear_y, angular_z, each once"),
+        (("dataset.actions=[linear_x,linear_x]",), "dataset.actions=['linear_x', 'linear_x']: expected each name once"),
+        (("dataset.actions=[linear_z]",), "dataset.actions: linear_z is recorded nowhere; expected linear_x, linear_y"),
         (("dataset.grammars.boxes='('",), "dataset.grammars.boxes: not a regular expression"),
         (("dataset.unseen=[3box]",), "dataset.unseen: '3box' matches no episode; scenarios are 1box_hori_left"),
         (("dataset.padding=none", "dataset.window_size=40"), "no episode has a window: dataset.padding=none"),

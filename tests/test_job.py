@@ -185,7 +185,7 @@ def test_a_policy_that_diverged_is_never_the_best(tiny: tuple[str, ...], tmp_pat
     measured = [row["val/rmse"] for row in ran.rows if "val/rmse" in row]
     best = json.loads((find_checkpoint(ran.folder, "best") / "training.json").read_text())
     assert None in measured, "the run was meant to diverge"
-    assert best["best_val_rmse"] == min(value for value in measured if value is not None)
+    assert best["best_error"] == min(value for value in measured if value is not None)
 
 
 def test_a_user_error_is_one_plain_message(

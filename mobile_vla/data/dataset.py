@@ -14,12 +14,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, open_frames
-from mobile_vla.data.instruction import Instruction
-from mobile_vla.data.instruction_sources import odd_instructions
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
+from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
+from mobile_vla.data.labels.instruction import Instruction
+from mobile_vla.data.labels.instruction_summary import odd_instructions
+from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
-from mobile_vla.data.scenario import UNKNOWN, compile_grammars
 from mobile_vla.data.sources.contract import Recording, Source
+from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
@@ -40,6 +42,7 @@ class Generator(Protocol):
 class Scan:
     """The result of reading all recordings of a folder, without their pixels.
 
+    ``format`` is what was recognised, for people.
     ``episodes`` are the usable ones and ``recordings`` those that they were made of, by name; ``problems`` has one
     error for each other recording or file. ``spec`` is what is used of the recordings; None without an episode.
     ``digests`` are the content digests by episode name. ``warnings`` list what was left out of the folder and which
@@ -47,6 +50,7 @@ class Scan:
     """
 
     source: Source
+    format: str
     recordings: Mapping[str, Recording]
     episodes: Sequence[Episode]
     spec: Spec | None
@@ -82,23 +86,26 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/h5.yaml.
+    Each option is explained in conf/dataset/h5.yaml. ``image_size`` is ``auto`` only until the model is known.
     """
 
     path: str | None
+    layout: Layout
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
     num_workers: NonNegativeInt
-    image_size: Side | tuple[Side, Side]
+    image_size: Side | tuple[Side, Side] | Literal["auto"]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
     actions: Names
     state: Names
     cameras: Names
-    signals: Mapping[str, Mapping[str, Any]]
+    signals: Mapping[str, Mapping[str, Any]] | None
     instruction: Instruction
     grammars: Mapping[str, str]
+    scenario: Sequence[str]
+    task: Sequence[str]
     window_size: NumFrames
     fwd_pred_next_n: NumFrames
     padding: Padding
@@ -111,7 +118,9 @@ class Dataset:
     on_bad_episode: Literal["error", "skip"]
 
     def __post_init__(self) -> None:
-        compile_grammars(self.grammars)  # only for its errors: a bad expression must fail before any file is read
+        # Only for their errors, which must come before any file is read.
+        compile_grammars(self.grammars)
+        self._rules()
         for option, names in (("actions", self.actions), ("cameras", self.cameras)):
             if names == "none" or not names:
                 raise ConfigError(f"dataset.{option}={names}: a policy needs at least one. Give names, or 'all'.")
@@ -124,10 +133,17 @@ class Dataset:
                 "episodes (dataset=h5 dataset.path=DIR) or choose a data set that makes its own (dataset=sim)."
             )
 
+    def _rules(self) -> dict[Label, tuple[Rule, ...]]:
+        return {
+            "scenario": parse_rules(self.scenario, option="dataset.scenario"),
+            "task": parse_rules(self.task, option="dataset.task"),
+        }
+
     @property
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
+        assert size != "auto", "the size goes with the model, which a data set does not know"
         return ImageOptions(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
             resize=self.resize,
@@ -143,11 +159,11 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
-        source = Hdf5Source(folder=self.folder(), order=tuple(self.instruction.order))
-        scanned = read_recordings(source, num_workers=self.num_workers)
+        source = Hdf5Source(folder=self.folder(), layout=self.layout, order=tuple(self.instruction.order))
+        scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
@@ -155,6 +171,7 @@ class Dataset:
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
             source=source,
+            format="HDF5",
             recordings=recordings,
             episodes=episodes,
             spec=spec,
@@ -163,10 +180,9 @@ class Dataset:
             warnings=[*scanned.warnings, *warnings],
         )
 
-    def decode(self, scan: Scan) -> tuple[Scan, FrameStore]:
+    def _decode(self, scan: Scan) -> tuple[Scan, FrameStore]:
         """Return the frames of all episodes, decoded into the cache, and ``scan`` without those that cannot be."""
-        if scan.spec is None:
-            return scan, FrameStore(cameras={}, first_row={}, key="")
+        assert scan.spec is not None
         frames, undecodable = open_frames(
             scan.source,
             list(scan.recordings.values()),
@@ -179,17 +195,51 @@ class Dataset:
         episodes = [episode for episode in scan.episodes if episode.name not in undecodable]
         return replace(scan, episodes=episodes, problems=[*scan.problems, *undecodable.values()]), frames
 
-    def open(self, scan: Scan | None = None) -> OpenDataset:
+    def _label(self, episodes: Sequence[Episode], frames: FrameStore) -> tuple[list[Episode], list[str]]:
+        """Return ``episodes`` with their scenarios and tasks by the configured rules, and warnings."""
+        first_images = {
+            episode.name: [images_FYXC[frames.first_row[episode.name]] for images_FYXC in frames.cameras.values()]
+            for episode in episodes
+        }
+        warnings = []
+        for label, rules in self._rules().items():
+            episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
+            warnings += said
+        return list(episodes), warnings
+
+    def is_decoded(self, scan: Scan) -> bool:
+        """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""
+        return scan.spec is not None and is_decoded(
+            list(scan.recordings.values()),
+            cameras=scan.spec.camera_names,
+            options=self.image,
+            digests=scan.digests,
+            cache_dir=Path(self.cache_dir),
+        )
+
+    @property
+    def looks_at_frames(self) -> bool:
+        """Whether the scenario or the task of an episode depends on its images."""
+        return any(rule.needs_frames for rules in self._rules().values() for rule in rules)
+
+    def open(self, scan: Scan | None = None, *, with_pixels: bool = True) -> OpenDataset:
         """Return the data set ready for training, from ``scan`` where the folder was scanned before.
 
-        Raises ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
+        Without ``with_pixels`` nothing is decoded and readers have no images, unless ``looks_at_frames``. Raises
+        ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
-        scan, frames = self.decode(scan or self.scan())
+        scan = scan or self.scan()
+        if scan.spec is not None and (with_pixels or self.looks_at_frames):
+            scan, frames = self._decode(scan)
+        else:
+            frames = FrameStore.without_pixels(list(scan.recordings.values()))
         episodes, problems, spec = scan.episodes, scan.problems, scan.spec
         if problems and self.on_bad_episode == "error":
             raise DataError(summarise_problems(problems))
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
+        episodes, label_warnings = self._label(episodes, frames)
+        scan = replace(scan, episodes=episodes, warnings=[*scan.warnings, *label_warnings])
         try:
             split = split_episodes(
                 episodes,

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from regex import Pattern
 
-from mobile_vla.data.instruction import Instruction
+from mobile_vla.data.labels.grammars import parse_name
+from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
-from mobile_vla.data.scenario import parse_name
+from mobile_vla.data.recordings_cache import RecordingsCache
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
 from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
 from mobile_vla.spec import Signal, Spec, with_details
 from mobile_vla.text import first_few, shortened
@@ -69,16 +71,37 @@ class Scanned:
     warnings: Sequence[str]
 
 
-def read_recordings(source: Source, *, num_workers: int) -> Scanned:
-    """Return the recordings of ``source`` in the order in which it finds them; ``num_workers`` processes read."""
+def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Scanned:
+    """Return the recordings of ``source`` in the order in which it finds them.
+
+    ``num_workers`` processes read the files that ``cache_dir`` does not know.
+    """
     found = source.find()
-    requests = [Request(work=_read, path=file.path, arguments=(source, file)) for file in found.files]
-    answers = dict(ask_each(requests, num_processes=num_workers))
+    cache = RecordingsCache(source, cache_dir=cache_dir)
+    answers: dict[int, list[Recording | DataError]] = {}
+    for index, file in enumerate(found.files):
+        known = cache.known(file)
+        if known is not None:
+            answers[index] = list(known)
+    unread = [index for index in range(len(found.files)) if index not in answers]
+    requests = [
+        Request(work=read_file, path=found.files[index].path, arguments=(source, found.files[index]))
+        for index in unread
+    ]
+    read = ask_each(requests, num_processes=num_workers)
+    for place, answer in track(read, description="reading episodes", total=len(requests)):
+        answers[unread[place]] = [answer] if isinstance(answer, DataError) else answer
+    listed = [answers[index] for index in range(len(found.files))]
+    sound = []
+    for file, entries in zip(found.files, listed, strict=True):
+        usable = [entry for entry in entries if isinstance(entry, Recording)]
+        if len(usable) == len(entries):
+            sound.append((file, usable))
+    cache.store(sound)
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
-    for index in range(len(requests)):
-        answer = answers[index]
-        for entry in [answer] if isinstance(answer, DataError) else answer:
+    for entries in listed:
+        for entry in entries:
             if isinstance(entry, DataError):
                 problems.append(entry)
             elif entry.name in recordings:
@@ -92,9 +115,8 @@ def read_recordings(source: Source, *, num_workers: int) -> Scanned:
     return Scanned(recordings=list(recordings.values()), problems=problems, warnings=warnings)
 
 
-def _read(
-    path: Path, source: Source, file: RecordingFile
-) -> Generator[None, None, list[Recording | DataError]]:  # called in a reading process
+def read_file(path: Path, source: Source, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
+    """Return the recordings of ``file``; a function of a module, because it is called in a reading process."""
     return (yield from source.read(file))
 
 
@@ -109,10 +131,15 @@ def episodes_of(
 
     The spec is that of the first episode; None without any. An episode whose signals differ from it cannot be used.
     """
+    if recordings:
+        _check_names(chosen, recordings)
     episodes, problems, specs = [], [], []
+    by_recorded: dict[Spec, Spec] = {}  # most recordings have the same spec
     for recording in recordings:
         try:
-            spec = chosen.spec_of(recording)
+            spec = by_recorded.get(recording.spec)
+            if spec is None:
+                spec = by_recorded[recording.spec] = chosen.spec_of(recording)
             episode = _episode_of(recording, spec, grammars=grammars, instruction=instruction)
             if specs:
                 _check_same_signals(recording, spec, specs[0])
@@ -123,7 +150,6 @@ def episodes_of(
             specs.append(spec)
     if not specs:
         return episodes, problems, None, []
-    _check_signals_given(chosen, recordings)
     return episodes, problems, specs[0], _mixed_rates(specs)
 
 
@@ -163,7 +189,7 @@ def _check_same_signals(recording: Recording, spec: Spec, first: Spec) -> None:
         ("actions", spec.actions, first.actions),
         ("state", spec.state, first.state),
     ):
-        if ours != theirs:
+        if ours is not theirs and ours != theirs:
             raise DataError(
                 f"{recording.path}: records the {what} {_listed(ours)}, and the first episode {_listed(theirs)}. "
                 f"Name those that all have (dataset.actions, model.state), or give the folders apart."
@@ -179,12 +205,23 @@ def _listed(signals: Sequence[Signal]) -> str:
     return shortened([f"{s.name} [{s.unit}]" if s.unit else s.name for s in signals], limit=8) if signals else "(none)"
 
 
-def _check_signals_given(chosen: Chosen, recordings: Sequence[Recording]) -> None:
-    known = {s.name for r in recordings for s in (*r.spec.actions, *r.spec.state)}
-    if unknown := [name for name in chosen.signals if name not in known]:
-        raise ConfigError(
-            f"dataset.signals: {', '.join(unknown)} is recorded nowhere; expected one of {shortened(sorted(known), limit=12)}"
-        )
+def _check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
+    """Raise ``ConfigError`` where an option names what no recording has; one message in place of one a recording."""
+    recorded: dict[str, dict[str, None]] = {"actions": {}, "state": {}, "cameras": {}}  # dicts keep the order
+    for recording in recordings:
+        spec = recording.spec
+        for what, names in zip(recorded, (spec.action_names, spec.state_names, spec.camera_names), strict=True):
+            recorded[what].update(dict.fromkeys(names))
+    for option, names, known in (
+        ("dataset.actions", chosen.actions, recorded["actions"]),
+        ("model.state", chosen.state, recorded["state"]),
+        ("dataset.cameras", chosen.cameras, recorded["cameras"]),
+        ("dataset.signals", list(chosen.signals), recorded["actions"] | recorded["state"]),
+    ):
+        unknown = [] if isinstance(names, str) else [name for name in names if name not in known]
+        if unknown:
+            expected = shortened(list(known), limit=12) if known else "none, as none is recorded"
+            raise ConfigError(f"{option}: {', '.join(unknown)} is recorded nowhere; expected {expected}")
 
 
 def _mixed_rates(specs: Sequence[Spec]) -> list[str]:

@@ -21,7 +21,7 @@ from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.progress_bar import track
-from mobile_vla.storage.build_once import build_once, check_free_space, digest_of
+from mobile_vla.storage.build_once import build_once, check_free_space, digest_of, is_built
 from mobile_vla.storage.disk import allocate, write_atomically
 
 _log = logging.getLogger(__name__)
@@ -61,6 +61,13 @@ class FrameStore:
     cameras: Mapping[str, NDArray[np.uint8]]
     first_row: Mapping[str, int]
     key: str
+
+    @classmethod
+    def without_pixels(cls, recordings: Sequence[Recording]) -> FrameStore:
+        """Return a store without a camera, for reports that look at no image."""
+        rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
+        first_row = {recording.name: row for recording, row in zip(recordings, rows, strict=False)}
+        return cls(cameras={}, first_row=first_row, key="")
 
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
@@ -110,10 +117,16 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}
+    folders: dict[Path, Path] = {}  # resolved once each, as it takes longer than all else here
     for path in paths:
         status = path.stat()
+        folder = path.parent
+        if folder not in folders:
+            folders[folder] = folder.resolve()
         # The change time is part of the key because any program can set the modification time back, but not this one.
-        keys[path] = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        keys[path] = (
+            f"{folders[folder]}/{path.name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+        )
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}
     if fresh:
@@ -198,6 +211,32 @@ def open_frames(
     return store, problems | unreadable
 
 
+def is_decoded(
+    recordings: Sequence[Recording],
+    *,
+    cameras: Sequence[str],
+    options: ImageOptions,
+    digests: Mapping[str, str],
+    cache_dir: Path,
+) -> bool:
+    """Return whether the cache of every camera stands, so that ``open_frames`` decodes nothing."""
+    return all(
+        is_built(_cache_folder(cache_dir, camera, recordings, options=options, digests=digests)) for camera in cameras
+    )
+
+
+def _cache_folder(
+    cache_dir: Path,
+    camera: str,
+    recordings: Sequence[Recording],
+    *,
+    options: ImageOptions,
+    digests: Mapping[str, str],
+) -> Path:
+    key = json.dumps([CACHE_VERSION, camera, asdict(options), [(r.name, digests[r.name]) for r in recordings]])
+    return cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+
+
 def _open_camera(
     camera: str,
     *,
@@ -209,8 +248,7 @@ def _open_camera(
     num_workers: int,
 ) -> tuple[NDArray[np.uint8], Path, dict[str, DataError]]:
     """Return the images [F, Y, X, C] of one camera, the folder of their cache, and the errors by recording."""
-    key = json.dumps([CACHE_VERSION, camera, asdict(options), [(r.name, digests[r.name]) for r in recordings]])
-    folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+    folder = _cache_folder(cache_dir, camera, recordings, options=options, digests=digests)
     first_rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
     build = partial(
         _build,

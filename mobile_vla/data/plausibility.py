@@ -96,6 +96,7 @@ def _warning(signal: Signal, column: int, far: Sequence[tuple[Episode, int]], *,
     more = [f"and {len(far) - _MAX_NAMED} more"] if len(far) > _MAX_NAMED else []
     return (
         f"{signal.name} is more than {_FAR:.0f} times its usual size "
-        f"({_with_unit(usual, signal, '.3g')}, the 99th percentile) in {len(far)} frame(s): {'; '.join([*named, *more])}. Mend or remove these files, or set "
+        f"({_with_unit(usual, signal, '.3g')}, the 99th percentile) in {len(far)} frame(s): "
+        f"{'; '.join([*named, *more])}. Mend or remove these files, or set "
         "model.normalization=quantile, so that they do not stretch the scale of all others"
     )

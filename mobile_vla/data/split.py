@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobile_vla.data.scenario import matches_selector
+from mobile_vla.data.labels.grammars import matches_selector
 from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Episode
 from mobile_vla.streams import Stream

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mobile_vla.data.scenario import task_of
+from mobile_vla.data.labels.grammars import task_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.schema import Episode, WindowTable
 

@@ -23,9 +23,9 @@ class PolicyDescription:
     """The description of a policy that is stored in its checkpoint.
 
     ``model`` is the config of the model. ``spec`` is what it gets and predicts, in this order. ``padding`` is the
-    padding of the training windows, ``image`` describes how recorded frames were prepared. ``instructions`` are texts from the training data, at most MAX_INSTRUCTIONS.
-    ``world`` describes the scenarios of the training episodes in the embedded simulator (see ``TrainedScenarios``);
-    None if the episodes come from elsewhere.
+    padding of the training windows, ``image`` describes how recorded frames were prepared. ``instructions`` are texts
+    from the training data, at most MAX_INSTRUCTIONS. ``world`` describes the scenarios of the training episodes in
+    the embedded simulator (see ``TrainedScenarios``); None if the episodes come from elsewhere.
     """
 
     model: Mapping[str, Any]

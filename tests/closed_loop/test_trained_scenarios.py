@@ -69,7 +69,7 @@ def test_images_that_are_not_square_are_refused(tmp_path: Path, episodes: Path, 
         instruction="Go to the left bottle",
     )
     data = opened(tiny, f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}")
-    with pytest.raises(ConfigError, match=r"\(16, 16, 3\), \(16, 20, 3\).*square and of one size"):
+    with pytest.raises(ConfigError, match=r"\(16, 16\), \(16, 20\).*square and of one size"):
         TrainedScenarios.of(data)
 
 

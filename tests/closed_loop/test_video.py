@@ -21,12 +21,11 @@ from mobile_vla.closed_loop.results import EpisodeResult, episode_result
 from mobile_vla.closed_loop.rollout import Drive, roll_out
 from mobile_vla.closed_loop.top_view import DRIVEN, TOP_VIEW_SIZE, TopView
 from mobile_vla.closed_loop.video import PICTURE_SIZE, TOP_VIEW_CORNER, pick_videos, write_video
-from mobile_vla.schema import ACTION_NAMES
 from mobile_vla.sim.demonstrations.expert import positions
 from mobile_vla.sim.environment import BottleEnv
 from mobile_vla.sim.initial_state import InitialState
 from mobile_vla.sim.mjcf import load_world
-from mobile_vla.sim.scene import OTHER_SIDE, ROBOT_RADIUS_M, Scenario, sample_scene
+from mobile_vla.sim.scene import ACTION_NAMES, OTHER_SIDE, ROBOT_RADIUS_M, Scenario, sample_scene
 from mobile_vla.streams import Stream
 
 OWN_WORLD = """

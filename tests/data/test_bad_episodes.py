@@ -12,47 +12,66 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import NAME, actions, images, law, read_images, write_h5
+from made_episodes import NAME, actions, h5_dataset, images, law, read_h5, read_images, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import read_episode, scan_episodes
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.sources.contract import Recording
 from mobile_vla.errors import DataError
-from mobile_vla.schema import Episode
-
-INSTRUCTION = Instruction(order=["file", "constant"], template="", constant="Go to the target")
 
 
-def read(path: Path, *, instruction: Instruction = INSTRUCTION) -> Episode:
-    return read_episode(path, grammars={}, instruction=instruction)
+def read(path: Path) -> Recording:
+    [recording] = read_h5(path)
+    assert isinstance(recording, Recording)
+    return recording
 
 
 BAD_CONTENT: dict[str, tuple[dict, str]] = {
     "no images": (
         {"actions": actions()},
-        "has no key 'images' or 'observations/images'; found actions. Rename the key in the file.",
+        "has no key 'images' or 'observations/images'; found actions [4, 3] float32. Name the keys that hold them: "
+        "dataset.layout.images.front=KEY dataset.layout.actions=actions",
     ),
     "misspelt images": (
         {"image": images(), "actions": actions()},
-        "has no key 'images' or 'observations/images'; found actions, image. Did the collector mean 'image'? Rename",
+        "has no key 'images' or 'observations/images'; found actions [4, 3] float32, image [4, 6, 8, 3] uint8. Did the "
+        "collector mean 'image'? Name the keys that hold them: dataset.layout.images.image=image "
+        "dataset.layout.actions=actions",
     ),
     "misplaced images": (
         {"observation__images": images(), "actions": actions()},
-        "found actions, observation, observation/images. Did the collector mean 'observation/images'? Rename",
+        "found actions [4, 3] float32, observation, observation/images [4, 6, 8, 3] uint8. Did the collector mean "
+        "'observation/images'? Name the keys that hold them: dataset.layout.images.images=observation/images",
+    ),
+    "keys of another robot": (
+        {"observations__cam_front": images(), "observations__qpos": actions(), "action": actions()},
+        "Name the keys that hold them: dataset.layout.images.cam_front=observations/cam_front "
+        "dataset.layout.actions=action",
+    ),
+    "many episodes of another tool": (
+        {f"runs__traj_{i}__{key}": value for i in (0, 1) for key, value in (("cam", images()), ("cmd", actions()))},
+        "found runs, runs/traj_0, runs/traj_0/cam [4, 6, 8, 3] uint8, runs/traj_0/cmd [4, 3] float32. Name the keys "
+        "that hold them: dataset.layout.episodes='runs/traj_*' dataset.layout.images.cam=cam "
+        "dataset.layout.actions=cmd",
     ),
     "images twice": (
         {"images": images(), "observations__images": images(), "actions": actions()},
-        "holds both keys 'images' and 'observations/images'. Keep one of them.",
+        "holds both keys 'images' and 'observations/images'. Keep one of them, or name the one to read: "
+        "dataset.layout.images.camera=images.",
     ),
-    "no actions": ({"images": images()}, "has no key 'actions'; found images. Rename the key in the file."),
+    "no actions": (
+        {"images": images()},
+        "has no key 'actions'; found images [4, 6, 8, 3] uint8. Name the keys that hold them: "
+        "dataset.layout.images.images=images dataset.layout.actions=KEY",
+    ),
     "misspelt actions": (
         {"images": images(), "action": actions()},
-        "has no key 'actions'; found action, images. Did the collector mean 'action'? Rename",
+        "has no key 'actions'; found action [4, 3] float32, images [4, 6, 8, 3] uint8. Did the collector mean "
+        "'action'? Name the keys that hold them: dataset.layout.images.images=images dataset.layout.actions=action",
     ),
     "nothing at all": ({}, "has no key 'images' or 'observations/images'; found no key at all."),
     "images a group": (
         {"images": None, "actions": actions()},
-        "key 'images' is a group, not a data set; expected [frames, rows, columns, 3] uint8. Convert",
+        "key 'images' is a group, not a data set of images; found actions [4, 3] float32, images. Name the keys",
     ),
     "grey images": (
         {"images": images()[..., 0], "actions": actions()},
@@ -73,17 +92,22 @@ BAD_CONTENT: dict[str, tuple[dict, str]] = {
     "empty data set": ({"images": h5py.Empty("u1"), "actions": actions()}, "key 'images' is empty uint8; expected"),
     "actions a group": (
         {"images": images(), "actions": None},
-        "key 'actions' is a group, not a data set; expected [frames, 2 or 3] floating point. Convert it to the columns "
-        "linear_x, linear_y, angular_z.",
+        "key 'actions' is a group, not a data set; expected [frames, columns] of real numbers. Name the data set that "
+        "holds them: dataset.layout.actions=KEY.",
     ),
-    "one action column": (
-        {"images": images(), "actions": actions(num_columns=1)},
-        "key 'actions' is [4, 1] float32; expected [frames, 2 or 3] floating point.",
+    "no action column": (
+        {"images": images(), "actions": actions()[:, :0]},
+        "key 'actions' is [4, 0] float32; expected [frames, columns] of real numbers.",
     ),
     "flat actions": ({"images": images(), "actions": actions()[:, 0]}, "key 'actions' is [4] float32; expected"),
-    "integer actions": (
-        {"images": images(), "actions": actions().astype(np.int64)},
-        "key 'actions' is [4, 3] int64; expected [frames, 2 or 3] floating point.",
+    "discrete actions": (
+        {"images": images(), "actions": np.arange(4)},
+        "key 'actions' is [4] int64; expected [frames, columns] of real numbers. Discrete actions (the number of a "
+        "choice)",
+    ),
+    "integers that float32 cannot hold": (
+        {"images": images(), "actions": np.array([[1, 2], [3, 2**24 + 1], [0, 0], [0, 0]])},
+        "key 'actions' holds integers beyond 16,777,216, which float32 cannot hold, first in frame 1.",
     ),
     "complex actions": ({"images": images(), "actions": actions() * 1j}, "key 'actions' is [4, 3] complex64; expected"),
     "fewer actions": (
@@ -153,10 +177,14 @@ def test_actions_that_are_not_finite_are_told_by_frame(
 
 
 def test_an_instruction_that_nothing_gives_is_asked_for(tmp_path: Path) -> None:
-    path = write_h5(tmp_path / f"{NAME}.h5", images=images(), actions=actions())
-    only_file = Instruction(order=["file", "template"], template="{side}", constant="not in the order")
-    with pytest.raises(DataError, match=r"no instruction in key 'language_instruction', .* Add 'constant'"):
-        read(path, instruction=only_file)
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    write_h5(folder / f"{NAME}.h5", images=images(), actions=actions())
+    dataset = h5_dataset(
+        folder, "dataset.instruction.order=[file,template]", "dataset.instruction.template='{unknown}'"
+    )
+    [problem] = dataset.scan().problems
+    assert re.search(r"no instruction is recorded, .* Add 'constant' to dataset.instruction.order", str(problem))
 
 
 def lfs_pointer(path: Path) -> None:
@@ -214,33 +242,32 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
     path = tmp_path_factory.getbasetemp() / "damaged.h5"
     path.write_bytes(content)
     try:
-        episode = read(path)
+        recording = read(path)
         frames = read_images(path)
     except DataError as problem:
         outcome = str(problem)
     else:
         outcome = f"{path}: reads"
-        assert frames.shape == (episode.num_frames, *episode.image_shape)
+        [camera] = recording.spec.cameras
+        assert frames.shape == (recording.num_frames, camera.rows, camera.columns, 3)
     assert outcome.startswith(f"{path}: ")
 
 
 def test_all_bad_files_of_a_folder_are_listed_at_once(tmp_path: Path, good_bytes: bytes) -> None:
-    (tmp_path / "good.h5").write_bytes(good_bytes)
-    (tmp_path / "again").mkdir()
-    shutil.copy(tmp_path / "good.h5", tmp_path / "again" / "good.hdf5")
-    lfs_pointer(tmp_path / "pointer.h5")
-    write_h5(tmp_path / "one.h5", images=images(1), actions=actions(1))
-    write_h5(tmp_path / "two_columns.h5", images=images(), actions=actions(num_columns=2))
-    episodes, problems, _ = scan_episodes(
-        tmp_path, grammars={}, instruction=INSTRUCTION, action_names=["linear_x", "angular_z"]
-    )
-    assert [e.path for e in episodes] == [tmp_path / "again" / "good.hdf5"]
-    texts = sorted(str(problem) for problem in problems)
+    folder = tmp_path / "episodes"
+    (folder / "again").mkdir(parents=True)
+    (folder / "good.h5").write_bytes(good_bytes)
+    shutil.copy(folder / "good.h5", folder / "again" / "good.hdf5")
+    lfs_pointer(folder / "pointer.h5")
+    write_h5(folder / "one.h5", images=images(1), actions=actions(1))
+    write_h5(folder / "two_columns.h5", images=images(), actions=actions(num_columns=2))
+    scan = h5_dataset(folder, "dataset.actions=[linear_x,angular_z]").scan()
+    assert [e.path for e in scan.episodes] == [folder / "again" / "good.hdf5"]
+    texts = sorted(str(problem) for problem in scan.problems)
     assert len(texts) == 4
-    assert texts[0].startswith(f"{tmp_path}/good.h5: has the same name as {tmp_path}/again/good.hdf5. Names identify")
-    assert texts[1].startswith(f"{tmp_path}/one.h5: key 'images' holds 1 frame(s)")
-    assert texts[2].startswith(f"{tmp_path}/pointer.h5: is a Git LFS pointer")
-    assert texts[3] == (
-        f"{tmp_path}/two_columns.h5: key 'actions' has the columns linear_x, linear_y, but dataset.actions asks for "
-        "angular_z. Leave it out of dataset.actions or record it."
+    assert texts[0].startswith(f"{folder}/good.h5: has the same name as {folder}/again/good.hdf5. Names identify")
+    assert texts[1].startswith(f"{folder}/one.h5: key 'images' holds 1 frame(s)")
+    assert texts[2].startswith(f"{folder}/pointer.h5: is a Git LFS pointer")
+    assert texts[3].startswith(
+        f"{folder}/two_columns.h5: records the actions linear_x, linear_y, but dataset.actions asks"
     )

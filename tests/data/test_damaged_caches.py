@@ -13,29 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from made_episodes import actions, images
+from made_episodes import actions, images, open_h5_frames
 
 from mobile_vla.commands import cli
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.frames import ImageOptions
 from mobile_vla.errors import UserError
 from mobile_vla.sim.demonstrations.scripted import ScriptedEpisodes
 from mobile_vla.storage.build_once import RECORD_FILE, build_once
 from mobile_vla.storage.disk import allocate, unwritable_errors
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
-CONSTANT = Instruction(order=["constant"], template="", constant="go")
 
 
 def frames_of(folder: Path) -> bytes:
     """Return all frames of ``folder / "episodes"``, read through the cache beside them."""
-    episodes, _, _ = scan_episodes(folder / "episodes", grammars={}, instruction=CONSTANT, action_names=["linear_x"])
-    digests = digest_files([e.path for e in episodes], cache_dir=folder / "cache")
-    store, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=folder / "cache", num_workers=0)
+    store, problems = open_h5_frames(folder / "episodes", options=OPTIONS, cache_dir=folder / "cache")
     assert not problems
-    return np.asarray(store.images_FYXC).tobytes()
+    return np.asarray(store.cameras["camera"]).tobytes()
 
 
 def sim_of(folder: Path) -> bytes:

@@ -10,25 +10,36 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import NAME, actions, images, law, read_images, write_h5
+from made_episodes import NAME, actions, h5_dataset, images, law, read_h5, read_images, write_h5
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import read_episode
+from mobile_vla.data.labels.instruction import Instruction
+from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
-from mobile_vla.data.sources.hdf5.instruction import Instruction
-from mobile_vla.data.scenario import compile_grammars
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.schema import Episode
+from mobile_vla.spec import Camera, Spec, known_signal
 
-GRAMMARS = compile_grammars({"boxes": r"episode_\d{8}_\d{6}_(?P<scenario>(?P<boxes>1box)_hori_(?P<side>left))_.*"})
-INSTRUCTION = Instruction(
-    order=["file", "template", "constant"], template="Go {side} past the {boxes}", constant="Go to the target"
-)
 BARE = "episode_20251204_101000"
+KNOWN = ("linear_x", "linear_y", "angular_z")
+TEMPLATE = "Go {side} past the {boxes}"
 
 
-def read(path: Path, *, instruction: Instruction = INSTRUCTION) -> Episode:
-    return read_episode(path, grammars=GRAMMARS, instruction=instruction)
+def read(path: Path, *, layout: str = "flat") -> Recording:
+    [recording] = read_h5(path, layout=layout)
+    assert isinstance(recording, Recording)
+    return recording
+
+
+def episode_of(path: Path, *, order: str = "file,template,constant") -> Episode:
+    """Return the episode of the only file beside ``path``, as a data set reads it."""
+    overrides = [
+        f"dataset.instruction.order=[{order}]",
+        f"dataset.instruction.template='{TEMPLATE}'",
+        "dataset.instruction.constant='Go to the target'",
+    ]
+    [episode] = h5_dataset(path.parent, *overrides).scan().episodes
+    return episode
 
 
 def test_flat_and_nested_layouts_give_the_same_episode(tmp_path: Path) -> None:
@@ -38,25 +49,31 @@ def test_flat_and_nested_layouts_give_the_same_episode(tmp_path: Path) -> None:
     nested = write_h5(
         nested_folder / flat.name, observations__images=images(), actions=actions(), language_instruction=[b"go"]
     )
+    for path, layout in ((flat, "flat"), (nested, "flat"), (nested, "nested")):
+        recording = read(path, layout=layout)
+        assert (recording.name, recording.path, recording.num_frames, recording.texts.key) == (NAME, path, 4, "go")
+        assert (recording.part, recording.fields, recording.state.shape) == ({}, {}, (4, 0))
+        assert recording.spec == Spec(
+            actions=tuple(map(known_signal, ("linear_x", "linear_y", "angular_z"))),
+            cameras=(Camera(name="camera", rows=6, columns=8),),
+        )
+        assert recording.actions.dtype == np.float32
+        np.testing.assert_array_equal(recording.actions, actions())
+        np.testing.assert_array_equal(read_images(path, layout=layout), images())
     for path in (flat, nested):
-        episode = read(path)
-        assert (episode.name, episode.path, episode.num_frames, episode.instruction) == (NAME, path, 4, "go")
-        assert (episode.scenario, episode.fields) == ("1box_hori_left", {"boxes": "1box", "side": "left"})
-        assert episode.image_shape == (6, 8, 3)
-        assert episode.actions.dtype == np.float32
-        np.testing.assert_array_equal(episode.actions, actions())
-        np.testing.assert_array_equal(read_images(path), images())
+        episode = h5_dataset(path).scan().episodes[0]
+        assert (episode.fields["boxes"], episode.fields["side"], episode.image_sizes) == ("1box", "left", ((6, 8),))
 
 
 @law
 @given(
     num_frames=st.integers(2, 5),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    num_columns=st.sampled_from([2, 3]),
-    dtype=st.sampled_from([np.float16, np.float32, np.float64]),
+    num_columns=st.integers(1, 9),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64, np.int8, np.int64]),
     is_compressed=st.booleans(),
 )
-def test_any_size_length_and_float_width_reads(
+def test_any_size_length_and_type_of_numbers_reads(
     tmp_path_factory: pytest.TempPathFactory,
     num_frames: int,
     size: tuple[int, int],
@@ -70,11 +87,12 @@ def test_any_size_length_and_float_width_reads(
     with h5py.File(path, "w") as file:  # nothing but the two keys that must be there
         file.create_dataset("images", data=frames, compression="gzip" if is_compressed else None)
         file.create_dataset("actions", data=written)
-    episode = read(path)
-    assert episode.image_shape == (*size, 3)
-    np.testing.assert_array_equal(episode.actions, written.astype(np.float32))
+    recording = read(path)
+    assert recording.spec.cameras == (Camera(name="camera", rows=size[0], columns=size[1]),)
+    numbered = tuple(f"action_{index}" for index in range(num_columns))
+    assert recording.spec.action_names == {2: KNOWN[:2], 3: KNOWN}.get(num_columns, numbered)
+    np.testing.assert_array_equal(recording.actions, written.astype(np.float32))
     np.testing.assert_array_equal(read_images(path), frames)
-    assert (episode.scenario, episode.instruction) == ("unknown", "Go to the target")
 
 
 def test_a_written_episode_reads_back_and_has_the_same_bytes_twice(tmp_path: Path) -> None:
@@ -85,7 +103,8 @@ def test_a_written_episode_reads_back_and_has_the_same_bytes_twice(tmp_path: Pat
             path, images_FYXC=images(), actions_FA=actions(), instruction="왼쪽으로 가세요", attributes={"hz": 10}
         )
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert read(paths[0]).instruction == "왼쪽으로 가세요"
+    assert read(paths[0]).texts.key == "왼쪽으로 가세요"
+    assert read(paths[0]).fields == {"episode_name": NAME, "num_frames": "4", "hz": "10"}
     np.testing.assert_array_equal(read(paths[0]).actions, actions())
     np.testing.assert_array_equal(read_images(paths[0]), images())
     with h5py.File(paths[0]) as file:
@@ -109,7 +128,7 @@ def test_a_written_episode_reads_back_and_has_the_same_bytes_twice(tmp_path: Pat
 )
 def test_an_instruction_in_the_file_may_be_text_of_any_kind(tmp_path: Path, written: object) -> None:
     path = write_h5(tmp_path / f"{NAME}.h5", images=images(), actions=actions(), language_instruction=written)
-    assert read(path).instruction == "go left"
+    assert read(path).texts.key == "go left"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +146,10 @@ def test_an_instruction_in_the_file_may_be_text_of_any_kind(tmp_path: Path, writ
 def test_the_first_source_that_has_an_instruction_gives_it(
     tmp_path: Path, order: list, name: str, in_file: str | None, expected: str
 ) -> None:
-    path = tmp_path / f"{name}.h5"
+    path = tmp_path / "episodes" / f"{name}.h5"
+    path.parent.mkdir()
     write_episode(path, images_FYXC=images(), actions_FA=actions(), instruction=in_file)
-    instruction = Instruction(order=order, template=INSTRUCTION.template, constant=INSTRUCTION.constant)
-    assert read(path, instruction=instruction).instruction == expected
+    assert episode_of(path, order=",".join(order)).instruction == expected
 
 
 @pytest.mark.parametrize(
@@ -142,9 +161,10 @@ def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
 
 
 def test_an_odd_instruction_key_does_not_matter_where_the_file_is_not_asked(tmp_path: Path) -> None:
-    path = write_h5(tmp_path / f"{NAME}.h5", images=images(), actions=actions(), language_instruction=[7])
-    constant = Instruction(order=["constant"], template="", constant="go")
-    assert read(path, instruction=constant).instruction == "go"
+    (tmp_path / "episodes").mkdir()
+    path = tmp_path / "episodes" / f"{NAME}.h5"
+    write_h5(path, images=images(), actions=actions(), language_instruction=[7])
+    assert episode_of(path, order="constant").instruction == "Go to the target"
 
 
 def test_files_are_found_in_subfolders_in_order_of_their_names(tmp_path: Path) -> None:

@@ -16,36 +16,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from made_episodes import NAME, actions, images, law
+from made_episodes import NAME, actions, h5_dataset, images, law, open_h5_frames
 
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, open_frames, prepare_image
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, prepare_image
 from mobile_vla.errors import ConfigError, DataError
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
-CONSTANT = Instruction(order=["constant"], template="", constant="go")
 
 OPEN_FRAMES = """
 import sys
 from pathlib import Path
-from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.sources.hdf5.instruction import Instruction
-from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
+sys.path.insert(0, sys.argv[1])
+from made_episodes import open_h5_frames
+from mobile_vla.data.frames import ImageOptions
 
 if __name__ == "__main__":
-    folder, cache_dir, num_workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    constant = Instruction(order=["constant"], template="", constant="go")
-    episodes, _, _ = scan_episodes(folder, grammars={}, instruction=constant, action_names=["linear_x"])
-    store, _ = open_frames(
-        episodes,
-        options=ImageOptions(size=(6, 8), resize="direct", channel_order="rgb"),
-        digests=digest_files([e.path for e in episodes], cache_dir=cache_dir),
-        cache_dir=cache_dir,
-        num_workers=num_workers,
-    )
-    print(store.images_FYXC.sum(), len(store.first_row))
+    folder, cache_dir, num_workers = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    options = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")
+    store, _ = open_h5_frames(folder, options=options, cache_dir=cache_dir, num_workers=num_workers)
+    print(store.cameras["camera"].sum(), len(store.first_row))
 """
 
 
@@ -61,11 +51,7 @@ def open_folder(
     folder: Path, *, options: ImageOptions = OPTIONS, num_workers: int = 0
 ) -> tuple[FrameStore, dict[str, DataError]]:
     """Open the frames of ``folder`` with the cache beside it."""
-    episodes, problems, _ = scan_episodes(folder, grammars={}, instruction=CONSTANT, action_names=["linear_x"])
-    assert not problems
-    cache_dir = folder.parent / "cache"
-    digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
-    return open_frames(episodes, options=options, digests=digests, cache_dir=cache_dir, num_workers=num_workers)
+    return open_h5_frames(folder, options=options, cache_dir=folder.parent / "cache", num_workers=num_workers)
 
 
 def caches(folder: Path) -> list[Path]:
@@ -77,11 +63,11 @@ def test_every_frame_stands_in_its_episodes_rows(tmp_path: Path, num_workers: in
     folder = write_folder(tmp_path / "episodes")
     store, problems = open_folder(folder, num_workers=num_workers)
     assert problems == {}
-    assert isinstance(store.images_FYXC, np.memmap)
-    assert store.images_FYXC.shape == (3 + 4 + 5, 6, 8, 3)
+    assert isinstance(store.cameras["camera"], np.memmap)
+    assert store.cameras["camera"].shape == (3 + 4 + 5, 6, 8, 3)
     for i in range(3):
         first = store.first_row[f"episode_20251204_10100{i}"]
-        np.testing.assert_array_equal(store.images_FYXC[first : first + 3 + i], images(3 + i, seed=i))
+        np.testing.assert_array_equal(store.cameras["camera"][first : first + 3 + i], images(3 + i, seed=i))
 
 
 def test_second_opening_reads_the_cache_and_not_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +78,7 @@ def test_second_opening_reads_the_cache_and_not_the_files(tmp_path: Path, monkey
     monkeypatch.setattr("mobile_vla.data.frames.ask_each", pytest.fail)
     monkeypatch.setattr("mobile_vla.data.frames.digest_of", pytest.fail)
     second, _ = open_folder(folder)
-    np.testing.assert_array_equal(first.images_FYXC, second.images_FYXC)
+    np.testing.assert_array_equal(first.cameras["camera"], second.cameras["camera"])
     assert (cache / "frames.u8").stat().st_mtime_ns == written
 
 
@@ -110,7 +96,7 @@ def test_each_image_option_has_a_cache_of_its_own(tmp_path: Path, other: ImageOp
     open_folder(folder)
     store, _ = open_folder(folder, options=other)
     assert len(caches(folder)) == 2
-    np.testing.assert_array_equal(store.images_FYXC[0], prepare_image(images(3)[0], other))
+    np.testing.assert_array_equal(store.cameras["camera"][0], prepare_image(images(3)[0], other))
 
 
 def test_changed_content_is_decoded_again(tmp_path: Path) -> None:
@@ -120,7 +106,7 @@ def test_changed_content_is_decoded_again(tmp_path: Path) -> None:
     write_episode(folder / "episode_20251204_101000.h5", images_FYXC=new, actions_FA=actions(3))
     store, _ = open_folder(folder)
     assert len(caches(folder)) == 2
-    np.testing.assert_array_equal(store.images_FYXC[:3], new)
+    np.testing.assert_array_equal(store.cameras["camera"][:3], new)
 
 
 def test_the_same_content_elsewhere_uses_the_same_cache(tmp_path: Path) -> None:
@@ -135,7 +121,8 @@ def test_processes_that_start_together_decode_once(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "episodes")
     script = tmp_path / "open_frames.py"
     script.write_text(OPEN_FRAMES)
-    command = [sys.executable, str(script), str(folder), str(tmp_path / "cache")]
+    tests = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, str(script), tests, str(folder), str(tmp_path / "cache")]
     processes = [subprocess.Popen([*command, n], stdout=subprocess.PIPE, text=True) for n in ("0", "2")]
     answers = {process.communicate(timeout=60)[0] for process in processes}
     assert answers == {f"{sum(int(images(3 + i, seed=i).sum()) for i in range(3))} 3\n"}
@@ -172,7 +159,7 @@ def test_chunks_that_never_reached_the_disk_are_not_black_frames(tmp_path: Path)
     with h5py.File(folder / f"{NAME}.h5", "w") as file:
         file.create_dataset("images", (4, 6, 8, 3), np.uint8, chunks=(1, 6, 8, 3))[:3] = images(3)
         file["actions"] = actions(4)
-    _, [problem], _ = scan_episodes(folder, grammars={}, instruction=CONSTANT, action_names=["linear_x"])
+    [problem] = h5_dataset(folder).scan().problems
     assert "key 'images' has only 3 of 4 chunks: it was not saved to the end" in str(problem)
 
 
@@ -189,10 +176,10 @@ def test_digests_follow_content_and_are_remembered(tmp_path: Path) -> None:
     a.write_bytes(b"one")
     b.write_bytes(b"one")
     first = digest_files([a, b], cache_dir=tmp_path)
-    assert first["a"] == first["b"]
+    assert first[a] == first[b]
     b.write_bytes(b"other")
     second = digest_files([a, b], cache_dir=tmp_path)
-    assert second["a"] == first["a"] != second["b"]
+    assert second[a] == first[a] != second[b]
     assert set(json.loads((tmp_path / "file_digests.json").read_text())["files"].values()) == set(second.values())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_episodes import actions, h5_dataset, images, made_episode, write_h5
 
-from mobile_vla.data.instruction_sources import instruction_lines, odd_instructions
+from mobile_vla.data.labels.instruction_summary import instruction_lines, odd_instructions
 from mobile_vla.errors import DataError
 from mobile_vla.schema import Episode
 

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 from hostile_episodes import HOSTILE, write_outside
-from made_episodes import h5_dataset, images
+from made_episodes import h5_dataset, h5_source, images
 from mutated_episodes import torture_episodes
 from reading_causes import (
     as_nobody,
@@ -34,15 +34,14 @@ from reading_causes import (
     no_permission,
     without_plugin,
 )
-from reading_formats import FORMATS, Format, Write, write_hdf5
+from reading_formats import FORMATS, Format, Write
 
-from mobile_vla.data.episodes import scan_episodes
-from mobile_vla.data.frames import ImageOptions, digest_files, open_frames
-from mobile_vla.data.sources.hdf5.errors import outside_cause
-from mobile_vla.data.sources.hdf5.instruction import Instruction
+from mobile_vla.data.episodes import read_recordings
+from mobile_vla.data.frames import FrameStore, ImageOptions, digest_recordings, open_frames
 from mobile_vla.data.reading.process import ask
+from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.hdf5.errors import outside_cause
 from mobile_vla.errors import DataError, UnreadableNowError
-from mobile_vla.schema import Episode
 
 NAME = "episode_20251204_101000"
 OTHER = "episode_20251204_101001"
@@ -60,16 +59,34 @@ def cases(law: str) -> list:
 every_format = pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
 
 
-def scan(folder: Path) -> tuple[list[Episode], list[DataError], list[str]]:
-    """Scan the folder as a data set does, pixels included."""
-    instruction = Instruction(order=["file", "constant"], template="", constant="go")
-    episodes, problems, warnings = scan_episodes(
-        folder, grammars={}, instruction=instruction, action_names=["linear_x"]
-    )
+def read_folder(folder: Path, kind: Format = FORMATS["flat"]) -> tuple[list[Recording], list[DataError], list[str]]:
+    """Return the recordings of the folder, without pixels, errors and warnings."""
+    source = h5_source(folder, layout=kind.layout)
+    scanned = read_recordings(source, cache_dir=folder.parent / "cache", num_workers=0)
+    return list(scanned.recordings), list(scanned.problems), list(scanned.warnings)
+
+
+def frames_of(
+    folder: Path, recordings: list[Recording], kind: Format, *, digests: dict[str, str] | None = None
+) -> tuple[FrameStore, dict[str, DataError]]:
+    """Decode the frames of ``recordings`` into the cache beside the folder."""
     cache_dir = folder.parent / "cache"
-    digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
-    _, undecodable = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=cache_dir, num_workers=1)
-    usable = [e for e in episodes if e.name not in undecodable]
+    return open_frames(
+        h5_source(folder, layout=kind.layout),
+        recordings,
+        cameras=[kind.camera],
+        options=OPTIONS,
+        digests=digests or digest_recordings(recordings, cache_dir=cache_dir),
+        cache_dir=cache_dir,
+        num_workers=1,
+    )
+
+
+def scan(folder: Path, kind: Format = FORMATS["flat"]) -> tuple[list[Recording], list[DataError], list[str]]:
+    """Scan the folder as a data set does, pixels included."""
+    recordings, problems, warnings = read_folder(folder, kind)
+    _, undecodable = frames_of(folder, recordings, kind)
+    usable = [r for r in recordings if r.name not in undecodable]
     return usable, [*problems, *undecodable.values()], warnings
 
 
@@ -80,9 +97,9 @@ def only_problem(folder: Path, kind: Format, write: Write) -> DataError:
     path = folder / f"{OTHER}{kind.suffix}"
     write(path)
     started = time.monotonic()
-    episodes, problems, _ = scan(folder)
+    recordings, problems, _ = scan(folder, kind)
     assert time.monotonic() - started < 5
-    assert [e.name for e in episodes] == [NAME]
+    assert [r.name for r in recordings] == [NAME + kind.episode]
     [problem] = problems
     assert str(problem).startswith(f"{path}: ")
     return problem
@@ -119,11 +136,12 @@ def test_actions_that_are_zero_throughout_are_said(tmp_path: Path, kind: Format)
     (tmp_path / "episodes").mkdir()
     path = tmp_path / "episodes" / f"{NAME}{kind.suffix}"
     kind.write_still(path)
-    episodes, problems, warnings = scan(tmp_path / "episodes")
-    assert ([e.name for e in episodes], problems) == ([NAME], [])
+    recordings, problems, warnings = scan(tmp_path / "episodes", kind)
+    name = NAME if kind.layout != "robomimic" else "demo_0"
+    assert ([r.name for r in recordings], problems) == ([name], [])
     assert warnings == [
         "the actions of 1 episode(s) are zero up to the last row, most likely never written, as the camera moves or "
-        f"all are zero: {NAME} (rows 0..3)"
+        f"all are zero: {name} (rows 0..3)"
     ]
 
 
@@ -137,8 +155,8 @@ def test_actions_that_end_in_zeros_are_doubted_where_the_camera_goes_on_moving(
     with h5py.File(tmp_path / f"{NAME}.h5", "w") as file:
         file["images"] = images
         file.create_dataset("actions", (12, 2), "f4")[:6] = 0.1  # contiguous: the other rows read as zeros
-    episodes, problems, warnings = scan(tmp_path)
-    assert ([e.name for e in episodes], problems) == ([NAME], [])
+    recordings, problems, warnings = scan(tmp_path)
+    assert ([r.name for r in recordings], problems) == ([NAME], [])
     assert [f"{NAME} (rows 6..11)" in warning for warning in warnings] == [True] * is_said
 
 
@@ -158,8 +176,7 @@ def test_the_memory_does_not_grow_with_the_length_of_an_episode(tmp_path: Path, 
     assert grown < 80 * 2**20
 
 
-@every_format
-def test_mutated_recordings_crash_hang_and_make_up_nothing(tmp_path: Path, kind: Format) -> None:
+def test_mutated_recordings_crash_hang_and_make_up_nothing(tmp_path: Path) -> None:
     figures = torture_episodes(tmp_path, count=4 * len(HOSTILE), seed=6)
     assert figures.faults() == []
     assert figures.trials == 4 * len(HOSTILE)
@@ -183,9 +200,9 @@ def test_links_to_folders_are_followed_once_and_the_second_way_is_said(tmp_path:
     (folder / "b_disk").symlink_to("not mounted")
     (folder / f"a_link{kind.suffix}").symlink_to(folder / "day1" / f"{NAME}{kind.suffix}")
     os.link(disk / f"{OTHER}{kind.suffix}", disk / f"hard_link{kind.suffix}")
-    episodes, problems, warnings = scan(folder)
+    recordings, problems, warnings = scan(folder, kind)
     assert problems == []
-    assert [e.path for e in episodes] == [
+    assert [r.path for r in recordings] == [
         folder / "day1" / f"{NAME}{kind.suffix}",
         folder / "a_disk" / f"{OTHER}{kind.suffix}",
     ]
@@ -210,15 +227,15 @@ def test_hidden_and_misnamed_recordings_are_left_out_and_counted(tmp_path: Path,
     (folder / "notes.txt").write_text("not a recording")
     (folder / ".notes").write_text("hidden, and not a recording")
     os.mkfifo(folder / "a pipe that must not be opened")
-    episodes, problems, warnings = scan(folder)
-    assert ([e.name for e in episodes], problems) == ([NAME], [])
+    recordings, problems, warnings = scan(folder, kind)
+    assert ([r.path.stem for r in recordings], problems) == ([NAME], [])
     assert warnings[0] == f"2 hidden file(s) or folder(s) left out: .{NAME}{kind.suffix}, .trash"
     assert warnings[1].startswith("2 file(s) are HDF5 but not named .h5 or .hdf5, and are left out: b.hdf, c/d.backup")
-    dataset = h5_dataset(folder, "dataset.val_fraction=0.5")
+    dataset = h5_dataset(folder, f"dataset/layout={kind.layout}", "dataset.actions=all", "dataset.val_fraction=0.5")
     assert list(dataset.scan().warnings) == warnings
     (folder / f"{NAME}{kind.suffix}").unlink()
     with pytest.raises(DataError, match=r"holds no episode file .* 2 hidden .* 2 file\(s\) are HDF5"):
-        scan(folder)
+        scan(folder, kind)
 
 
 @pytest.fixture
@@ -244,7 +261,7 @@ CAUSES: dict[Callable[..., object], str] = {
     locked: "cannot be locked: a program holds it open for writing.*recorder.*HDF5_USE_FILE_LOCKING=FALSE",
     killed_writer: "is open for writing elsewhere, or the program that wrote it was killed.*h5clear",
     gone: "is gone since its folder was read",
-    without_plugin: r"'actions' is compressed with filter 32001 \(blosc\), which is missing\. .*pip install hdf5plugin",
+    without_plugin: r"actions?' is compressed with filter 32001 \(blosc\), which is missing\. .*pip install hdf5plugin",
 }
 
 
@@ -280,7 +297,10 @@ def test_skip_says_apart_what_may_be_good_and_no_cache_remembers_it(tmp_path: Pa
     for path in paths[:3]:
         kind.write(path)
     paths[3].write_text("corrupt")
-    dataset = h5_dataset(folder, "dataset.on_bad_episode=skip", "dataset.val_fraction=0.5", "dataset.fwd_pred_next_n=2")
+    layout = (f"dataset/layout={kind.layout}", "dataset.actions=all")
+    dataset = h5_dataset(
+        folder, *layout, "dataset.on_bad_episode=skip", "dataset.val_fraction=0.5", "dataset.fwd_pred_next_n=2"
+    )
     with paths[0].open("rb") as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
         data = dataset.open()
@@ -289,7 +309,7 @@ def test_skip_says_apart_what_may_be_good_and_no_cache_remembers_it(tmp_path: Pa
         [left_out] = [text for text in data.warnings if "may be good" in text]
         assert left_out.startswith("1 episode file(s) left out that may be good, for causes outside of them: ")
         assert f"{paths[0]}: cannot be locked" in left_out
-        loud = h5_dataset(folder)
+        loud = h5_dataset(folder, *layout)
         with pytest.raises(DataError, match=r"1 episode file\(s\) cannot be read now, and may be good"):
             loud.open()
     assert len(dataset.open().episodes) == 3
@@ -297,38 +317,36 @@ def test_skip_says_apart_what_may_be_good_and_no_cache_remembers_it(tmp_path: Pa
 
 @every_format
 def test_a_lock_that_comes_while_frames_are_decoded_is_not_kept_as_damage(tmp_path: Path, kind: Format) -> None:
-    folder, cache_dir = tmp_path / "episodes", tmp_path / "cache"
+    folder = tmp_path / "episodes"
     folder.mkdir()
     for name in (NAME, OTHER):
         kind.write(folder / f"{name}{kind.suffix}")
-    constant = Instruction(order=["constant"], template="", constant="go")
-    episodes, _, _ = scan_episodes(folder, grammars={}, instruction=constant, action_names=["linear_x"])
-    digests = digest_files([e.path for e in episodes], cache_dir=cache_dir)
-    with episodes[1].path.open("rb") as writer:
+    recordings, _, _ = read_folder(folder, kind)
+    digests = digest_recordings(recordings, cache_dir=tmp_path / "cache")
+    with recordings[1].path.open("rb") as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
-        store, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=cache_dir, num_workers=1)
-    assert list(store.first_row) == [NAME]
-    assert isinstance(problems[OTHER], UnreadableNowError)
-    store, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=cache_dir, num_workers=1)
+        store, problems = frames_of(folder, recordings, kind, digests=digests)
+    assert list(store.first_row) == [NAME + kind.episode]
+    assert isinstance(problems[OTHER + kind.episode], UnreadableNowError)
+    store, problems = frames_of(folder, recordings, kind, digests=digests)
     assert problems == {}
-    np.testing.assert_array_equal(store.images_FYXC[4:], images())
+    np.testing.assert_array_equal(store.cameras[kind.camera][4:], images())
 
 
 @every_format
 def test_frames_of_another_content_than_was_digested_are_not_cached(tmp_path: Path, kind: Format) -> None:
-    folder, cache_dir = tmp_path / "episodes", tmp_path / "cache"
+    folder = tmp_path / "episodes"
     folder.mkdir()
     path = folder / f"{NAME}{kind.suffix}"
     kind.write(path)
-    constant = Instruction(order=["constant"], template="", constant="go")
-    episodes, _, _ = scan_episodes(folder, grammars={}, instruction=constant, action_names=["linear_x"])
-    digests = digest_files([path], cache_dir=cache_dir)
-    write_hdf5(path, seed=1)
-    _, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=cache_dir, num_workers=1)
-    assert "was written while it was read" in str(problems[NAME])
+    recordings, _, _ = read_folder(folder, kind)
+    digests = digest_recordings(recordings, cache_dir=tmp_path / "cache")
+    kind.write(path, seed=1)
+    _, problems = frames_of(folder, recordings, kind, digests=digests)
+    assert "was written while it was read" in str(problems[recordings[0].name])
     shutil.rmtree(folder)
     folder.mkdir()
     kind.write(path)
-    store, problems = open_frames(episodes, options=OPTIONS, digests=digests, cache_dir=cache_dir, num_workers=1)
+    store, problems = frames_of(folder, recordings, kind, digests=digests)
     assert problems == {}
-    np.testing.assert_array_equal(store.images_FYXC, images())
+    np.testing.assert_array_equal(store.cameras[kind.camera], images())

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_episodes import actions, law, made_episode, made_reader
+from made_episodes import actions, law, made_episode, made_reader, with_actions
+from made_scales import made_scale
 
+from mobile_vla.data.batches import WindowReader
+from mobile_vla.error_names import PREDICTORS
 from mobile_vla.evaluation.baselines import baseline_metrics
-from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import Episode
 
 NAMES = ("linear_x", "angular_z")
@@ -65,7 +67,7 @@ def test_each_baseline_is_what_its_definition_says(train_lengths: list, val_leng
     train = collection(train_lengths, seed=seed, scenarios=["a", "b"])
     val = collection(val_lengths, seed=seed + 50, scenarios=["b", "a", "never seen"])
     reader = made_reader(val, window_size=2, fwd_pred_next_n=K, action_names=NAMES)
-    found = baseline_metrics(train=train, windows=reader.windows, targets=reader.current_targets(), action_names=NAMES)
+    found = baselines_of(train, reader)
     expected = {}
     for name, predict in predictors(train).items():
         errors = [
@@ -76,16 +78,30 @@ def test_each_baseline_is_what_its_definition_says(train_lengths: list, val_leng
         ]
         squared = np.square(np.array(errors, np.float64))
         expected[f"baseline/{name}/rmse"] = math.sqrt(squared.mean())
+        spread = np.concatenate([e.actions for e in train])[:, COLUMNS].astype(np.float64).std(0)
+        varies = spread > 0 if (spread > 0).any() else spread == 0
+        scaled = squared[:, varies] / np.square(np.where(spread > 0, spread, 1)[varies])
+        expected[f"baseline/{name}/nrmse"] = math.sqrt(scaled.mean())
         for index, dimension in enumerate(NAMES):
             expected[f"baseline/{name}/rmse/{dimension}"] = math.sqrt(squared[:, index].mean())
     assert found == pytest.approx(expected, abs=1e-6)
     assert {key.split("/")[1] for key in found} == set(PREDICTORS)
 
 
+def baselines_of(train: list[Episode], reader: WindowReader) -> dict[str, float]:
+    cut = [with_actions(e, NAMES) for e in train]
+    return baseline_metrics(
+        train=cut,
+        windows=reader.windows,
+        targets=reader.current_targets(),
+        scale=made_scale(NAMES, train=cut),
+    )
+
+
 def test_nothing_is_learnt_from_what_is_measured() -> None:
     train = collection([6, 6], seed=0, scenarios=["a"])
     val = [made_episode(9, num_frames=6, scenario="a", actions=np.full((6, 3), 1000, np.float32))]
     reader = made_reader(val, window_size=2, fwd_pred_next_n=K, action_names=NAMES)
-    found = baseline_metrics(train=train, windows=reader.windows, targets=reader.current_targets(), action_names=NAMES)
+    found = baselines_of(train, reader)
     for name in ("mean", "time_lookup", "scenario_time_lookup"):
         assert found[f"baseline/{name}/rmse"] > 900

@@ -227,9 +227,10 @@ def table(
             path=Path(f"episode_{i}.h5"),
             num_frames=length,
             actions=np.zeros((length, 2), np.float32),
+            state=np.zeros((length, 0), np.float32),
             instruction="go",
             scenario=scenarios[i % len(scenarios)],
-            image_shape=(4, 4, 3),
+            image_sizes=((4, 4),),
         )
         for i, length in enumerate(lengths)
     ]

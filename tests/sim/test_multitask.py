@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_runs import compose_config
 
 from mobile_vla.augmentation.mirror import mirror_words
-from mobile_vla.data.scenario import compile_grammars, parse_name
+from mobile_vla.data.labels.grammars import compile_grammars, parse_name
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.sim.camera import FrontCamera
 from mobile_vla.sim.demonstrations.collect import SimEpisodes, record

@@ -34,7 +34,7 @@ MAX_WAIT_S = 60.0
 MAX_MEMORY_MIB = 768
 """Limit of the memory that a worker adds to its memory at the start (below 100 MiB): the sum stays below 1 GB."""
 
-_PRELOADED = "mobile_vla.data.frames,mobile_vla.data.sources.hdf5.recording"
+_PRELOADED = "mobile_vla.data.frames,mobile_vla.data.sources.hdf5.source"
 
 # The process gets this one's import path, and not its working folder (-P), which may contain a file such as numpy.py.
 _START = """

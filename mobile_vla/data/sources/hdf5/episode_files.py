@@ -41,10 +41,11 @@ class _Walk:
     twice: list[str] = field(default_factory=list)
 
 
-def find_episode_files(folder: Path) -> EpisodeFiles:
+def find_episode_files(folder: Path, *, has_many_episodes: bool = False) -> EpisodeFiles:
     """Return the ``.h5`` and ``.hdf5`` files in ``folder`` and its subfolders; links to folders are followed.
 
-    ``folder`` may also be a single episode file. Raises ``DataError`` when there is no episode file at all.
+    ``folder`` may also be a single file. Two files of the same name are an error of the second, unless a file
+    ``has_many_episodes`` whose names differ. Raises ``DataError`` when there is no such file at all.
     """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that holds the episode files (*.h5).")
@@ -58,7 +59,7 @@ def find_episode_files(folder: Path) -> EpisodeFiles:
             _read_folder(link, walk)
     walk.files.sort(key=lambda path: (path.stem, str(path)))
     paths = _drop_second_ways(walk)
-    problems = walk.problems + _repeated_names(paths)
+    problems = walk.problems + ([] if has_many_episodes else _repeated_names(paths))
     warnings = _left_out(walk, folder)
     if not paths and not problems:
         left_out = "".join(f" {warning}." for warning in warnings)
@@ -67,7 +68,7 @@ def find_episode_files(folder: Path) -> EpisodeFiles:
         )
     by_name: dict[str, Path] = {}
     for path in paths:
-        by_name.setdefault(path.stem, path)
+        by_name.setdefault(str(path) if has_many_episodes else path.stem, path)
     return EpisodeFiles(paths=list(by_name.values()), problems=problems, warnings=warnings)
 
 

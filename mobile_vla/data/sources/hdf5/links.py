@@ -1,21 +1,29 @@
-"""Lookup of objects in an HDF5 file without following links to other files.
+"""Lookup of objects in an HDF5 file without following links to other files; messages for those that are not there.
 
 Other files are never opened, because the hash of the data set covers only the episode file itself.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
+import numpy as np
 
-from mobile_vla.data.sources.hdf5.errors import report_damage
+from mobile_vla.data.sources.hdf5.errors import describe, report_damage
 from mobile_vla.errors import DataError
+from mobile_vla.spec import clean_names
 
 _MAX_SOFT_LINKS = 16
 _MAX_LISTED_KEYS = 30
 _MAX_KEY_LENGTH = 80
+_IMAGE_NAME = re.compile(r"im(age|g)|cam|rgb|frame", re.IGNORECASE)
+_ACTION_NAME = re.compile(r"act(ion|$)|cmd|command|control", re.IGNORECASE)
+_NO_IMAGES = "dataset.layout.images.front=KEY"
 _WHY = (
     "What it points to could change without this file changing, or be missing and read as zeros. Write the data "
     "themselves into the file."
@@ -65,6 +73,92 @@ def _check_self_contained(dataset: h5py.Dataset, place: str) -> None:
     if settings.get_external_count():
         name = settings.get_external(0)[0].decode(errors="replace")
         raise DataError(f"{place} has external storage: its data are in the file '{name}'. {_WHY}")
+
+
+class MissingKeyError(DataError):
+    """A file has none of the keys ``expected``, so that another layout may fit it.
+
+    ``found`` says what is there in place of a data set.
+    """
+
+    def __init__(self, expected: Sequence[str], *, found: str = "") -> None:
+        keys = [key.removesuffix("?") for key in expected]
+        self.expected = [key for key in keys if "{" not in key] or keys
+        super().__init__(found or f"has no key {' or '.join(map(repr, self.expected))}")
+
+
+class AmbiguousKeyError(DataError):
+    """A file has two data sets where one is expected, whatever other layout may fit it."""
+
+
+def missing_keys(
+    file: h5py.File, path: Path, lack: str, *, expected: Sequence[str], fitting: Sequence[str]
+) -> DataError:
+    """Return the error of a file that cannot be read because of what it lacks (``lack``, in words).
+
+    It lists what the file holds, names that are similar to the ``expected`` keys, and how to read it: with one of the
+    layouts that are ``fitting``, or with the keys of what looks like images and actions.
+    """
+    keys = _without_repeats(list_keys(file))
+    nodes = {key: _node(file, key, path) for key in keys}
+    found = [f"{key} {describe(node)}" if isinstance(node, h5py.Dataset) else key for key, node in nodes.items()]
+    close = [match for key in expected for match in difflib.get_close_matches(key, keys, n=1, cutoff=0.6)]
+    close = [key for key in close if key not in expected]
+    hint = f" Did the collector mean '{close[0]}'?" if close and not fitting else ""
+    remedy = (
+        f"It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}."
+        if fitting
+        else f"Name the keys that hold them: {' '.join(_overrides(nodes))}"
+    )
+    return DataError(f"{path}: {lack}; found {', '.join(found) or 'no key at all'}.{hint} {remedy}")
+
+
+def _without_repeats(keys: Sequence[str]) -> list[str]:
+    """Return the keys but those in the second and later of numbered groups, which hold the same as the first."""
+    group, pattern = _repeated_group(keys)
+    alike = pattern.removesuffix("*")
+    return [
+        key
+        for key in keys
+        if not group or key == group or key.startswith(f"{group}/") or not re.match(rf"{re.escape(alike)}\d+(/|$)", key)
+    ]
+
+
+def _node(file: h5py.File, key: str, path: Path) -> object:
+    try:
+        return find_object(file, key, path)
+    except DataError:  # it is only listed, and what is wrong with it is another error
+        return None
+
+
+def _overrides(nodes: Mapping[str, object]) -> list[str]:
+    """Return the overrides that name what looks like images and actions: by type and shape, and by name."""
+    datasets = {key: node for key, node in nodes.items() if isinstance(node, h5py.Dataset) and node.shape}
+    images = [key for key, node in datasets.items() if node.dtype == np.uint8 and node.ndim == 4]
+    images = images or [key for key, node in datasets.items() if _IMAGE_NAME.search(key)]
+    actions = [
+        key for key, node in datasets.items() if node.ndim == 2 and node.dtype.kind in "fiu" and key not in images
+    ]
+    actions = [key for key in actions if _ACTION_NAME.search(key)] or actions
+    group, pattern = _repeated_group(list(nodes))
+    if group:
+        images = [key.removeprefix(f"{group}/") for key in images if key.startswith(f"{group}/")]
+        actions = [key.removeprefix(f"{group}/") for key in actions if key.startswith(f"{group}/")]
+    names = clean_names(key.rsplit("/", 1)[-1] for key in images)
+    return [
+        *([f"dataset.layout.episodes='{pattern}'"] if group else []),
+        *([f"dataset.layout.images.{n}={key}" for n, key in zip(names, images, strict=True)] or [_NO_IMAGES]),
+        f"dataset.layout.actions={actions[0] if actions else 'KEY'}",
+    ]
+
+
+def _repeated_group(keys: Sequence[str]) -> tuple[str, str]:
+    """Return the first of numbered groups, such as ``data/demo_0``, and the pattern of them all; empty without any."""
+    for key in keys:
+        match = re.fullmatch(r"((?:[^/]+/)?[^/]*?)\d+", key)
+        if match and any(other.startswith(f"{key}/") for other in keys):
+            return key, f"{match[1]}*"
+    return "", ""
 
 
 def list_keys(file: h5py.File) -> list[str]:

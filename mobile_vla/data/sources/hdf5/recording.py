@@ -1,50 +1,50 @@
-"""The reader of one HDF5 recording, which is checked before its data are read.
+"""The reader of the recordings in an HDF5 file, which are checked before their data are read.
 
-It is called in a reading process, because hostile bytes can crash HDF5. Two layouts are recognised by their keys: flat
-(``images``) and nested (``observations/images``). Both have ``actions`` and, where recorded, ``language_instruction``
-at the top level.
+It is called in a reading process, because hostile bytes can crash HDF5. A ``Layout`` says where the parts are.
 """
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
+import h5py.h5o
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.sources.contract import Recording
-from mobile_vla.data.sources.hdf5.chunks import check_chunks, read_rows
-from mobile_vla.data.sources.hdf5.errors import describe, report_damage
-from mobile_vla.data.sources.hdf5.extents import (
-    MAX_FRAME_PIXELS,
-    MAX_FRAMES,
-    check_apart,
-    check_filters,
-    check_length,
-    check_stored,
-    is_allocated_early,
-    is_writing_recorded,
+from mobile_vla.data.sources.hdf5.errors import report_damage
+from mobile_vla.data.sources.hdf5.extents import check_apart, check_filters, check_length, check_stored
+from mobile_vla.data.sources.hdf5.images import (
+    ImageData,
+    check_not_blank,
+    check_rows_fit,
+    image_at,
+    image_data,
+    image_size,
 )
-from mobile_vla.data.sources.hdf5.instruction import INSTRUCTION_KEY, read_instruction
-from mobile_vla.data.sources.hdf5.links import find_object, list_keys
+from mobile_vla.data.sources.hdf5.layout import Layout
+from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like
+from mobile_vla.data.sources.hdf5.signals import (
+    action_signals,
+    check_written,
+    fitting_spec,
+    numeric_data,
+    own_spec,
+    read_values,
+    state_signals,
+)
+from mobile_vla.data.sources.hdf5.texts import fields_of, full_key, json_at, read_instruction, texts_in, value_at
 from mobile_vla.errors import DataError
-from mobile_vla.spec import Camera, Spec, known_signal
+from mobile_vla.spec import Camera, Spec
 from mobile_vla.untrusted.files import open_regular
-
-CAMERA = "camera"
-"""The name of the only camera of these layouts."""
-
-ACTION_NAMES = ("linear_x", "linear_y", "angular_z")
-"""The columns of ``actions`` in these layouts, in order: forward, to the left, counter-clockwise."""
-
-IMAGE_KEYS = {"flat": "images", "nested": "observations/images"}
 
 _MAX_TEXT_BYTES = 2**24
 
@@ -82,162 +82,177 @@ def _check_is_file(path: Path) -> None:
         raise DataError(f"{path}: is {kind}, not a file. Remove it.")
 
 
-def read_recording(path: Path, order: Sequence[str]) -> Recording:
-    """Return the content of the file except the pixels.
+@dataclass(frozen=True, kw_only=True)
+class FileReader:
+    """An open file that is read with ``layout``, and where the data sets that were read so far are stored in it.
 
-    ``order`` lists the sources of the instruction. Raises ``DataError``, which names the file, the key, what was found
-    and what to do.
+    ``order`` lists the sources of the instruction; ``notes`` are those of all its recordings.
     """
-    with open_recording(path) as file:
-        key, images = image_dataset(file, path)
-        actions = action_dataset(file, path)
-        text = _text_dataset(file, path) if "file" in order else None
-        found = {key: images, "actions": actions} | ({} if text is None else {INSTRUCTION_KEY: text})
-        _check_claims(found, path)
-        _check_not_blank(images, f"{path}: key '{key}'")
-        actions_FA = _read_actions(actions, path)
-        texts = read_instruction(file, path, order=order)
-        image_shape = images.shape
-        doubtful_row = _doubtful_row(actions_FA, images, f"{path}: key '{key}'")
-    num_frames, num_rows, num_columns, _ = image_shape
-    if len(actions_FA) != num_frames:
-        raise DataError(
-            f"{path}: key 'actions' has {len(actions_FA)} rows but '{key}' has {num_frames} frames; "
-            "expected one action a frame. Record the episode again or cut both to the same length."
+
+    file: h5py.File
+    path: Path
+    layout: Layout
+    order: Sequence[str]
+    notes: tuple[str, ...]
+    stored: dict[str, tuple[h5py.Dataset, NDArray[np.int64]]] = field(default_factory=dict)
+
+    def read(self, places: Places, *, name: str, mask: str | None) -> Recording:
+        """Return the recording at ``places``; ``mask`` names the masks of the file that list it.
+
+        Raises ``DataError``, which names the file, the key, what was found and what to do.
+        """
+        file, path, layout, episode = self.file, self.path, self.layout, places.episode
+        spec = own_spec(file, episode, path)
+        if spec is not None:
+            places = _with_own_places(places, spec)
+        images = {c: image_data(find_object(file, key, path), key, path) for c, key in places.cameras.items()}
+        actions = {key: _numbers(file, key, path, "actions") for key in places.actions}
+        state = {name: (key, _numbers(file, key, path, "state")) for name, key in places.state.items()}
+        used = {key: images[camera].dataset for camera, key in places.cameras.items()}
+        used |= actions | dict(state.values()) | self._texts(episode)
+        self.stored.update(check_claims(used, path))
+        for each in images.values():
+            check_rows_fit(each)
+            check_not_blank(each)
+        values = {key: read_values(dataset, key, path) for key, dataset in actions.items()}
+        for key, dataset in actions.items():
+            check_written(values[key], dataset, key, path)
+        texts = read_instruction(file, path, order=self.order, places=layout.instruction, episode=episode)
+        actions_FA = _joined(values, path)
+        self._check_lengths(len(actions_FA), next(iter(actions)), images, dict(state.values()))
+        rows = slice(0, len(actions_FA))
+        state_values = [read_values(dataset, key, path)[rows] for key, dataset in state.values()]
+        sizes = {camera: image_size(each) for camera, each in images.items()}
+        environment = json_at(file, layout.robosuite, path, episode=episode) if layout.robosuite else None
+        found = Spec(
+            actions=action_signals(
+                actions, layout, path, environment=environment if isinstance(environment, Mapping) else None
+            ),
+            state=state_signals(state, layout, path),
+            cameras=tuple(Camera(name=c, rows=rows, columns=columns) for c, (rows, columns) in sizes.items()),
+            rate_hz=self._rate_hz(episode),
         )
-    if num_frames < 2:
-        raise DataError(f"{path}: key '{key}' holds {num_frames} frame(s); expected 2 or more. Remove the file.")
-    return Recording(
-        name=path.stem,
-        path=path,
-        files=(path,),
-        spec=Spec(
-            actions=tuple(known_signal(name) for name in ACTION_NAMES[: actions_FA.shape[1]]),
-            cameras=(Camera(name=CAMERA, rows=num_rows, columns=num_columns),),
-        ),
-        actions=actions_FA,
-        state=np.zeros((num_frames, 0), np.float32),
-        texts=texts,
-        doubtful_row=doubtful_row,
-    )
+        group = find_object(file, episode, path)
+        fields = fields_of([file, group] if episode else [file], str(path))
+        fields |= {} if mask is None else {"mask": mask}
+        return Recording(
+            name=name,
+            path=path,
+            files=(path,),
+            part=places.part,
+            spec=found if spec is None else fitting_spec(spec, found, path),
+            actions=actions_FA,
+            state=np.concatenate([np.zeros((len(actions_FA), 0), np.float32), *state_values], axis=1),
+            texts=texts,
+            fields=fields,
+            doubtful_row=_doubtful_row(actions_FA, next(iter(images.values()))),
+            notes=self.notes,
+        )
+
+    def _texts(self, episode: str) -> dict[str, h5py.Dataset]:
+        """Return the data sets of the instruction by key."""
+        found = {}
+        for place in self.layout.instruction if "file" in self.order else ():
+            key = full_key(place, episode)
+            text = find_object(self.file, key, self.path) if "@" not in place else None
+            if isinstance(text, h5py.Dataset):
+                with report_damage(f"{self.path}: key '{key}' cannot be read"):
+                    num_bytes = text.size * text.id.get_type().get_size() if text.shape is not None else 0
+                if num_bytes > _MAX_TEXT_BYTES:
+                    raise DataError(
+                        f"{self.path}: key '{key}' is {num_bytes} bytes long; expected one text. Remove the key or the "
+                        "file."
+                    )
+                found[key] = text
+        return found
+
+    def _check_lengths(
+        self, num_rows: int, key: str, images: Mapping[str, ImageData], state: Mapping[str, h5py.Dataset]
+    ) -> None:
+        """Raise ``DataError`` where a camera or the state has not one row for each row of the actions."""
+        extra = self.layout.extra_observations
+        for each in images.values():
+            if len(each) != num_rows + extra:
+                name = each.place.removeprefix(f"{self.path}: key ")
+                more = " and one frame after the last" if extra else ""
+                raise DataError(
+                    f"{self.path}: key '{key}' has {num_rows} rows but {name} has {len(each)} frames; expected one "
+                    f"action a frame{more}. Record the episode again or cut both to the same length."
+                )
+            if num_rows < 2:
+                raise DataError(f"{each.place} holds {len(each)} frame(s); expected 2 or more. Remove the file.")
+        for of_state, dataset in state.items():
+            if len(dataset) != num_rows + extra:
+                raise DataError(
+                    f"{self.path}: key '{of_state}' has {len(dataset)} rows and the actions {num_rows}; expected one "
+                    "a frame. Record the episode again, or leave the key out of dataset.layout.state."
+                )
+
+    def _rate_hz(self, episode: str) -> float | None:
+        given = self.layout.rate_hz
+        rate = value_at(self.file, given, self.path, episode=episode) if isinstance(given, str) else given
+        return float(rate) if isinstance(rate, int | float) and 0 < rate < 1e6 else None
 
 
-def read_blocks(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yield all frames of one episode in blocks, [frames of the block, Y, X, 3] uint8, in the file's channel order."""
-    with open_recording(path) as file:
-        key, images = image_dataset(file, path)
-        _check_claims({key: images}, path)  # again: the file may have changed since `read_recording`
-        with report_damage(f"{path}: key '{key}' cannot be decoded"):
-            yield from read_rows(images, f"{path}: key '{key}'")
+def check_claims(found: Mapping[str, h5py.Dataset], path: Path) -> dict[str, tuple[h5py.Dataset, NDArray[np.int64]]]:
+    """Return where the data sets are stored: each with offset and size of its parts [N, 2].
 
-
-def image_dataset(file: h5py.File, path: Path) -> tuple[str, h5py.Dataset]:
-    """Return the key and the data set of the images, [F, Y, X, 3] uint8; type and shape are checked.
-
-    Raises ``DataError`` where the file has no layout that is known, or both.
+    Raises ``DataError`` where one of them is not stored completely in this file, or two share bytes.
     """
-    nodes = {key: find_object(file, key, path) for key in IMAGE_KEYS.values()}
-    present = [key for key, node in nodes.items() if node is not None]
-    if not present:
-        raise DataError(f"{path}: {_missing_key(IMAGE_KEYS.values(), list_keys(file))}")
-    if len(present) > 1:
-        raise DataError(f"{path}: holds both keys {' and '.join(map(repr, present))}. Keep one of them.")
-    key = present[0]
-    images = nodes[key]
-    assert images is not None
-    with report_damage(f"{path}: key '{key}' cannot be read"):
-        is_image = (
-            isinstance(images, h5py.Dataset)
-            and images.ndim == 4
-            and images.shape[-1] == 3
-            and 0 not in images.shape[1:3]
-            and images.dtype == np.uint8
-        )
-        found = describe(images)
-    if not is_image or not isinstance(images, h5py.Dataset):
-        raise DataError(
-            f"{path}: key '{key}' is {found}; expected [frames, rows, columns, 3] uint8. "
-            "Convert the images to 8-bit colour, frames first."
-        )
-    num_frames, num_rows, num_columns, _ = images.shape
-    if num_frames > MAX_FRAMES or num_rows * num_columns > MAX_FRAME_PIXELS:
-        raise DataError(
-            f"{path}: key '{key}' is {found}; expected at most {MAX_FRAMES} frames of {MAX_FRAME_PIXELS} pixels. "
-            "Cut the episode, or remove the file where it is none."
-        )
-    return key, images
-
-
-def action_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Return the data set of the actions: [F, 2 or 3] floating point, checked but not read."""
-    actions = find_object(file, "actions", path)
-    if actions is None:
-        raise DataError(f"{path}: {_missing_key(['actions'], list_keys(file))}")
-    with report_damage(f"{path}: key 'actions' cannot be read"):
-        is_action = (
-            isinstance(actions, h5py.Dataset)
-            and actions.ndim == 2
-            and actions.shape[1] in (2, 3)
-            and actions.dtype.kind == "f"
-        )
-        found = describe(actions)
-    if not is_action or not isinstance(actions, h5py.Dataset):
-        raise DataError(
-            f"{path}: key 'actions' is {found}; expected [frames, 2 or 3] floating point. "
-            f"Convert it to the columns {', '.join(ACTION_NAMES)}."
-        )
-    if len(actions) > MAX_FRAMES:
-        raise DataError(f"{path}: key 'actions' is {found}; expected at most {MAX_FRAMES} rows. Cut the episode.")
-    return actions
-
-
-def _text_dataset(file: h5py.File, path: Path) -> h5py.Dataset | None:
-    text = find_object(file, INSTRUCTION_KEY, path)
-    if not isinstance(text, h5py.Dataset):
-        return None
-    with report_damage(f"{path}: key '{INSTRUCTION_KEY}' cannot be read"):
-        num_bytes = text.size * text.id.get_type().get_size() if text.shape is not None else 0
-    if num_bytes > _MAX_TEXT_BYTES:
-        raise DataError(
-            f"{path}: key '{INSTRUCTION_KEY}' is {num_bytes} bytes long; expected one text. Remove the key or the file."
-        )
-    return text
-
-
-def _check_claims(found: dict[str, h5py.Dataset], path: Path) -> None:
-    """Raise ``DataError`` where one of the data sets is not stored completely in this file."""
     file_size = path.stat().st_size
-    extents = {}
+    stored = {}
     for key, dataset in found.items():
         with report_damage(f"{path}: key '{key}' cannot be read"):
             check_filters(dataset, f"{path}: key '{key}'")
-            extents[key] = check_stored(dataset, f"{path}: key '{key}'", file_size=file_size)
+            stored[key] = (dataset, check_stored(dataset, f"{path}: key '{key}'", file_size=file_size))
+    check_all_apart(stored, path)
+    return stored
+
+
+def check_all_apart(stored: Mapping[str, tuple[h5py.Dataset, NDArray[np.int64]]], path: Path) -> None:
+    """Raise ``DataError`` where two data sets share bytes of the file; the same one under two keys is one."""
     with report_damage(f"{path}: is damaged"):
-        check_apart(extents, [next(iter(found.values())).file["/"], *found.values()], path)
+        by_address = {h5py.h5o.get_info(dataset.id).addr: (key, dataset) for key, (dataset, _) in stored.items()}
+        extents = {key: stored[key][1] for key, _ in by_address.values()}
+        datasets = [dataset for _, dataset in by_address.values()]
+        check_apart(extents, [datasets[0].file["/"], *datasets], path)
 
 
-def _check_not_blank(images: h5py.Dataset, place: str) -> None:
-    """Raise ``DataError`` where the last frames are all zero and the file does not show that they were written.
-
-    A recorder that was killed leaves such frames; a camera does not, because its black is not exactly zero. A chunk is
-    allocated when its first row is written, so the other rows of the last chunk may be unwritten. Actions are not
-    checked here, because a robot may stand still at the end.
-    """
-    num_good, chunk = len(images), images.chunks
-    last = (num_good - 1) // chunk[0] * chunk[0] if chunk is not None and is_writing_recorded(images) else 0
-    with report_damage(f"{place} cannot be read"):
-        while num_good > last and not images[num_good - 1].any():
-            num_good -= 1
-    if num_good < len(images) and (num_good > last or last == 0):
-        with report_damage(f"{place} cannot be decoded"):
-            check_chunks(images, num_good, place)  # what a short chunk leaves undefined may happen to be zero
-        raise DataError(
-            f"{place} is zero in every pixel of the rows {num_good}..{len(images) - 1}, up to the last: they were "
-            "allocated and, most likely, never written. Copy the file again, cut those rows, or remove it."
-        )
+def masks_of(file: h5py.File, layout: Layout, path: Path) -> dict[str, str]:
+    """Return the names of the masks that list an episode, joined by commas, by the name of its group."""
+    found: dict[str, list[str]] = {}
+    for key, _ in keys_like(file, "", layout.masks, path) if layout.masks else ():
+        mask = find_object(file, key, path)
+        if isinstance(mask, h5py.Dataset):
+            check_claims({key: mask}, path)
+        for episode in texts_in(mask, f"{path}: key '{key}'"):
+            found.setdefault(episode, []).append(key.rsplit("/", 1)[-1])
+    return {episode: ", ".join(names) for episode, names in found.items()}
 
 
-def _doubtful_row(actions_FA: NDArray[np.float32], images: h5py.Dataset, place: str) -> int | None:
+def _numbers(file: h5py.File, key: str, path: Path, what: str) -> h5py.Dataset:
+    return numeric_data(find_object(file, key, path), key, path, what=what)
+
+
+def _joined(values: Mapping[str, NDArray[np.float32]], path: Path) -> NDArray[np.float32]:
+    """Return the columns of all data sets [F, A], which must have one number of rows."""
+    rows = {key: len(each) for key, each in values.items()}
+    if len(set(rows.values())) > 1:
+        listed = ", ".join(f"{number} in '{key}'" for key, number in rows.items())
+        raise DataError(f"{path}: the actions have different numbers of rows: {listed}. Cut them to the same length.")
+    return np.concatenate(list(values.values()), axis=1)
+
+
+def _with_own_places(places: Places, spec: Spec) -> Places:
+    """Return the places of a file that says its spec: an unnamed camera has its name, and ``state`` its state."""
+    if len(spec.cameras) == 1 and list(places.cameras) == [CAMERA]:
+        places = replace(places, cameras={spec.cameras[0].name: places.cameras[CAMERA]})
+    if spec.state and not places.state:
+        places = replace(places, state={"state": full_key("state", places.episode)})
+    return places
+
+
+def _doubtful_row(actions_FA: NDArray[np.float32], images: ImageData) -> int | None:
     """Return the first row from which all actions are zero and may never have been written; None without such doubt.
 
     HDF5 cannot distinguish lost rows from a robot that stands still at the end. The camera can: if the robot stands
@@ -247,34 +262,7 @@ def _doubtful_row(actions_FA: NDArray[np.float32], images: h5py.Dataset, place: 
     if first == 0 and len(actions_FA):
         return 0
     second = first + 1  # a robot that was stopped may still roll for a frame
-    if len(actions_FA) - second < _LEAST_ZERO_ROWS or len(images) != len(actions_FA):
+    if len(actions_FA) - second < _LEAST_ZERO_ROWS:
         return None
-    with report_damage(f"{place} cannot be read"):
-        change = np.abs(images[second].astype(np.int16) - images[-1]).mean()
+    change = np.abs(image_at(images, second).astype(np.int16) - image_at(images, len(actions_FA) - 1)).mean()
     return first if change > _MOVED_GREY_LEVELS else None
-
-
-def _read_actions(actions: h5py.Dataset, path: Path) -> NDArray[np.float32]:
-    # over="ignore": float64 values beyond float32 become infinity, which the check below reports with its frame.
-    with report_damage(f"{path}: key 'actions' cannot be read"), np.errstate(over="ignore"):
-        blocks = list(read_rows(actions, f"{path}: key 'actions'"))
-        values = np.concatenate([np.zeros((0, actions.shape[1]), actions.dtype), *blocks]).astype(np.float32)
-    if not values.any() and is_allocated_early(actions):
-        raise DataError(
-            f"{path}: key 'actions' is zero in all rows, 0..{len(values) - 1}, and was allocated before it was "
-            "written: most likely it never was. Copy the file again or remove it."
-        )
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"{path}: key 'actions' holds NaN or infinity in {int((~finite).sum())} row(s), first in frame "
-            f"{int(np.argmin(finite))}. Remove the episode or mend the recording."
-        )
-    return values
-
-
-def _missing_key(expected: Collection[str], found: Sequence[str]) -> str:
-    close = [match for key in expected for match in difflib.get_close_matches(key, found, n=1, cutoff=0.6)]
-    hint = f" Did the collector mean '{close[0]}'?" if close else ""
-    options = " or ".join(f"'{key}'" for key in expected)
-    return f"has no key {options}; found {', '.join(found) or 'no key at all'}.{hint} Rename the key in the file."

@@ -1,38 +1,101 @@
-"""The source of HDF5 files, one episode a file."""
+"""The source of HDF5 files, whose layout is described in YAML: one episode or many in each file."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
-from mobile_vla.data.sources.hdf5.recording import read_blocks, read_recording
+from mobile_vla.data.sources.hdf5.images import image_data, read_images
+from mobile_vla.data.sources.hdf5.layout import AUTO, Layout
+from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
+from mobile_vla.data.sources.hdf5.places import episode_groups, fitting_layout, places_of
+from mobile_vla.data.sources.hdf5.recording import FileReader, check_all_apart, check_claims, masks_of, open_recording
 from mobile_vla.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5Source:
-    """The HDF5 files of ``folder``; ``order`` lists the places of a file that are searched for an instruction."""
+    """The HDF5 files of ``folder``, read with ``layout``.
+
+    ``order`` lists the sources of an instruction: ``file`` and ``attribute`` are read from the files.
+    """
 
     folder: Path
+    layout: Layout
     order: tuple[str, ...]
 
     def find(self) -> Found:
         """See ``Source``."""
-        found = find_episode_files(self.folder)
-        files = [RecordingFile(path=path, files=(path,)) for path in found.paths]
+        found = find_episode_files(
+            self.folder, has_many_episodes=bool(self.layout.episodes) or self.layout.name == AUTO
+        )
+        names = _prefixes(found.paths, self.folder)
+        files = [RecordingFile(path=path, files=(path,), arguments={"prefix": names[path]}) for path in found.paths]
         return Found(files=files, problems=found.problems, warnings=found.warnings)
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
         """See ``Source``."""
-        yield from ()
-        return [read_recording(file.path, self.order)]
+        path = file.path
+        with open_recording(path) as opened:
+            layout, places = fitting_layout(opened, self.layout, path)
+            notes = () if layout is self.layout else (f"read as dataset/layout={layout.name}, which fits the content",)
+            reader = FileReader(file=opened, path=path, layout=layout, order=self.order, notes=notes)
+            if not layout.episodes:
+                return [reader.read(places, name=path.stem, mask=None)]
+            masks, prefix = masks_of(opened, layout, path), file.arguments.get("prefix", "")
+            results: list[Recording | DataError] = []
+            for episode in episode_groups(opened, layout, path):
+                name = episode.rsplit("/", 1)[-1]
+                try:
+                    places = places_of(opened, layout, episode, path)
+                    results.append(reader.read(places, name=prefix + name, mask=masks.get(name)))
+                except MissingKeyError as error:
+                    text = f"'{episode}' {error}, which other episodes have. Remove the episode."
+                    results.append(DataError(f"{path}: {text}"))
+                except DataError as error:
+                    results.append(error)
+                yield
+            if reader.stored:
+                check_all_apart(reader.stored, path)
+            return results
 
     def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
         """See ``Source``."""
-        return read_blocks(recording.path)
+        path, part = recording.path, recording.part
+        with open_recording(path) as file:
+            if part:
+                key, lengths_key = part["cameras"][camera], part["lengths"]
+            else:
+                _, places = fitting_layout(file, self.layout, path)
+                [key], lengths_key = places.cameras.values(), places.lengths
+            images = image_data(find_object(file, key, path), key, path)
+            used = {key: images.dataset}
+            lengths = find_object(file, lengths_key, path) if lengths_key else None
+            if lengths_key and isinstance(lengths, h5py.Dataset):
+                used[lengths_key] = lengths
+            check_claims(used, path)  # again: the file may have changed since it was read
+            yield from read_images(images, num_frames=recording.num_frames, lengths=used.get(lengths_key or ""))
+
+
+def _prefixes(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Return what the names of each file's episodes begin with, so that those of several files differ.
+
+    Nothing for a single file; else the file's name, with its folders where two files have the same name: every Minari
+    data set is in ``data/main_data.hdf5``.
+    """
+    if len(paths) == 1:
+        return {paths[0]: ""}
+    counts = Counter(path.stem for path in paths)
+    names = {}
+    for path in paths:
+        place = path.relative_to(folder).with_suffix("")
+        names[path] = f"{path.stem if counts[path.stem] == 1 else '_'.join(place.parts)}_"
+    return names

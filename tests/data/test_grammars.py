@@ -12,7 +12,7 @@ from made_episodes import law
 from regex import Pattern
 from tiny_runs import compose_config
 
-from mobile_vla.data.scenario import UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
+from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
 from mobile_vla.errors import ConfigError
 
 STAMP = "episode_20251204_101530"

@@ -49,17 +49,17 @@ class Instruction:
     def choose(self, recorded: RecordedTexts, *, fields: Mapping[str, str]) -> ChosenInstruction | None:
         """Return the instruction and its source, or None when no source has a text."""
         for source in self.order:
-            text = {
-                "file": recorded.key,
-                "attribute": recorded.attribute,
-                "template": _fill(self.template, fields),
-                "constant": self.constant,
-            }[source]
+            text = self._text(source, recorded, fields)
             if text:
                 return ChosenInstruction(text=text, source=source)
         return None
 
-
-def _fill(template: str, fields: Mapping[str, str]) -> str:
-    names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-    return template.format_map(fields) if names <= fields.keys() else ""
+    def _text(self, source: InstructionSource, recorded: RecordedTexts, fields: Mapping[str, str]) -> str | None:
+        if source == "file":
+            return recorded.key
+        if source == "attribute":
+            return recorded.attribute
+        if source == "constant":
+            return self.constant
+        names = {name for _, name, _, _ in string.Formatter().parse(self.template) if name is not None}
+        return self.template.format_map(fields) if names <= fields.keys() else None

@@ -1,0 +1,264 @@
+"""The places of an episode's parts in an HDF5 file: a layout's keys, looked up, and which layout fits a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from mobile_vla.data.sources.hdf5.errors import report_damage
+from mobile_vla.data.sources.hdf5.images import holds_images, image_data
+from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layouts
+from mobile_vla.data.sources.hdf5.links import AmbiguousKeyError, MissingKeyError, find_object, missing_keys
+from mobile_vla.data.sources.hdf5.signals import is_numeric, numeric_data
+from mobile_vla.errors import DataError, UnreadableNowError
+from mobile_vla.spec import clean_names
+from mobile_vla.text import listed
+
+CAMERA = "camera"
+"""The name of a camera whose key holds none."""
+
+_MAX_NAMES = 20_000
+"""Maximum number of objects in a group whose names are compared with a pattern."""
+
+_MAX_TRIED = 10
+"""Maximum number of episodes of a file that are compared with a layout: the first ones may be damaged."""
+
+_CLASSIC = (("images",), ("observations/images",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The full keys of one episode's parts: data sets by camera, of the actions and of the state.
+
+    ``state`` has the name of each data set's columns with its key. ``has_own_group`` is false where the file is the
+    episode.
+    """
+
+    episode: str
+    actions: tuple[str, ...]
+    cameras: Mapping[str, str]
+    state: Mapping[str, str]
+    lengths: str | None
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """The places as JSON values.
+
+        They are empty for what was read before there were layouts, so that such files keep their digests.
+        """
+        cameras = tuple(self.cameras.values())
+        if not self.episode and self.actions == ("actions",) and cameras in _CLASSIC and not self.state:
+            return {}
+        return {
+            "episode": self.episode,
+            "actions": list(self.actions),
+            "cameras": dict(self.cameras),
+            "state": dict(self.state),
+            "lengths": self.lengths,
+        }
+
+
+def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> tuple[Layout, Places]:
+    """Return the layout to read ``file`` with, and the places of the first episode that fits it.
+
+    It is ``layout`` itself, but for ``auto`` the one that fits. Raises ``DataError`` where none fits or several do: it
+    lists what was found, and what would read it.
+    """
+    if layout.name != AUTO:
+        return layout, _checked_places(file, layout, path)
+    is_own = bool(layout.images or layout.action_keys)
+    candidates = [each.with_own_keys(layout) if is_own else each for each in shipped_layouts()]
+    fitting, errors = _fitting(file, [layout, *candidates] if layout.has_own_keys else candidates, path)
+    if not fitting:
+        certain = [error for error in errors if not isinstance(error, MissingKeyError)]
+        if certain or is_own:
+            raise certain[0] if certain else _of_missing(file, path, errors[0], fitting=())
+        lack = f"fits none of the layouts {listed([each.name for each in candidates])}"
+        raise missing_keys(file, path, lack, expected=("images", "actions"), fitting=())
+    first, places = fitting[0]
+    if not is_own and any(found != places for _, found in fitting):
+        names = [each.name for each, _ in fitting]
+        ways = " or ".join(f"dataset/layout={name}" for name in names)
+        raise DataError(f"{path}: fits the layouts {listed(names)}. Say which of them it has: {ways}.")
+    return first, places
+
+
+def _checked_places(file: h5py.File, layout: Layout, path: Path) -> Places:
+    """Return the first places that fit ``layout``; the error without any names a layout that the file fits."""
+    try:
+        return _first_places(file, layout, path)
+    except (UnreadableNowError, AmbiguousKeyError):
+        raise
+    except DataError as error:
+        fitting = [] if layout.images else [each.name for each, _ in _fitting(file, shipped_layouts(), path)[0]]
+        if isinstance(error, MissingKeyError):
+            raise _of_missing(file, path, error, fitting=fitting) from error
+        if fitting:
+            raise DataError(f"{error} It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}.") from error
+        raise
+
+
+def _of_missing(file: h5py.File, path: Path, error: DataError, *, fitting: Sequence[str]) -> DataError:
+    expected = error.expected if isinstance(error, MissingKeyError) else ()
+    return missing_keys(file, path, str(error), expected=expected, fitting=fitting)
+
+
+def _fitting(
+    file: h5py.File, layouts: Sequence[Layout], path: Path
+) -> tuple[list[tuple[Layout, Places]], list[DataError]]:
+    """Return the layouts that fit, each with the places of its first episode, and the errors of the others."""
+    found, errors = [], []
+    for layout in layouts:
+        try:
+            found.append((layout, _first_places(file, layout, path)))
+        except AmbiguousKeyError:
+            raise
+        except DataError as error:
+            errors.append(error)
+    return found, errors
+
+
+def _first_places(file: h5py.File, layout: Layout, path: Path) -> Places:
+    """Return the places of the first episode that has all of them; raises the error of the first where none has."""
+    first_error = None
+    for episode in episode_groups(file, layout, path)[:_MAX_TRIED]:
+        try:
+            return places_of(file, layout, episode, path)
+        except DataError as error:
+            first_error = first_error or error
+    raise first_error or MissingKeyError([layout.episodes])
+
+
+def episode_groups(file: h5py.File, layout: Layout, path: Path) -> list[str]:
+    """Return the keys of the groups that are episodes, numbers in numeric order; ``[""]`` where the file is one."""
+    if not layout.episodes:
+        return [""]
+    keys = [key for key, _ in keys_like(file, "", layout.episodes, path)]
+    return [key for key in keys if isinstance(find_object(file, key, path), h5py.Group)]
+
+
+def places_of(file: h5py.File, layout: Layout, episode: str, path: Path) -> Places:
+    """Return the places of the episode in the group ``episode`` of the file.
+
+    Raises ``MissingKeyError`` where a key of the layout is not there, and ``DataError`` where what is there has another
+    form, or is in another file. No data are read but the first bytes of some images.
+    """
+    cameras = _cameras(file, layout, episode, path)
+    actions = []
+    for key in layout.action_keys:
+        for full, _ in _required(file, episode, key, path):
+            numeric_data(find_object(file, full, path), full, path, what="actions")
+            actions.append(full)
+    if not actions:
+        raise MissingKeyError(["actions"])
+    lengths = next((key for key, _ in keys_like(file, episode, layout.lengths, path)), None) if layout.lengths else None
+    state = _state(file, layout, episode, path, taken=set(cameras.values()))
+    return Places(episode=episode, actions=tuple(actions), cameras=cameras, state=state, lengths=lengths)
+
+
+def _cameras(file: h5py.File, layout: Layout, episode: str, path: Path) -> dict[str, str]:
+    if layout.images:
+        found = [(name, key) for name, own in layout.images.items() for key, _ in _required(file, episode, own, path)]
+    else:
+        found = list(_matching_cameras(file, layout, episode, path))
+    if not found:
+        raise MissingKeyError(list(layout.images.values()) or list(layout.cameras) or ["images"])
+    by_name: dict[str, str] = {}
+    for name, key in found:
+        first = by_name.setdefault(name, key)
+        if first != key:
+            raise AmbiguousKeyError(
+                f"{path}: holds both keys '{first}' and '{key}'. Keep one of them, or name the one to read: "
+                f"dataset.layout.images.{name}={first.removeprefix(f'{episode}/')}."
+            )
+        node = find_object(file, key, path)
+        if isinstance(node, h5py.Group):
+            raise MissingKeyError([key], found=f"key '{key}' is a group, not a data set of images")
+        image_data(node, key, path)
+    return dict(zip(clean_names(by_name), by_name.values(), strict=True))
+
+
+def _matching_cameras(file: h5py.File, layout: Layout, episode: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name and the key of each camera of the layout's patterns.
+
+    A group at a key of no pattern is none where the layout has patterns below it: ``images`` may be either.
+    """
+    for pattern in layout.cameras:
+        for key, name in keys_like(file, episode, pattern.removesuffix("?"), path):
+            node = find_object(file, key, path)
+            is_above = any(other.startswith(f"{pattern}/") for other in layout.cameras)
+            if isinstance(node, h5py.Group) and is_above and len(node):
+                continue
+            if not pattern.endswith("?") or holds_images(node, key, path):
+                yield name or CAMERA, key
+
+
+def _state(file: h5py.File, layout: Layout, episode: str, path: Path, *, taken: set[str]) -> dict[str, str]:
+    """Return the name and the key of each data set of the state; those of a pattern with ``*`` need not be numbers."""
+    found: dict[str, str] = {}
+    for pattern in layout.state:
+        has_wildcard = "*" in pattern
+        for key, name in (
+            keys_like(file, episode, pattern, path) if has_wildcard else _required(file, episode, pattern, path)
+        ):
+            node = find_object(file, key, path)
+            if (
+                key in taken
+                or key in found.values()
+                or ((has_wildcard or pattern.endswith("?")) and not is_numeric(node))
+            ):
+                continue
+            numeric_data(node, key, path, what="state")
+            found[name or key.rsplit("/", 1)[-1]] = key
+    return dict(zip(clean_names(found), found.values(), strict=True))
+
+
+def _required(file: h5py.File, episode: str, key: str, path: Path) -> list[tuple[str, str]]:
+    found = keys_like(file, episode, key, path)
+    if not found and not key.endswith("?"):
+        raise MissingKeyError([key])
+    return found
+
+
+def keys_like(file: h5py.File, episode: str, pattern: str, path: Path) -> list[tuple[str, str]]:
+    """Return the full keys that match ``pattern``, each with its name: what ``*`` and ``{camera}`` stand for.
+
+    The name of a part with ``*`` is the whole part; it is empty without ``*`` and ``{camera}``. Numbers are in numeric
+    order.
+    """
+    start = "" if pattern.startswith("/") else episode
+    found = [(start, "")]
+    for part in pattern.removesuffix("?").strip("/").split("/"):
+        if "*" not in part and "{camera}" not in part:
+            found = [(f"{key}/{part}".lstrip("/"), name) for key, name in found]
+            continue
+        expression = re.escape(part).replace(r"\*", ".*").replace(r"\{camera\}", "(?P<camera>.+)")
+        found = [
+            (f"{key}/{child}".lstrip("/"), "_".join(filter(None, (name, match.groupdict().get("camera", child)))))
+            for key, name in found
+            for child in _names_in(file, key, path)
+            if (match := re.fullmatch(expression, child))
+        ]
+    return [(key, name) for key, name in found if find_object(file, key, path) is not None]
+
+
+def _names_in(file: h5py.File, key: str, path: Path) -> list[str]:
+    node = find_object(file, key, path) if key else file
+    if not isinstance(node, h5py.Group):
+        return []
+    with report_damage(f"{path}: key '{key}' cannot be read"):
+        if len(node) > _MAX_NAMES:
+            raise DataError(f"{path}: key '{key}' holds {len(node)} objects; expected at most {_MAX_NAMES}.")
+        names = [name for name in node if isinstance(name, str)]
+    return sorted(names, key=_numeric_order)
+
+
+def _numeric_order(name: str) -> list[tuple[int, str]]:
+    """Return a sort key by which ``demo_2`` comes before ``demo_10``."""
+    parts = re.split(r"([0-9]+)", name)  # the odd ones are numbers
+    return [(int(part[:4000]) if index % 2 else 0, part) for index, part in enumerate(parts)]
