@@ -174,11 +174,22 @@ def find_tubs(folder: Path) -> list[Path]:
 
 
 def _records_of(tub: Path) -> Iterator[Path]:
-    """Yield the files that hold a tub's records; its images belong to the episodes."""
+    """Yield what changes when a tub is to be read again: its records, the images' folder, and one image.
+
+    The images themselves belong to the episodes. The status of their folder shows that one was added or removed, and
+    that of one image that all were written anew in another size.
+    """
     yield tub / _MANIFEST
     yield from sorted(
         path for path in tub.iterdir() if path.name.endswith(_CATALOG) and path.name[0] != "." and path.is_file()
     )
+    images = tub / "images"
+    yield images
+    try:
+        with os.scandir(images) as entries:
+            yield from [Path(min(entry.path for entry in entries))]
+    except (OSError, ValueError):  # reading it gives the cause
+        return
 
 
 def _dropped(plan: EpisodePlan, options: TubOptions) -> Iterator[str]:
