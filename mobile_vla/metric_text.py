@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mobile_vla.error_names import unbeaten
-from mobile_vla.metrics import entry_of, title_of
+from mobile_vla.metrics import entry_of, title_of, unbeaten
 from mobile_vla.text import POINTS, Format, NumberFormat, ShareFormat, listed
 
 SPREAD = "train std"

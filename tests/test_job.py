@@ -84,7 +84,7 @@ def test_checkpoints_hold_arrays_as_safetensors_and_the_rest_as_json(ran: Ran) -
             "digests.json",
         }
     policy = json.loads((Path(ran.summary["checkpoint/last"]) / "policy.json").read_text())
-    assert policy["action_names"] == ["linear_x", "linear_y"]
+    assert [signal["name"] for signal in policy["spec"]["actions"]] == ["linear_x", "linear_y"]
     assert policy["image"]["size"] == [16, 16]
     best = Path(ran.summary["checkpoint/best"]).name
     assert {path.name for path in (ran.folder / "checkpoints").iterdir()} == {best, "step-00000016", "step-00000020"}

@@ -6,8 +6,7 @@ import pytest
 from tiny_runs import Ran
 
 from mobile_vla import metrics
-from mobile_vla.error_names import ERROR
-from mobile_vla.metrics import best_first, entry_of, is_better, is_metric, shown, title_of
+from mobile_vla.metrics import ERROR, best_first, entry_of, is_better, is_metric, shown, title_of
 
 
 @pytest.mark.parametrize(

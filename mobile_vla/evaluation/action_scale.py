@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
-from mobile_vla.error_names import AUTO, SCALED_ERROR, error_of
+from mobile_vla.metrics import AUTO, SCALED_ERROR, error_of
 from mobile_vla.policy.normalizer import MIN_SPREAD
 from mobile_vla.spec import Signal, Spec
 

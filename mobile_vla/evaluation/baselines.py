@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
-from mobile_vla.error_names import ERROR, PREDICTORS, SCALED_ERROR, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale, previous_actions
 from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_dimension
+from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, reference_name
 from mobile_vla.schema import Episode, WindowTable
 
 

@@ -15,9 +15,9 @@ from rich.text import Text
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.labels.grammars import task_of
 from mobile_vla.data.labels.instruction_summary import instruction_lines
-from mobile_vla.error_names import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.schema import NUM_PHASES, Episode
 from mobile_vla.spec import Spec
 

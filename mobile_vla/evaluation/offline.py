@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import Reader
-from mobile_vla.error_names import ERROR, SCALED_ERROR, part_of
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_part
+from mobile_vla.metrics import ERROR, SCALED_ERROR, part_of
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.batches import Targets, WindowReader
-from mobile_vla.error_names import ERROR, reference_name
 from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse
 from mobile_vla.evaluation.shortcut_probes import STATE_PROBE, UNCHANGED, camera_probe, run_probes
+from mobile_vla.metrics import ERROR, reference_name
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
 

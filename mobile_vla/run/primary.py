@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from mobile_vla.error_names import AUTO, error_of
 from mobile_vla.errors import ConfigError
 from mobile_vla.evaluation.action_scale import ActionScale
-from mobile_vla.metrics import deciding_in, entry_of
+from mobile_vla.metrics import AUTO, deciding_in, entry_of, error_of
 from mobile_vla.run.build import Run
 
 _NUM_NAMED = 3

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mobile_vla.error_names import ERROR, part_of
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import ERROR, part_of
 from mobile_vla.untrusted.files import inside, read_json
 
 BEST_BY = "best_by"

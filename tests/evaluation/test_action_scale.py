@@ -16,13 +16,13 @@ from made_scales import GRIPPER, JOINT, TURN, signals_spec
 from mobile_vla.data.batches import Targets, WindowReader
 from mobile_vla.data.frames import FrameStore
 from mobile_vla.data.windows import build_windows
-from mobile_vla.error_names import error_of
 from mobile_vla.evaluation.action_scale import ActionScale, groups_of, previous_actions, rest_of
 from mobile_vla.evaluation.baselines import baseline_metrics
 from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.evaluation.rmse import critical_targets
 from mobile_vla.evaluation.shortcuts import measure_shortcuts
 from mobile_vla.evaluation.window_errors import measure_windows
+from mobile_vla.metrics import error_of
 from mobile_vla.schema import Episode
 from mobile_vla.spec import Signal, Spec, known_signal
 from mobile_vla.streams import Stream

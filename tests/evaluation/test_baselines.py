@@ -13,8 +13,8 @@ from made_episodes import actions, law, made_episode, made_reader, with_actions
 from made_scales import made_scale
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.error_names import PREDICTORS
 from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metrics import PREDICTORS
 from mobile_vla.schema import Episode
 
 NAMES = ("linear_x", "angular_z")

@@ -60,7 +60,7 @@ def test_the_nearer_of_the_two_values_is_taken_and_the_loss_sees_minus_one_and_o
     normalizer.fit(actions_FA, binary=[1])
     normal = normalizer.normalize(torch.from_numpy(actions_FA))[:, 1]
     torch.testing.assert_close(normal.abs(), torch.ones(200), atol=1e-3, rtol=0)
-    low, high = sorted(np.float32(values).tolist())
+    low, high = sorted(np.array(values, np.float32).tolist())
     answer = normalizer.actions_of(torch.tensor([predicted, predicted]))
     assert answer[1] == (high if predicted >= 0 else low)
     assert answer[0] == normalizer.denormalize(torch.tensor([predicted, predicted]))[0]

@@ -19,9 +19,8 @@ from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
 from mobile_vla.compare.report import write_csv
 from mobile_vla.compare.terminal.comparison_table import print_comparison
-from mobile_vla.error_names import ERROR
 from mobile_vla.evaluation.offline import Evaluation
-from mobile_vla.metrics import Entry, entry_of
+from mobile_vla.metrics import ERROR, Entry, entry_of
 
 NEW = Entry(
     pattern="val/mae",

@@ -118,7 +118,7 @@ def _statistics(comparison: Comparison) -> str:
     header = [
         comparison.compared,
         "seeds",
-        with_unit(comparison.primary_title, comparison.unit(primary)),
+        with_unit(comparison.primary_title, comparison.column_unit(primary)),
         minus,
         "95 % interval",
         "p (Holm)",

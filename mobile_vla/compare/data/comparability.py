@@ -7,9 +7,8 @@ from typing import Literal
 
 from mobile_vla.compare.data.closed_loop import states_key, success_key, suites_of
 from mobile_vla.compare.data.runs import DEFAULT_BASELINE, RunRecord
-from mobile_vla.error_names import AUTO, error_of
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import is_reference
+from mobile_vla.metrics import AUTO, error_of, is_reference
 from mobile_vla.spec import Signal
 from mobile_vla.text import shortened
 

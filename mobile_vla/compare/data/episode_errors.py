@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mobile_vla.compare.data.runs import RunRecord
 from mobile_vla.compare.statistics.estimates import CONFIDENCE
-from mobile_vla.error_names import ERROR
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import ERROR
 from mobile_vla.untrusted.files import csv_rows, inside
 
 WINDOWS = "val_windows.csv"

@@ -11,7 +11,7 @@ from mobile_vla.compare.data.episode_errors import EpisodeErrors, episode_interv
 from mobile_vla.compare.data.runs import RunRecord
 from mobile_vla.compare.statistics.estimates import PairedDifference, paired_difference
 from mobile_vla.compare.statistics.significance import holm
-from mobile_vla.error_names import ERROR, SCALED_ERROR
+from mobile_vla.metrics import ERROR, SCALED_ERROR
 
 Finished = Mapping[str, Mapping[int, RunRecord]]
 """The finished runs by label and seed."""

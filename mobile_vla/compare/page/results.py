@@ -10,9 +10,8 @@ from mobile_vla.compare.data.runs import MISSING as MISSING_JOB
 from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.statistics.estimates import PairedDifference
 from mobile_vla.compare.verdict.verdict import is_indicative
-from mobile_vla.error_names import references
 from mobile_vla.metric_text import in_points, with_unit
-from mobile_vla.metrics import best_first, is_better, shown, title_of
+from mobile_vla.metrics import best_first, is_better, references, shown, title_of
 from mobile_vla.text import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {

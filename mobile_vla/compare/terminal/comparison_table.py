@@ -20,9 +20,8 @@ from mobile_vla.compare.terminal.closed_loop_table import print_closed_loop
 from mobile_vla.compare.terminal.forest_plot import print_forest
 from mobile_vla.compare.terminal.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.verdict.verdict import is_indicative, verdict
-from mobile_vla.error_names import references
 from mobile_vla.metric_text import in_points, with_unit
-from mobile_vla.metrics import shown, title_of
+from mobile_vla.metrics import references, shown, title_of
 from mobile_vla.text import MAX_WIDTH, MISSING, Format, NumberFormat, ShareFormat, counted
 
 

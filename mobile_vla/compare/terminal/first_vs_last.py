@@ -15,9 +15,8 @@ from rich.text import Text
 from mobile_vla.compare.data.comparability import error_that_decides, require_comparable
 from mobile_vla.compare.data.runs import RunRecord, is_finite_number, load_runs, runs_by_label
 from mobile_vla.compare.statistics.estimates import mean
-from mobile_vla.error_names import reference_name
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import entry_of, shown
+from mobile_vla.metrics import entry_of, reference_name, shown
 from mobile_vla.text import MISSING, NumberFormat
 from mobile_vla.untrusted.files import inside, lines_of, parse_row
 

@@ -10,9 +10,8 @@ from mobile_vla.compare.data.comparison import Comparison, Row
 from mobile_vla.compare.statistics.estimates import PairedDifference
 from mobile_vla.compare.statistics.significance import detectable_difference
 from mobile_vla.compare.verdict.slices import Losses, losses_of
-from mobile_vla.error_names import part_of
 from mobile_vla.metric_text import size
-from mobile_vla.metrics import is_better
+from mobile_vla.metrics import is_better, part_of
 from mobile_vla.text import counted, in_series, in_words, shortened
 
 MAX_NAMED = 6

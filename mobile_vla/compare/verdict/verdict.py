@@ -9,8 +9,7 @@ from mobile_vla.compare.statistics.estimates import MIN_SEEDS, mean
 from mobile_vla.compare.verdict.controls import control_sentences
 from mobile_vla.compare.verdict.effects import effect_sentences
 from mobile_vla.compare.verdict.ranks import rank_sentences
-from mobile_vla.error_names import ERROR, SCALED_ERROR, reference_name, unbeaten
-from mobile_vla.metrics import title_of
+from mobile_vla.metrics import ERROR, SCALED_ERROR, reference_name, title_of, unbeaten
 from mobile_vla.text import NumberFormat, in_series, listed, shortened
 
 MAX_PAST_BEST = 6

@@ -9,9 +9,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from mobile_vla.error_names import ERROR, error_of
 from mobile_vla.errors import UserError
 from mobile_vla.metric_text import no_better_than
+from mobile_vla.metrics import ERROR, error_of
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.spec import Signal
 from mobile_vla.untrusted.files import inside, read_json
