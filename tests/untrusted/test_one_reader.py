@@ -22,7 +22,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "untrusted/targets.py",
         "policy/backbones/families/family.py",  # of this package, by the names of its files
         "training/optimizer.py",  # a constant
-        "data/hdf5/extents.py",  # a constant
+        "data/sources/hdf5/extents.py",  # a constant
         "data/reading/server.py",  # functions of this package, by the process that started it
     },
     ("json.load", "json.loads"): {
