@@ -37,7 +37,7 @@ def trains_nothing(key: str) -> bool:
     return is_within(key, OF_THE_CALL) or (is_within(key, _OF_THE_MEASUREMENT) and not is_within(key, _EXECUTION))
 
 
-_TABLES = {"dataset/layout": ("images", "names", "signals")}
+_TABLES = {"dataset": ("signals",), "dataset/layout": ("images", "names", "signals")}
 """The tables of a config group whose keys are the user's own, such as ``dataset.layout.images.front=obs/front``."""
 
 
@@ -45,9 +45,9 @@ def register_own_keys() -> None:
     """Let the command line set new keys of these tables without a ``+``, in configs that are composed from now on.
 
     Hydra accepts only keys that the config has, unless the table's node says otherwise. That cannot be written in YAML:
-    Hydra 1.3 takes such a node from its store alone. An option with such a table has ``own_keys``, which is the node in
-    the store, first in its list of defaults. A second call changes nothing.
+    Hydra 1.3 takes such a node from its store alone. An option with such a table has that node first in its list of
+    defaults. It is below ``hydra/``, because help lists the options of all other groups. A second call changes nothing.
     """
     for group, names in _TABLES.items():
         tables = {name: DictConfig({}, flags={"struct": False}) for name in names}
-        ConfigStore.instance().store(group=group, name="own_keys", node=DictConfig(tables))
+        ConfigStore.instance().store(group=f"hydra/own_keys/{group}", name="tables", node=DictConfig(tables))

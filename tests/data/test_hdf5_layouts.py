@@ -545,6 +545,18 @@ def test_a_wrong_layout_is_refused_before_any_file_is_read(override: str, messag
     assert message in str(refused.value)
 
 
+def test_what_the_recordings_do_not_say_is_given_without_a_plus(tmp_path: Path) -> None:
+    (tmp_path / "episodes").mkdir()
+    write_flat(tmp_path / "episodes" / "a.h5")
+    for own in (
+        ["dataset.signals.linear_x.unit=mph", "dataset.signals.linear_x.rest=1"],
+        ["dataset.signals={linear_x: {unit: mph, rest: 1}}"],
+    ):
+        spec = h5_dataset(tmp_path / "episodes", *own).scan().spec
+        assert spec is not None
+        assert (spec.actions[0].unit, spec.actions[0].rest) == ("mph", 1)
+
+
 def test_signals_of_a_layout_have_the_fields_of_signals(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"dataset\.layout\.signals\.qpos: .*kind.* Expected some of unit, kind, rest"
