@@ -17,7 +17,7 @@ def __getattr__(name: str) -> object:
         try:
             from mobile_vla.policy.policy import Policy
         except ModuleNotFoundError as error:
-            if error.name != "mobile_vla.policy":
+            if error.name != "mobile_vla.policy.policy":
                 raise
             raise ImportError(
                 "only the client for robots is installed: pip uninstall mobile-vla-client, then install mobile_vla"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -42,9 +43,9 @@ ROOT_KEYS = {
 SET_BY_THE_RUN = {
     "sampler": {"windows", "batch_size", "stream", "chunks"},
     "augmentation": {"stream"},
-    "augmentation.transforms": set(),
-    "model": {"fwd_pred_next_n", "num_actions"},
-    "model.backbone": set(),
+    "augmentation.transforms": {"spec"},
+    "model": {"fwd_pred_next_n", "num_actions", "num_state", "num_cameras"},
+    "model.backbone": {"num_cameras"},
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
     "model.head.history": {"feature_dim"},
 }
@@ -61,11 +62,16 @@ def compose_config(overrides: Sequence[str], *, name: str = "config") -> DictCon
 
     ``name`` is the file in conf/ to start from, for example ``sampler/rho`` for only that option.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
+    # A sweep has a Hydra of its own while it is planned; it is put back afterwards.
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(name, list(overrides))
-        except HydraException as error:
-            raise ConfigError(str(error)) from error
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def check_config(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> None:
@@ -110,7 +116,7 @@ def study_errors(study: object) -> list[str]:
     """Return the errors in the config's ``study``."""
     if not isinstance(study, DictConfig):
         return [f"study: {study!r}; expected study.name, study.primary, study.baseline and study.controls"]
-    options = OmegaConf.to_container(study)
+    options = OmegaConf.to_container(study, resolve=True)
     assert isinstance(options, dict)
     return _check_target("study", {"_target_": "mobile_vla.study.options.Study", **options})
 

@@ -37,7 +37,7 @@ def trains_nothing(key: str) -> bool:
     return is_within(key, OF_THE_CALL) or (is_within(key, _OF_THE_MEASUREMENT) and not is_within(key, _EXECUTION))
 
 
-_TABLES = {"dataset": ("signals",), "dataset/layout": ("images", "names", "signals")}
+_TABLES = {"dataset": ("grammars", "signals"), "dataset/layout": ("images", "names", "signals")}
 """The tables of a config group whose keys are the user's own, such as ``dataset.layout.images.front=obs/front``."""
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from mobile_vla.metrics import entry_of
-from mobile_vla.text import POINTS, Format, NumberFormat, ShareFormat
+from mobile_vla.metrics import entry_of, title_of, unbeaten
+from mobile_vla.text import POINTS, Format, NumberFormat, ShareFormat, listed
+
+SPREAD = "train std"
+"""The unit of an error of actions that are each divided by their standard deviation in train: 1 is as bad as to predict
+the mean.
+"""
 
 
 def with_unit(title: str, unit: str, *, gap: str = " ") -> str:
@@ -37,3 +43,18 @@ def size(name: str, difference: float, *, reference: float | None = None) -> str
         return f"{POINTS.text(difference)} points"
     percent = f" ({100 * difference / abs(reference):.2g} %)" if reference else ""
     return f"{difference:.2g}{percent}"
+
+
+def no_better_than(known: Mapping[str, Any], *, error: str) -> str:
+    """Return a sentence with every reference predictor that the policy does not beat in ``error``; empty without one.
+
+    ``known`` are the values of a summary.
+    """
+    if known.get(error) is None:
+        return ""
+    names = unbeaten({"policy": known[error]}, error=error, known=known)
+    if not names:
+        return ""
+    others = listed(f"the {title_of(name)} ({known[name]:.4f})" for name in names)
+    see = "sees" if len(names) == 1 else "see"
+    return f"In {error} the policy ({known[error]:.4f}) is no better than {others}, which {see} no image."

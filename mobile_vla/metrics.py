@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from mobile_vla.spec import Spec
+
 Direction = Literal["lower", "higher"]
 """Which values are better: lower or higher ones."""
 
-Unit = Literal["action", "share", "m", "m/s", "s", "1/s", "GiB"]
-"""``action``: the unit of the actions, if they all have the same one; ``share``: 0 to 1, shown in percent."""
+Unit = Literal["action", "spread", "share", "m", "m/s", "s", "1/s", "GiB"]
+"""``action``: the unit of the actions, if they all have the same one; ``spread``: the standard deviation of each action
+in train, so that actions of different units count alike; ``share``: 0 to 1, shown in percent.
+"""
 
 Place = Literal["bar", "end", "table", "intervals", "curves", "draws", "dashboard", "dashboard_draws", "changes"]
 """Where a metric is shown by default.
@@ -58,13 +62,17 @@ class Entry:
 
 
 ERROR = "val/rmse"
-"""The default primary metric. It is also measured by scenario, phase and horizon."""
+"""The error that decides where all actions have one unit. It is also measured by scenario, phase and horizon."""
 
-PROBE = "probe/rmse"
+SCALED_ERROR = "val/nrmse"
+"""The error that decides where the actions have different units, or unknown ones: a sum of squares in rad and in m/s
+has no meaning, and the signal of the largest numbers would decide alone.
+"""
+
+AUTO = "auto"
+"""The default of ``study.primary``: the error that ``error_of`` gives for the data."""
+
 LOSS = "train/loss"
-INNER = "inner/rmse"
-LOOKUP = "baseline/scenario_time_lookup/rmse"
-"""The reference predictor that sees the scenario and the time step and no image."""
 
 PREDICTORS = {
     "mean": "mean action",
@@ -74,7 +82,49 @@ PREDICTORS = {
 }
 """The reference predictors, which need no training, simplest first: the name and the title of each."""
 
-REFERENCES = tuple(f"baseline/{name}/rmse" for name in PREDICTORS)
+
+def error_of(spec: Spec | None, *, primary: str = AUTO) -> str:
+    """Return the error on val that decides for runs on data of ``spec``: ERROR or SCALED_ERROR.
+
+    It selects the best checkpoint and is compared with the reference predictors. ``primary`` is ``study.primary``: one
+    of the two errors is taken as it is. ERROR is for a single signal, and for several with one known unit of which none
+    is binary: a closed gripper is not a share of anything, though its unit may have the same name.
+    """
+    if primary in (ERROR, SCALED_ERROR):
+        return primary
+    if spec is None or len(spec.actions) == 1:
+        return ERROR
+    is_mixed = spec.common_unit is None or any(signal.kind == "binary" for signal in spec.actions)
+    return SCALED_ERROR if is_mixed else ERROR
+
+
+def part_of(name: str, split: str) -> str:
+    """Return the metric that is ``name``, a metric on val, on another ``split``: ``probe/nrmse`` of ``val/nrmse``."""
+    return f"{split}/{name.removeprefix('val/')}"
+
+
+def reference_name(predictor: str, error: str) -> str:
+    """Return the metric with the ``error`` (ERROR or SCALED_ERROR) of a reference predictor on val."""
+    return f"baseline/{predictor}/{error.removeprefix('val/')}"
+
+
+def references(error: str) -> tuple[str, ...]:
+    """Return the metrics with the ``error`` of all reference predictors on val, the simplest predictor first."""
+    return tuple(reference_name(name, error) for name in PREDICTORS)
+
+
+def unbeaten(values: Mapping[str, float], *, error: str, known: Mapping[str, float]) -> dict[str, list[str]]:
+    """Return for each reference predictor in ``known`` (metrics by name) which of ``values`` are no better, by label.
+
+    ``values`` are measurements of ``error``. A predictor that all beat is left out.
+    """
+    found = {
+        name: [label for label, value in values.items() if not value < known[name]]
+        for name in references(error)
+        if name in known
+    }
+    return {name: labels for name, labels in found.items() if labels}
+
 
 SHARE, TARGET, PHASE = "sampler/share/{scenario}", "sampler/target/{scenario}", "sampler/phase_{phase}"
 
@@ -83,8 +133,9 @@ COSTS = ("samples_seen", "windows_scored", "wall_s")
 
 
 def _error(pattern: str, meaning: str, *, shown: tuple[Place, ...] = ()) -> Entry:
-    """Return the entry of an RMSE or a loss on windows that are the same for every sampler."""
-    unit = "action" if "rmse" in pattern else None
+    """Return the entry of an error or a loss on windows that are the same for every sampler."""
+    units: dict[str, Unit] = {"rmse": "action", "nrmse": "spread"}
+    unit = units.get(pattern.split("/")[1])
     return Entry(pattern=pattern, meaning=meaning, unit=unit, direction="lower", may_decide=True, shown=shown)
 
 
@@ -115,7 +166,22 @@ def _of_suite(
     )
 
 
-_PARTS = "a part of its targets, by action, horizon, phase, scenario, task or kind of frame"
+_PARTS = "a part of its targets, by action, group of actions, horizon, phase, scenario, task or kind of frame"
+
+
+def _scaled_errors() -> Iterator[Entry]:
+    """Yield the entries of the errors in units of each action's spread, shown where they decide (see ``shown``)."""
+    for split, where in (
+        ("val", "the val windows"),
+        ("probe", "one sample of the train windows"),
+        ("unseen", "the episodes that dataset.unseen holds out of training"),
+        ("inner", "the train episodes that dataset.inner_fraction holds out for tuning"),
+    ):
+        name = f"{split}/nrmse"
+        scaled = "the root mean squared error of the actions, each divided by its standard deviation in train,"
+        yield _error(name, f"{scaled} on {where}")
+        yield _error(f"{name}/{{part*}}", f"{name} of {_PARTS}")
+
 
 VOCABULARY: tuple[Entry, ...] = (
     # On windows that are the same for every sampler.
@@ -127,7 +193,7 @@ VOCABULARY: tuple[Entry, ...] = (
     _error("val/rmse/scenario_mean", "the mean over scenarios of their val/rmse", shown=("intervals",)),
     _error("val/rmse/critical", "val/rmse of the frames at a change of action", shown=("intervals",)),
     _error("val/rmse/{part*}", f"val/rmse of {_PARTS}"),
-    _error(PROBE, "the RMSE on one sample of the train windows", shown=("table", "intervals", "curves")),
+    _error("probe/rmse", "the RMSE on one sample of the train windows", shown=("table", "intervals", "curves")),
     _error("probe/rmse/{part*}", f"probe/rmse of {_PARTS}"),
     _error(
         "unseen/rmse",
@@ -135,8 +201,9 @@ VOCABULARY: tuple[Entry, ...] = (
         shown=("bar", "end", "table", "intervals", "curves", "dashboard"),
     ),
     _error("unseen/rmse/{part*}", f"unseen/rmse of {_PARTS}"),
-    _error(INNER, "the RMSE on the train episodes that dataset.inner_fraction holds out for tuning"),
+    _error("inner/rmse", "the RMSE on the train episodes that dataset.inner_fraction holds out for tuning"),
     _error("inner/rmse/{part*}", f"inner/rmse of {_PARTS}"),
+    *_scaled_errors(),
     _error(
         "val/loss",
         "what training minimises, on the val windows",
@@ -176,6 +243,12 @@ VOCABULARY: tuple[Entry, ...] = (
         unit="action",
         direction="lower",
         shown=("end",),
+    ),
+    Entry(
+        pattern="best/val/nrmse",
+        meaning="the lowest val/nrmse of all evaluations",
+        unit="spread",
+        direction="lower",
     ),
     # Statistics of the drawn windows. See sampling.diagnostics.
     _drawn(
@@ -262,9 +335,10 @@ VOCABULARY: tuple[Entry, ...] = (
         direction="lower",
         kind="recorded",
     ),
-    # Errors of the trained policy when one of its inputs is changed or removed. See evaluation.shortcuts.
-    Entry(pattern="shortcut/{probe}/rmse", meaning="val/rmse under a probe", unit="action", kind="recorded"),
-    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", unit="action", kind="recorded"),
+    # Errors of the trained policy when one of its inputs is changed or removed, as the error that decides counts them.
+    # See evaluation.shortcuts.
+    Entry(pattern="shortcut/{probe}/rmse", meaning="the error on val under a probe", kind="recorded"),
+    Entry(pattern="shortcut/{probe}/rmse_change", meaning="what a probe adds to it", kind="recorded"),
     Entry(pattern="shortcut/{figure*}", meaning="what the probes show", kind="recorded"),
     # Errors of the reference predictors, which are not trained, on the val windows.
     *(
@@ -272,6 +346,16 @@ VOCABULARY: tuple[Entry, ...] = (
             pattern=f"baseline/{name}/rmse",
             meaning=f"val/rmse of the {title}",
             unit="action",
+            title=title,
+            kind="reference",
+        )
+        for name, title in PREDICTORS.items()
+    ),
+    *(
+        Entry(
+            pattern=f"baseline/{name}/nrmse",
+            meaning=f"val/nrmse of the {title}",
+            unit="spread",
             title=title,
             kind="reference",
         )
@@ -331,9 +415,14 @@ def is_reference(name: str) -> bool:
     return entry_of(name).kind == "reference"
 
 
-def shown(place: Place) -> tuple[str, ...]:
-    """Return the names of the metrics that are shown in ``place`` by default, in order."""
-    return tuple(entry.pattern for entry in VOCABULARY if place in entry.shown)
+def shown(place: Place, *, error: str = ERROR) -> tuple[str, ...]:
+    """Return the names of the metrics that are shown in ``place`` by default, in order.
+
+    ``error`` is the error that decides. Where that is SCALED_ERROR, it is shown in place of ERROR, and likewise on the
+    other splits and for the parts.
+    """
+    names = [entry.pattern for entry in VOCABULARY if place in entry.shown]
+    return tuple(names) if error == ERROR else tuple(name.replace("/rmse", "/nrmse") for name in names)
 
 
 def parts_of(names: Iterable[str], pattern: str) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 Shape legend, used as suffixes of array and tensor names:
 
-    N windows       B windows of a batch    E episodes      S scenarios
+    N windows       B windows of a batch    E episodes      S scenarios, or signals of the state
     T history frames (``window_size``)      K predicted actions (``fwd_pred_next_n``)
-    A action dimensions                     C Y X image channels (RGB), rows, columns
+    A action dimensions                     V cameras (views)
+    C Y X image channels (RGB), rows, columns
 
 History frame i of a window predicts actions i .. i+K-1, including the action of frame i itself, so a window covers T
 frames and T+K-1 actions. The *current* frame is the last history frame: the one that a robot would see now.
@@ -108,15 +109,18 @@ class Draw:
 class Batch:
     """The input of a policy: B windows, on one device.
 
-    ``images_BTCYX`` is uint8, or float in [0, 1] after augmentation; frames that do not exist are zero and False in
-    ``history_BT``. ``actions_BTKA`` are in physical units; ``mask_BTK`` is False where the history frame or the action
-    does not exist. ``instruction`` and ``scenario`` hold B texts. ``features_BTD`` are the precomputed features of a
-    frozen backbone for these images and instructions, or None; code that changes an image or an instruction must set
-    them to None.
+    ``images_BTVCYX`` is uint8, or float in [0, 1] after augmentation; frames that do not exist are zero and False in
+    ``history_BT``. The cameras are in the order of ``Spec.cameras``. ``state_BTS`` is float32 in the units of the
+    signals of ``Spec.state``, and zero at frames that do not exist; S is 0 for a policy without state.
+    ``actions_BTKA`` are in physical units; ``mask_BTK`` is False where the history frame or the action does not exist.
+    ``instruction`` and ``scenario`` hold B texts. ``features_BTD`` are the precomputed features of a frozen backbone
+    for these images and instructions, whatever the state is, or None; code that changes an image or an instruction
+    must set them to None.
     """
 
-    images_BTCYX: torch.Tensor
+    images_BTVCYX: torch.Tensor
     history_BT: torch.Tensor
+    state_BTS: torch.Tensor
     actions_BTKA: torch.Tensor
     mask_BTK: torch.Tensor
     instruction: tuple[str, ...]
@@ -136,8 +140,9 @@ class Batch:
         """Return the batch with its tensors on ``device``; a tensor that is already there is not copied."""
         return replace(
             self,
-            images_BTCYX=self.images_BTCYX.to(device, non_blocking=True),
+            images_BTVCYX=self.images_BTVCYX.to(device, non_blocking=True),
             history_BT=self.history_BT.to(device, non_blocking=True),
+            state_BTS=self.state_BTS.to(device, non_blocking=True),
             actions_BTKA=self.actions_BTKA.to(device, non_blocking=True),
             mask_BTK=self.mask_BTK.to(device, non_blocking=True),
             features_BTD=None if self.features_BTD is None else self.features_BTD.to(device, non_blocking=True),

@@ -21,7 +21,7 @@ NORMALISED = "normalised"
 """The unit of commands that were recorded as a share of the robot's range, such as a throttle in -1..1."""
 
 _NOT_IN_METRIC_NAMES = re.compile(r"[/\s{}*]+")
-_RESERVED = re.compile(r"(critical|rare|common|unknown|(horizon|phase|scenario|task|camera)_.*)")
+_RESERVED = re.compile(r"(critical|rare|common|unknown|(horizon|phase|scenario|task|group|camera)_.*)")
 """Parts of metric names beside the signals' (``val/rmse/critical``)."""
 
 SignalName = Annotated[str, Field(pattern=r"^[^/\s{}*]+$", max_length=200)]

@@ -21,7 +21,7 @@ import numpy as np
 from mutated_tubs import NUM_FRAMES, mutate, write_small_tub
 
 from mobile_vla.data.importers.donkeycar import import_tub
-from mobile_vla.data.importers.tub_split import TubOptions
+from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.errors import UserError
 
 FAULTS = ("crash", "hang", "memory", "read outside", "unnamed", "silent")
@@ -73,7 +73,7 @@ def _import(tub: Path, out: Path) -> dict[str, str]:
     try:
         report = import_tub(tub, out, TubOptions(min_frames=1))
         result = {"verdict": "imported", "message": str(report)}
-        lost = NUM_FRAMES - report.num_frames - report.num_deleted
+        lost = NUM_FRAMES - report.num_frames - report.num_deleted - report.num_autopilot
         if not _all_bright(out) or (lost != 0 and not any("records" in text for text in report.warnings)):
             result["verdict"] = "silent"
     except UserError as error:

@@ -71,6 +71,7 @@ def _entry(i: int) -> dict[str, Any]:
         "_timestamp_ms": 1_668_220_932_411 + 50 * i,
         "cam/image_array": f"{i}_cam_image_array_.jpg",
         "user/angle": round(i / 100 - 0.2, 3),
+        "user/mode": "user",
         "user/throttle": 0.4,
     }
 

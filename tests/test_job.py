@@ -84,7 +84,7 @@ def test_checkpoints_hold_arrays_as_safetensors_and_the_rest_as_json(ran: Ran) -
             "digests.json",
         }
     policy = json.loads((Path(ran.summary["checkpoint/last"]) / "policy.json").read_text())
-    assert policy["action_names"] == ["linear_x", "linear_y"]
+    assert [signal["name"] for signal in policy["spec"]["actions"]] == ["linear_x", "linear_y"]
     assert policy["image"]["size"] == [16, 16]
     best = Path(ran.summary["checkpoint/best"]).name
     assert {path.name for path in (ran.folder / "checkpoints").iterdir()} == {best, "step-00000016", "step-00000020"}
@@ -185,7 +185,7 @@ def test_a_policy_that_diverged_is_never_the_best(tiny: tuple[str, ...], tmp_pat
     measured = [row["val/rmse"] for row in ran.rows if "val/rmse" in row]
     best = json.loads((find_checkpoint(ran.folder, "best") / "training.json").read_text())
     assert None in measured, "the run was meant to diverge"
-    assert best["best_val_rmse"] == min(value for value in measured if value is not None)
+    assert best["best_error"] == min(value for value in measured if value is not None)
 
 
 def test_a_user_error_is_one_plain_message(

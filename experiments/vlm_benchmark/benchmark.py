@@ -106,7 +106,7 @@ def backbone_share(step: Step) -> float:
 
 def peak_gib(step: Step) -> float | None:
     """Return the most memory of a step, weights and state of this variant alone; None without a GPU."""
-    if step.batch.images_BTCYX.device.type != "cuda":
+    if step.batch.images_BTVCYX.device.type != "cuda":
         return None
     torch.cuda.empty_cache()
     others = torch.cuda.memory_allocated() - step.num_bytes()
@@ -252,7 +252,7 @@ def _rates(row: Row) -> tuple[float, float, float]:
 
 
 def _synchronize(step: Step) -> None:
-    if step.batch.images_BTCYX.device.type == "cuda":
+    if step.batch.images_BTVCYX.device.type == "cuda":
         torch.cuda.synchronize()
 
 

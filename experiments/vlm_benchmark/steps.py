@@ -75,10 +75,10 @@ class FrameByFrame(nn.Module):
         self.frames_apart = True
 
     def forward(
-        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
     ) -> torch.Tensor:
         """See ``Backbone``."""
-        pairs = zip(images_BTCYX.split(1, dim=1), history_BT.split(1, dim=1), strict=True)
+        pairs = zip(images_BTVCYX.split(1, dim=1), history_BT.split(1, dim=1), strict=True)
         return torch.cat([self.backbone(images, exists, instruction) for images, exists in pairs], dim=1)
 
 
@@ -86,12 +86,12 @@ class Step:
     """A model with its optimiser, and the training step of ``mobile_vla.training.loop`` on one batch that stays."""
 
     def __init__(self, variant: Variant, weights: Path, batch: Batch, options: argparse.Namespace) -> None:
-        device = batch.images_BTCYX.device
+        device = batch.images_BTVCYX.device
         cfg = compose_config(_overrides(variant, weights, options, device))
         self.variant = variant
         self.trainer: Trainer = instantiate(cfg.trainer)
         torch.manual_seed(options.seed)
-        sizes = {"fwd_pred_next_n": FWD_PRED_NEXT_N, "num_actions": NUM_ACTIONS}
+        sizes = {"fwd_pred_next_n": FWD_PRED_NEXT_N, "num_actions": NUM_ACTIONS, "num_state": 0, "num_cameras": 1}
         self.model: Model = instantiate(cfg.model, _convert_="all", _partial_=True)(**sizes)
         assert isinstance(self.model.backbone, VlmBackbone)
         self.base: nn.Module = self.model.backbone.base
@@ -106,7 +106,7 @@ class Step:
         self.batch = batch
         if variant.has_features:
             with torch.no_grad():
-                features = self.model.encode(batch.images_BTCYX, batch.history_BT, batch.instruction)
+                features = self.model.encode(batch.images_BTVCYX, batch.history_BT, batch.instruction)
             self.batch = replace(batch, features_BTD=features)
         self.estimated_bytes = _estimated_bytes(cfg.model.backbone, self.trainer, batch)
 
@@ -150,11 +150,12 @@ def _estimated_bytes(node: Any, trainer: Trainer, batch: Batch) -> int:
         batch_size=trainer.batch_size,
         micro_batch_size=trainer.micro_batch_size,
         window_size=batch.history_BT.shape[1],
-        image_size=(batch.images_BTCYX.shape[-2], batch.images_BTCYX.shape[-1]),
+        image_size=(batch.images_BTVCYX.shape[-2], batch.images_BTVCYX.shape[-1]),
+        num_cameras=batch.images_BTVCYX.shape[2],
         instructions=batch.instruction,
         precision=trainer.precision,
         optimizer=trainer.optimizer,
-        device_type=batch.images_BTCYX.device.type,
+        device_type=batch.images_BTVCYX.device.type,
     )
     return estimate_backbone(BackboneOptions(**instantiate(node).keywords), workload).total_bytes
 
@@ -164,10 +165,11 @@ def make_batch(num_windows: int, options: argparse.Namespace, device: torch.devi
     generator = torch.Generator().manual_seed(options.seed)
     shape = (num_windows, options.window)
     return Batch(
-        images_BTCYX=torch.randint(
-            0, 256, (*shape, 3, options.image, options.image), generator=generator, dtype=torch.uint8
+        images_BTVCYX=torch.randint(
+            0, 256, (*shape, 1, 3, options.image, options.image), generator=generator, dtype=torch.uint8
         ),
         history_BT=torch.ones(shape, dtype=torch.bool),
+        state_BTS=torch.zeros(*shape, 0),
         actions_BTKA=torch.randn(*shape, FWD_PRED_NEXT_N, NUM_ACTIONS, generator=generator),
         mask_BTK=torch.ones(*shape, FWD_PRED_NEXT_N, dtype=torch.bool),
         instruction=(INSTRUCTION,) * num_windows,

@@ -21,7 +21,7 @@ class ColorJitter:
     """Random factors in [1 - x, 1 + x] (not below 0) for brightness, contrast and saturation; hue in [-x, x] turns.
 
     The factors are uniform. All four changes are one linear map of RGB for each window, except that the contrast scales
-    about the mean luma of each frame.
+    about the mean luma of each frame of each camera.
     """
 
     takes_bytes: ClassVar[bool] = False
@@ -41,11 +41,12 @@ class ColorJitter:
         )
         colour = _saturation_matrix(saturation) @ _hue_matrix(2 * np.pi * self.hue * unit[3])
         matrix_BCC = colour * brightness[:, None, None]
-        images = batch.images_BTCYX
+        images = batch.images_BTVCYX.flatten(1, 2)
         mixed = torch.einsum("bdc,btcyx->btdyx", _like(matrix_BCC, images), images)
         pivot = torch.einsum("c,btcyx->bt", _like(_GRAY, images), mixed) / (mixed.shape[-1] * mixed.shape[-2])
         factor = _like(contrast, images)[:, None, None, None, None]
-        return replace(batch, images_BTCYX=mixed * factor + (1 - factor) * pivot[:, :, None, None, None])
+        changed = mixed * factor + (1 - factor) * pivot[:, :, None, None, None]
+        return replace(batch, images_BTVCYX=changed.unflatten(1, batch.images_BTVCYX.shape[1:3]))
 
 
 def _saturation_matrix(factor_B: np.ndarray) -> np.ndarray:

@@ -15,7 +15,10 @@ from mobile_vla.streams import Stream
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCrop:
-    """A random crop whose sides are a share of the image's, uniform in [``scale_min``, 1], at a uniform position."""
+    """A random crop whose sides are a share of the image's, uniform in [``scale_min``, 1], at a uniform position.
+
+    All cameras get the same crop.
+    """
 
     takes_bytes: ClassVar[bool] = False
 
@@ -23,7 +26,7 @@ class RandomCrop:
 
     def __call__(self, batch: Batch, *, stream: Stream, step: int) -> Batch:
         """See ``Transform``."""
-        images = batch.images_BTCYX
+        images = batch.images_BTVCYX
         random = stream.at(step)
         scale = random.uniform(self.scale_min, 1, len(batch))
         centre_x, centre_y = random.uniform(-1, 1, (2, len(batch))) * (1 - scale)
@@ -32,10 +35,10 @@ class RandomCrop:
         theta[:, 0, 0] = theta[:, 1, 1] = torch.as_tensor(scale, dtype=images.dtype)
         theta[:, 0, 2] = torch.as_tensor(centre_x, dtype=images.dtype)
         theta[:, 1, 2] = torch.as_tensor(centre_y, dtype=images.dtype)
-        num_frames = images.shape[1]
-        flat = images.flatten(0, 1)
+        num_images = images.shape[1] * images.shape[2]
+        flat = images.flatten(0, 2)
         grid = functional.affine_grid(
-            theta.repeat_interleave(num_frames, 0).to(images.device), list(flat.shape), align_corners=False
+            theta.repeat_interleave(num_images, 0).to(images.device), list(flat.shape), align_corners=False
         )
         cropped = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return replace(batch, images_BTCYX=cropped.unflatten(0, images.shape[:2]))
+        return replace(batch, images_BTVCYX=cropped.unflatten(0, images.shape[:3]))

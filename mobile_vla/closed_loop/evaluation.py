@@ -18,7 +18,9 @@ from mobile_vla.closed_loop.rollout import Driver, command_columns, roll_out
 from mobile_vla.closed_loop.suite import Suite, digest
 from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.closed_loop.video import pick_videos, write_video
+from mobile_vla.errors import ConfigError
 from mobile_vla.sim.initial_state import InitialState
+from mobile_vla.spec import Spec
 from mobile_vla.storage.disk import write_atomically
 
 if TYPE_CHECKING:
@@ -49,12 +51,13 @@ class ClosedLoop:
     max_steps: PositiveInt
     videos: NonNegativeInt
 
-    def check(self, trained: TrainedScenarios, *, action_names: Sequence[str], fwd_pred_next_n: int) -> None:
-        """Raise ``UserError`` if a policy with these predictions could not be driven in every suite."""
+    def check(self, trained: TrainedScenarios, *, spec: Spec, fwd_pred_next_n: int) -> None:
+        """Raise ``UserError`` if a policy with the inputs and actions of ``spec`` cannot be driven in every suite."""
         # Done before training, as the errors would otherwise appear only after it. Drawing all states is quick.
         self.execution.begin(fwd_pred_next_n=fwd_pred_next_n)
+        _check_inputs(spec)
         for suite in self.suites.values():
-            command_columns(action_names, self._env(suite, trained))
+            command_columns(spec.action_names, self._env(suite, trained))
             suite.states(self.episodes, trained)
 
     def measure(
@@ -90,6 +93,19 @@ class ClosedLoop:
         from mobile_vla.sim.environment import BottleEnv  # here: runs that drive nothing need no MuJoCo
 
         return BottleEnv(image_size=trained.image_size, max_steps=self.max_steps, mjcf=suite.mjcf)
+
+
+def _check_inputs(spec: Spec) -> None:
+    if spec.state:
+        raise ConfigError(
+            f"model.state: the policy gets {', '.join(spec.state_names)}, and the embedded world measures no state. "
+            "Train with model.state=none, or leave the closed loop out (closed_loop=none)."
+        )
+    if len(spec.cameras) > 1:
+        raise ConfigError(
+            f"dataset.cameras: the policy sees {', '.join(spec.camera_names)}, and the embedded world has one camera. "
+            "Train with one, or leave the closed loop out (closed_loop=none)."
+        )
 
 
 def write_results(results: Sequence[EpisodeResult], path: Path) -> None:

@@ -1,8 +1,10 @@
-"""``inspect``: report the contents and problems of a folder of episodes, and which samplers can differ on it."""
+"""``inspect``: report the contents and problems of recordings, what they can show, and a first comparison."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from mobile_vla.commands.arguments import AddParser
@@ -11,12 +13,16 @@ from mobile_vla.errors import ConfigError
 
 def add_command(add_parser: AddParser) -> None:
     """Add the command; what it needs is imported when it runs."""
-    parser = add_parser("inspect", help="contents and problems of a folder of episodes, and what it can show")
-    parser.add_argument("path", type=Path, help="folder of HDF5 episodes")
+    parser = add_parser("inspect", help="contents and problems of recordings in any format, and what they can show")
     parser.add_argument(
-        "overrides",
-        nargs="*",
-        help="config overrides, such as dataset.padding=none or dataset.actions=[linear_x,angular_z]",
+        "arguments",
+        nargs="+",
+        metavar="PATH | OVERRIDE",
+        help="the folder or file of the recordings, and config overrides, such as dataset.padding=none; "
+        "in place of a path, dataset=NAME for a data set that records itself",
+    )
+    parser.add_argument(
+        "--pixels", action="store_true", help="also decode every frame, as a run does before it trains, and check it"
     )
     parser.set_defaults(run=_run)
 
@@ -25,27 +31,67 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.config import check_config, compose_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
+    from mobile_vla.inspection.contents import contents_of
+    from mobile_vla.inspection.first_comparison import estimate_time, samplers_worth_trying
+    from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
+    from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
     from mobile_vla.run.build import build_dataset
     from mobile_vla.sampler_report.shipped import warn_of_samplers
     from mobile_vla.streams import Stream
 
-    if any(override.startswith("dataset.path=") for override in args.overrides):
-        raise ConfigError(f"dataset.path: is PATH already ({args.path}); leave it out")
-    cfg = compose_config(["dataset=h5", "dataset.on_bad_episode=skip", *args.overrides])
-    cfg.dataset.path = str(args.path)  # not as an override, where quotes and brackets have a special meaning
+    path, overrides = _split(args.arguments)
+    cfg = compose_config([*([] if path is None else ["dataset=auto"]), "dataset.on_bad_episode=skip", *overrides])
+    if path is not None:
+        cfg.dataset.path = str(path)  # not as an override, where quotes and brackets have a special meaning
     check_config(cfg)
     dataset = build_dataset(cfg)
     console = new_console()
     scan = dataset.scan()
-    if scan.problems:
-        console.print(summarise_problems(scan.problems), style="red", highlight=False, markup=False, soft_wrap=True)
     if not scan.episodes:
+        _print_problems(summarise_problems(scan.problems), console)
         return 1
-    data = dataset.open(scan)
+    data = dataset.open(scan, with_pixels=args.pixels)
+    if data.problems:
+        _print_problems(summarise_problems(data.problems), console)
+    contents = contents_of(scan, list(data.episodes.values()))
+    print_contents(contents, console)
     report = data_report_of(data)
     print_data_report(report, console)
+    print_choices(contents.choices, console)
     stream = Stream(cfg.seed, "sampler")
     of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
     print_warnings([*data.warnings, *report.warnings(), *of_samplers], console)
-    return 1 if scan.problems else 0
+    print_first_comparison(
+        samplers_worth_trying(data, cfg),
+        estimate_time(cfg, dataset, scan, data),
+        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
+        console=console,
+    )
+    return 1 if data.problems else 0
+
+
+def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:
+    given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
+    skips = any(text == "dataset.on_bad_episode=skip" for text in overrides)
+    return [
+        "experiment=my_data",
+        *([] if path is None else [f"dataset.path={path}"]),
+        *given,
+        *(["dataset.on_bad_episode=skip"] if skips else []),
+    ]
+
+
+def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the path, the only argument without ``=`` (or the one that exists), and the overrides."""
+    paths = [text for text in arguments if "=" not in text or Path(text).exists()]
+    overrides = [text for text in arguments if text not in paths]
+    if len(paths) > 1:
+        raise ConfigError(f"{', '.join(paths)}: expected one folder or file of recordings")
+    if paths and any(override.startswith("dataset.path=") for override in overrides):
+        raise ConfigError(f"dataset.path: is PATH already ({paths[0]}); leave it out")
+    return (Path(paths[0]) if paths else None), overrides
+
+
+def _print_problems(text: str, console) -> None:
+    console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)

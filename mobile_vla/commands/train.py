@@ -12,11 +12,21 @@ from mobile_vla.extras import require
 from mobile_vla.installation import CONF, PROGRAM, TRAIN
 from mobile_vla.study import naming
 
+
+def _samplers_worth_trying(*, _root_: DictConfig) -> str:
+    """Return the samplers of a first comparison on the data of the config, as Hydra sweeps them: ``a,b,c``."""
+    from mobile_vla.inspection.sweep import list_samplers
+
+    return list_samplers(_root_)
+
+
 register_own_keys()
 # conf/config.yaml uses these in the names of run folders and sweep folders.
 OmegaConf.register_new_resolver("if_given", lambda value, then, otherwise: otherwise if value is None else then)
 OmegaConf.register_new_resolver("sweep_folder", naming.sweep_folder)
 OmegaConf.register_new_resolver("job_digest", naming.job_digest)
+OmegaConf.register_new_resolver("folder_name", naming.folder_name)
+OmegaConf.register_new_resolver("samplers_worth_trying", _samplers_worth_trying)
 # The help text in conf/config.yaml uses this one to show how commands are typed in this installation.
 OmegaConf.register_new_resolver("typed", {"train": TRAIN, "other": PROGRAM}.__getitem__)
 

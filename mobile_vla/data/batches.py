@@ -74,7 +74,8 @@ class _ImageMemory:
 class WindowReader:
     """The reader of the windows of one table: ``gather(ids)`` is a pure function of the ids.
 
-    It keeps all actions of its episodes in memory; the frames stay memory-mapped.
+    It keeps all actions and states of its episodes in memory; the frames stay memory-mapped. ``camera_names`` are in
+    the order of the images.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class WindowReader:
         fwd_pred_next_n: int,
     ) -> None:
         self.windows = windows
-        self._frames = next(iter(frames.cameras.values()), np.zeros((0, 0, 0, 3), np.uint8))
+        self.camera_names = tuple(frames.cameras)
+        self._frames = list(frames.cameras.values())
         self._image_memory = _ImageMemory()
         self._num_history = window_size
         self._num_actions = fwd_pred_next_n
@@ -97,17 +99,21 @@ class WindowReader:
         self._lengths = np.array([e.num_frames for e in listed], np.int64)
         self._first_action = np.cumsum(self._lengths) - self._lengths
         self._actions_FA = np.concatenate([e.actions for e in listed])
+        self._state_FS = np.concatenate([e.state for e in listed])
 
     def gather(self, ids: NDArray[np.int64], *, with_images: bool = True) -> Batch:
         """Return the windows ``ids`` [B] as one batch on the CPU; missing frames and actions are zero and masked.
 
-        With ``with_images`` False the images are empty, [B, T, 3, 0, 0].
+        With ``with_images`` False the images are empty, [B, T, V, 3, 0, 0].
         """
         rows_BT, history_BT = self.frame_rows(ids)
         actions_BTKA, mask_BTK = self.targets(ids)
         return Batch(
-            images_BTCYX=self._images(rows_BT, history_BT) if with_images else torch.empty(*rows_BT.shape, 3, 0, 0),
+            images_BTVCYX=self._images(rows_BT, history_BT)
+            if with_images
+            else torch.empty(*rows_BT.shape, len(self._frames), 3, 0, 0),
             history_BT=torch.from_numpy(history_BT),
+            state_BTS=torch.from_numpy(self._states(ids, rows_BT, history_BT)),
             actions_BTKA=torch.from_numpy(actions_BTKA),
             mask_BTK=torch.from_numpy(mask_BTK),
             instruction=tuple(self._instructions[e] for e in self.windows.episode[ids]),
@@ -127,13 +133,24 @@ class WindowReader:
         return rows_BT, (history >= 0) & (history < length)
 
     def _images(self, rows_BT: NDArray[np.int64], history_BT: NDArray[np.bool_]) -> torch.Tensor:
-        images_BTYXC = self._image_memory.lend((*rows_BT.shape, *self._frames.shape[1:]))
-        # All rows exist. With mode="raise", numpy would write to a temporary buffer first when `out` is given.
-        np.take(self._frames, rows_BT, axis=0, out=images_BTYXC, mode="clip")
+        images_VBTYXC = self._image_memory.lend((len(self._frames), *rows_BT.shape, *self._frames[0].shape[1:]))
+        for frames_FYXC, images_BTYXC in zip(self._frames, images_VBTYXC, strict=True):
+            # All rows exist. With mode="raise", numpy would write to a temporary buffer first when `out` is given.
+            np.take(frames_FYXC, rows_BT, axis=0, out=images_BTYXC, mode="clip")
         if not history_BT.all():
-            images_BTYXC[~history_BT] = 0
-        # A view: the pixels stay channels-last in memory, which is also the fastest layout for convolutions.
-        return torch.from_numpy(images_BTYXC).permute(0, 1, 4, 2, 3)
+            images_VBTYXC[:, ~history_BT] = 0
+        # A view: the pixels stay channels-last in memory, which is also the fastest layout for convolutions, and the
+        # images of a camera stay together, so that a network of its own gets them without a copy.
+        return torch.from_numpy(images_VBTYXC).permute(1, 2, 0, 5, 3, 4)
+
+    def _states(
+        self, ids: NDArray[np.int64], rows_BT: NDArray[np.int64], history_BT: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        # The frame store may hold more episodes, and in another order, than this reader.
+        episode = self.windows.episode[ids]
+        state_BTS = self._state_FS[rows_BT + (self._first_action - self._first_row)[episode][:, None]]
+        state_BTS[~history_BT] = 0
+        return state_BTS
 
     def targets(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the physical actions [B, T, K, A] that the windows ``ids`` predict, and their mask [B, T, K]."""

@@ -14,15 +14,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, open_frames
+from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
 from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
+from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.source import Hdf5Source
+from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
@@ -42,6 +44,7 @@ class Generator(Protocol):
 class Scan:
     """The result of reading all recordings of a folder, without their pixels.
 
+    ``format`` is what was recognised, for people.
     ``episodes`` are the usable ones and ``recordings`` those that they were made of, by name; ``problems`` has one
     error for each other recording or file. ``spec`` is what is used of the recordings; None without an episode.
     ``digests`` are the content digests by episode name. ``warnings`` list what was left out of the folder and which
@@ -49,6 +52,7 @@ class Scan:
     """
 
     source: Source
+    format: str
     recordings: Mapping[str, Recording]
     episodes: Sequence[Episode]
     spec: Spec | None
@@ -84,22 +88,25 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/h5.yaml.
+    Each option is explained in conf/dataset/h5.yaml. ``image_size`` is ``auto`` only until the model is known.
     """
 
     path: str | None
+    format: Format
     layout: Layout
+    bag: BagOptions
+    tub: TubOptions
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
     num_workers: NonNegativeInt
-    image_size: Side | tuple[Side, Side]
+    image_size: Side | tuple[Side, Side] | Literal["auto"]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
     actions: Names
     state: Names
     cameras: Names
-    signals: Mapping[str, Mapping[str, Any]]
+    signals: Mapping[str, Mapping[str, Any]] | None
     instruction: Instruction
     grammars: Mapping[str, str]
     scenario: Sequence[str]
@@ -141,6 +148,7 @@ class Dataset:
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
+        assert size != "auto", "the size goes with the model, which a data set does not know"
         return ImageOptions(
             size=(size, size) if isinstance(size, int) else (size[0], size[1]),
             resize=self.resize,
@@ -156,18 +164,22 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
-        source = Hdf5Source(folder=self.folder(), layout=self.layout, order=tuple(self.instruction.order))
-        scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
+        options = ReadingOptions(layout=self.layout, bag=self.bag, tub=self.tub, order=tuple(self.instruction.order))
+        opened = open_source(self.folder(), self.format, options)
+        check_channel_order(opened, self.channel_order)
+        scanned = read_recordings(opened.source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            root=opened.root,
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
         by_name = {recording.name: recording for recording in scanned.recordings}
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
-            source=source,
+            source=opened.source,
+            format=opened.described,
             recordings=recordings,
             episodes=episodes,
             spec=spec,
@@ -202,6 +214,16 @@ class Dataset:
             episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
             warnings += said
         return list(episodes), warnings
+
+    def is_decoded(self, scan: Scan) -> bool:
+        """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""
+        return scan.spec is not None and is_decoded(
+            list(scan.recordings.values()),
+            cameras=scan.spec.camera_names,
+            options=self.image,
+            digests=scan.digests,
+            cache_dir=Path(self.cache_dir),
+        )
 
     @property
     def looks_at_frames(self) -> bool:

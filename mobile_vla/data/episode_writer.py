@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.spec import Spec
 from mobile_vla.storage.disk import write_atomically
+
+SPEC_ATTRIBUTE = "mobile_vla_spec"
+"""The attribute of a file with what its columns and its camera are, as JSON of ``Spec.to_json``."""
+
+CAMERA = "camera"
+"""The name of the only camera of this layout."""
 
 
 def write_episode(
@@ -20,9 +28,11 @@ def write_episode(
     actions_FA: NDArray[np.float32],
     instruction: str | None = None,
     attributes: Mapping[str, str | int | float] | None = None,
+    spec: Spec | None = None,
 ) -> None:
-    """Write one episode of F frames: RGB ``images_FYXC``, ``actions_FA`` in m/s, m/s, rad/s, and its event types.
+    """Write one episode of F frames: RGB ``images_FYXC``, ``actions_FA``, and its event types.
 
+    ``spec`` says what the actions are; without it they are linear_x, linear_y, angular_z in m/s, m/s, rad/s.
     ``images_FYXC`` is an array or an iterator over frames; with an iterator, only the compressed bytes are in memory
     (twice). One frame is one chunk, so that reading a frame decompresses only that frame. The same arguments give the
     same bytes: no time stamps are stored, and gzip is used because lzf is not reproducible (the same frames gave
@@ -45,6 +55,8 @@ def write_episode(
         file.attrs["num_frames"] = len(actions_FA)
         for key, value in (attributes or {}).items():
             file.attrs[key] = value
+        if spec is not None:
+            file.attrs[SPEC_ATTRIBUTE] = json.dumps(spec.to_json())
         file.flush()
         content = file.id.get_file_image()
     write_atomically(path, content)

@@ -21,7 +21,7 @@ from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.progress_bar import track
-from mobile_vla.storage.build_once import build_once, check_free_space, digest_of
+from mobile_vla.storage.build_once import build_once, check_free_space, digest_of, is_built
 from mobile_vla.storage.disk import allocate, write_atomically
 
 _log = logging.getLogger(__name__)
@@ -211,6 +211,32 @@ def open_frames(
     return store, problems | unreadable
 
 
+def is_decoded(
+    recordings: Sequence[Recording],
+    *,
+    cameras: Sequence[str],
+    options: ImageOptions,
+    digests: Mapping[str, str],
+    cache_dir: Path,
+) -> bool:
+    """Return whether the cache of every camera stands, so that ``open_frames`` decodes nothing."""
+    return all(
+        is_built(_cache_folder(cache_dir, camera, recordings, options=options, digests=digests)) for camera in cameras
+    )
+
+
+def _cache_folder(
+    cache_dir: Path,
+    camera: str,
+    recordings: Sequence[Recording],
+    *,
+    options: ImageOptions,
+    digests: Mapping[str, str],
+) -> Path:
+    key = json.dumps([CACHE_VERSION, camera, asdict(options), [(r.name, digests[r.name]) for r in recordings]])
+    return cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+
+
 def _open_camera(
     camera: str,
     *,
@@ -222,8 +248,7 @@ def _open_camera(
     num_workers: int,
 ) -> tuple[NDArray[np.uint8], Path, dict[str, DataError]]:
     """Return the images [F, Y, X, C] of one camera, the folder of their cache, and the errors by recording."""
-    key = json.dumps([CACHE_VERSION, camera, asdict(options), [(r.name, digests[r.name]) for r in recordings]])
-    folder = cache_dir / f"frames-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+    folder = _cache_folder(cache_dir, camera, recordings, options=options, digests=digests)
     first_rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
     build = partial(
         _build,

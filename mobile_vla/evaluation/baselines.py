@@ -8,18 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
-from mobile_vla.evaluation.rmse import rmse_by_dimension
-from mobile_vla.metrics import PREDICTORS
+from mobile_vla.evaluation.action_scale import ActionScale, previous_actions
+from mobile_vla.evaluation.rmse import masked_rmse, rmse_by_dimension
+from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, reference_name
 from mobile_vla.schema import Episode, WindowTable
 
 
 def baseline_metrics(
-    *, train: Sequence[Episode], windows: WindowTable, targets: Targets, action_names: Sequence[str]
+    *, train: Sequence[Episode], windows: WindowTable, targets: Targets, scale: ActionScale
 ) -> dict[str, float]:
-    """Return ``baseline/<name>/rmse[/dimension]`` on ``targets``; the predictors are fitted to ``train`` alone.
+    """Return ``baseline/<name>/rmse[/dimension]`` and ``/nrmse`` on ``targets``.
+
+    The predictors are fitted to ``train`` alone:
 
     - ``mean``: the mean action of the train episodes.
-    - ``hold_last``: the action before the current frame, repeated; a policy does not get this action.
+    - ``hold_last``: the action before the current frame, repeated; a policy does not get this action. Before the first
+      frame it is the value at rest, and the mean for a signal without one: never the target itself.
     - ``time_lookup``: the mean train action at this time step of an episode; ``mean`` beyond the longest episode.
     - ``scenario_time_lookup``: the same for each scenario; ``time_lookup`` where a scenario has no such time step.
     """
@@ -27,15 +31,18 @@ def baseline_metrics(
     shape = targets.actions_NKA.shape
     predictions = {
         "mean": np.broadcast_to(by_time.mean, shape),
-        "hold_last": np.broadcast_to(targets.previous_NA[:, None], shape),
+        "hold_last": np.broadcast_to(
+            previous_actions(targets, rest_A=scale.rest_A, otherwise=by_time.mean)[:, None], shape
+        ),
         "time_lookup": by_time(targets.frame_NK),
         "scenario_time_lookup": _by_scenario(train, windows, targets, by_time),
     }
     result = {}
     for name in PREDICTORS:
-        result |= rmse_by_dimension(
-            f"baseline/{name}/rmse", np.square(predictions[name] - targets.actions_NKA), targets.mask_NK, action_names
-        )
+        squared_NKA = np.square(predictions[name] - targets.actions_NKA)
+        result |= rmse_by_dimension(reference_name(name, ERROR), squared_NKA, targets.mask_NK, scale.names)
+        scaled = masked_rmse(scale.scaled(squared_NKA), targets.mask_NK)
+        result |= {} if scaled is None else {reference_name(name, SCALED_ERROR): scaled}
     return result
 
 

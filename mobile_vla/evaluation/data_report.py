@@ -15,8 +15,9 @@ from rich.text import Text
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.labels.grammars import task_of
 from mobile_vla.data.labels.instruction_summary import instruction_lines
+from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.baselines import baseline_metrics
-from mobile_vla.metrics import PREDICTORS
+from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.schema import NUM_PHASES, Episode
 from mobile_vla.spec import Spec
 
@@ -33,7 +34,8 @@ class DataReport:
     ``windows_per_episode`` maps a number of windows to the number of train episodes that have it. ``phase_shares`` are
     shares of the train windows by phase, ``action_shares`` shares of the train frames by action class. ``instructions``
     are lines to print. ``identical_share`` is the share of episodes whose actions another episode repeats exactly.
-    ``baselines`` has the keys ``baseline/<name>/rmse[/dimension]``.
+    ``baselines`` has the keys ``baseline/<name>/rmse[/dimension]`` and ``/nrmse``; ``error`` is the error that fits the
+    units of the actions, ``val/rmse`` or ``val/nrmse``.
     """
 
     num_episodes: Mapping[str, int]
@@ -47,6 +49,7 @@ class DataReport:
     action_shares: Mapping[str, float]
     identical_share: float
     baselines: Mapping[str, float]
+    error: str = ERROR
 
     def warnings(self) -> list[str]:
         """Return one warning for each question that no training on this data can answer."""
@@ -56,7 +59,7 @@ class DataReport:
                 "every train episode has exactly one window: random starts change nothing, and the position of a frame "
                 "in the window is its time step, so a policy can act on the time alone"
             )
-        mean, lookup = self.baselines["baseline/mean/rmse"], self.baselines["baseline/scenario_time_lookup/rmse"]
+        mean, lookup = (self.baselines[reference_name(name, self.error)] for name in ("mean", "scenario_time_lookup"))
         if lookup < _SOLVED_SHARE * mean:
             found.append(
                 f"a (scenario, time step) lookup table already solves this task: RMSE {lookup:.4f}, predicting the "
@@ -87,8 +90,9 @@ def data_report_of(data: OpenDataset) -> DataReport:
             train=train,
             windows=data.windows["val"],
             targets=data.readers["val"].current_targets(),
-            action_names=data.spec.action_names,
+            scale=ActionScale.of(data.spec, [episode.actions for episode in train]),
         ),
+        error=error_of(data.spec),
     )
 
 
@@ -142,8 +146,10 @@ def print_data_report(report: DataReport, console: Console) -> None:
     if report.action_shares:
         grid.add_row("actions", _shares_line(report.action_shares, "{:.0%}"))
     grid.add_row("identical actions", f"{report.identical_share:.0%} of episodes")
-    lookups = [f"{name} {report.baselines[f'baseline/{name}/rmse']:.4f}" for name in PREDICTORS]
-    grid.add_row("val RMSE baselines", ", ".join(lookups))
+    lookups = [f"{name} {report.baselines[reference_name(name, report.error)]:.4f}" for name in PREDICTORS]
+    how = "val RMSE baselines" if report.error != SCALED_ERROR else "val baselines"
+    unit = "  RMSE with each action divided by its spread in train" if report.error == SCALED_ERROR else ""
+    grid.add_row(how, Text(", ".join(lookups) + unit))
     console.print(Group(Text("What the data can show", style="bold underline"), grid))
 
 

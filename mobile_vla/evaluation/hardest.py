@@ -28,7 +28,7 @@ _JPEG_QUALITY = 85
 
 
 def hardest_windows(errors: WindowErrors, *, count: int = NUM_HARDEST) -> list[int]:
-    """Return the rows of at most ``count`` windows of highest RMSE, the hardest first.
+    """Return the rows of at most ``count`` windows of the highest error, the hardest first.
 
     A window is skipped if its current frame is at most ``APART`` frames from that of a chosen window of its episode. A
     prediction that is not finite counts as harder than any other.
@@ -54,20 +54,24 @@ def write_hardest(errors: WindowErrors, reader: Reader, *, action_names: Sequenc
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir()
     rows = hardest_windows(errors)
-    images_BTCYX = reader.gather(np.array(rows)).images_BTCYX.numpy()
+    images_BTVCYX = reader.gather(np.array(rows)).images_BTVCYX.numpy()
     entries = []
-    for place, (row, images_TCYX) in enumerate(zip(rows, images_BTCYX, strict=True), start=1):
+    for place, (row, images_TVCYX) in enumerate(zip(rows, images_BTVCYX, strict=True), start=1):
         entry = _described(errors, row)
         image = f"{HARDEST_FOLDER}/{place:02d}-{entry['episode']}-{entry['frame']}.jpg"
-        history_strip(images_TCYX).save(folder / image, quality=_JPEG_QUALITY)
+        history_strip(images_TVCYX).save(folder / image, quality=_JPEG_QUALITY)
         entries.append({**entry, "action_names": list(action_names), "image": image})
     write_atomically(folder / HARDEST_FILE, json.dumps(entries, indent=1, allow_nan=False) + "\n")
 
 
-def history_strip(images_TCYX: NDArray[np.uint8]) -> Image.Image:
-    """Return one image of the frames of a history, the oldest on the left, at most ``_MAX_HEIGHT_PX`` high."""
-    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(images_TCYX.transpose(0, 2, 3, 1), axis=1)))
-    strip.thumbnail((strip.width, _MAX_HEIGHT_PX))
+def history_strip(images_TVCYX: NDArray[np.uint8]) -> Image.Image:
+    """Return one image of the frames of a history: a row for each camera, with the oldest frame on the left.
+
+    A row is at most ``_MAX_HEIGHT_PX`` high.
+    """
+    rows = np.concatenate(images_TVCYX.transpose(0, 1, 3, 4, 2), axis=-2)
+    strip = Image.fromarray(np.ascontiguousarray(np.concatenate(rows)))
+    strip.thumbnail((strip.width, _MAX_HEIGHT_PX * len(rows)))
     return strip
 
 

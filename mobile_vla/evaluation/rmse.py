@@ -5,16 +5,23 @@ The root is taken once, of the mean over all targets: a mean of the RMSEs of bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Targets
+from mobile_vla.evaluation.action_scale import previous_actions
 from mobile_vla.schema import NUM_PHASES, WindowTable
 
 _CELLS_PER_DIMENSION = 10
 _RARE_SHARE = 0.25
+
+_FEW = 3
+"""Up to so many signals, as of a mobile base, one alone can make a change of action, and actions can be counted.
+
+With the 26 joints of a humanoid, some joint moves at almost every frame, and almost every action is alone in its cell.
+"""
 
 
 def masked_rmse(squared_NKA: NDArray[np.floating], mask_NK: NDArray[np.bool_]) -> float | None:
@@ -43,16 +50,28 @@ def rmse_by_part(
     windows: WindowTable,
     action_names: Sequence[str],
     critical_threshold: float,
+    groups: Mapping[str, Sequence[int]] | None = None,
+    rest_A: NDArray[np.float64] | None = None,
+    columns: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Return the RMSE ``name`` over all targets, and over parts of them; a part without targets is left out.
 
-    The parts are ``/<dimension>``; ``/horizon_<k>`` (1 is the action of the current frame); ``/phase_<i>`` (the tenth
-    of the episode in which the current frame is); ``/scenario_<name>``, and ``/scenario_mean`` over all scenarios;
-    ``/task_<name>`` if there is more than one task; ``/critical``, the targets at a change of action (see
-    ``critical_targets``); ``/rare`` and ``/common`` actions (see ``rare_targets``).
+    ``groups`` are the signals of one kind and unit by label, ``rest_A`` the values at rest (see ``ActionScale``).
+    ``columns`` are the indices of the signals in ``squared_NKA``; None for all of the targets.
+
+    The parts are ``/<dimension>``; ``/group_<label>`` if there is more than one group; ``/horizon_<k>`` (1 is the
+    action of the current frame); ``/phase_<i>`` (the tenth of the episode in which the current frame is);
+    ``/scenario_<name>``, and ``/scenario_mean`` over all scenarios; ``/task_<name>`` if there is more than one task;
+    ``/critical``, the targets at a change of action (see ``critical_targets``); ``/rare`` and ``/common`` actions (see
+    ``rare_targets``), if there are at most three signals.
     """
-    mask_NK = targets.mask_NK
+    mask_NK, num_actions = targets.mask_NK, targets.actions_NKA.shape[-1]
     result: dict[str, float | None] = dict(rmse_by_dimension(name, squared_NKA, mask_NK, action_names))
+    columns = range(num_actions) if columns is None else columns
+    groups = groups or {}
+    for label, members in groups.items() if len(groups) > 1 else ():
+        chosen = [place for place, index in enumerate(columns) if index in members]
+        result[f"{name}/group_{label}"] = masked_rmse(squared_NKA[..., chosen], mask_NK)
     for k in range(mask_NK.shape[1]):
         result[f"{name}/horizon_{k + 1}"] = masked_rmse(squared_NKA[:, k : k + 1], mask_NK[:, k : k + 1])
     for phase in range(NUM_PHASES):
@@ -68,29 +87,51 @@ def rmse_by_part(
     for index, task in enumerate(windows.task_names if len(windows.task_names) > 1 else ()):
         rows = windows.task == index
         result[f"{name}/task_{task}"] = masked_rmse(squared_NKA[rows], mask_NK[rows])
-    critical_NK = mask_NK & critical_targets(targets, threshold=critical_threshold)
-    result[f"{name}/critical"] = masked_rmse(squared_NKA, critical_NK)
+    critical_NK = critical_targets(targets, threshold=critical_threshold, groups=list(groups.values()), rest_A=rest_A)
+    result[f"{name}/critical"] = masked_rmse(squared_NKA, mask_NK & critical_NK)
+    if num_actions > _FEW:
+        return {key: value for key, value in result.items() if value is not None}
     rare_NK = rare_targets(targets)
     result[f"{name}/rare"] = masked_rmse(squared_NKA, rare_NK)
     result[f"{name}/common"] = masked_rmse(squared_NKA, mask_NK & ~rare_NK)
     return {key: value for key, value in result.items() if value is not None}
 
 
-def critical_targets(targets: Targets, *, threshold: float) -> NDArray[np.bool_]:
+def critical_targets(
+    targets: Targets,
+    *,
+    threshold: float,
+    groups: Sequence[Sequence[int]] = (),
+    rest_A: NDArray[np.float64] | None = None,
+) -> NDArray[np.bool_]:
     """Return the mask [N, K] of the targets at a change of action: they differ from the action before or after them.
 
-    Two actions differ if any dimension changes by more than ``threshold`` times its standard deviation over
-    ``targets``. The neighbours are those in the episode, not in the chunk, so that a frame is critical in all windows
-    or in none.
+    Two actions differ if any group of signals changes by more than ``threshold`` standard deviations over ``targets``:
+    if the group has at most three signals, any of them, and else the root mean square over its signals. ``groups`` are
+    indices; without any, each signal is a group. The neighbours are those in the episode, not in the chunk, so that a
+    frame is critical in all windows or in none. Before the first frame, a signal is at rest (``rest_A``; None: 0 for
+    all), and one without a value at rest, NaN, does not change there.
     """
     actions, mask_NK = targets.actions_NKA, targets.mask_NK
-    step_A = threshold * actions[mask_NK].std(0)
-    before = np.concatenate([targets.previous_NA[:, None], actions[:, :-1]], axis=1)
+    previous_NA = previous_actions(targets, rest_A=rest_A, otherwise=actions[:, 0])
+    before = np.concatenate([previous_NA[:, None], actions[:, :-1]], axis=1)
     after = np.concatenate([actions[:, 1:], targets.next_NA[:, None]], axis=1)
     has_after = np.pad(mask_NK[:, 1:], ((0, 0), (0, 1)), constant_values=True)  # the last has ``next_NA``
-    is_start = (np.abs(actions - before) > step_A).any(-1)
-    is_end = (np.abs(after - actions) > step_A).any(-1) & has_after
-    return (is_start | is_end) & mask_NK
+    spread_A = actions[mask_NK].std(0)
+
+    def differs(change_NKA: NDArray[np.float32]) -> NDArray[np.bool_]:
+        found_NK = np.zeros(mask_NK.shape, np.bool_)
+        for group in groups or [[index] for index in range(len(spread_A))]:
+            change, spread = np.abs(change_NKA[..., group]), spread_A[list(group)]
+            if len(group) > _FEW:
+                varies = spread > 0
+                size_NK = np.sqrt(np.square(change[..., varies] / spread[varies]).sum(-1) / max(varies.sum(), 1))
+                found_NK |= size_NK > threshold
+            else:
+                found_NK |= (change > threshold * spread).any(-1)
+        return found_NK
+
+    return (differs(actions - before) | (differs(after - actions) & has_after)) & mask_NK
 
 
 def rare_targets(targets: Targets) -> NDArray[np.bool_]:

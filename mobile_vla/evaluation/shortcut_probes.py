@@ -25,6 +25,9 @@ PROBES = (
     "history_cut",
     "position_shifted",
 )
+"""The probes of every policy; ``run_probes`` has more for one that gets a state or sees several cameras."""
+
+STATE_PROBE = "state_removed"
 
 UNCHANGED = "unchanged"
 
@@ -60,7 +63,7 @@ def swap_colours(text: str) -> str:
 
 
 def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: Stream) -> dict[str, ProbeResult]:
-    """Return the results of UNCHANGED and of every probe on all windows of ``reader``, at their current frames.
+    """Return the results of UNCHANGED and of each probe on all windows of ``reader``, at their current frames.
 
     - ``instruction_swapped``: left and right, and red and blue, are exchanged in the instruction.
     - ``instruction_other``: the instruction of a random episode with another task. That episode's instruction names the
@@ -73,18 +76,21 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
     - ``history_cut``: only the current frame remains of the history.
     - ``position_shifted``: the window starts T // 2 frames later, so the same current frame is T // 2 positions earlier
       in the window and no frame follows it. Only for windows with a complete history.
+    - ``state_removed``, for a policy with state: every state is replaced by the mean state of the train frames.
+    - ``camera_<name>_black``, for each of several cameras: its frames are black.
 
     The mode and the weights of the model do not change.
     """
     split = _survey(reader, batch_size, stream)
-    actions: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (UNCHANGED, *PROBES)}
-    is_changed: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in actions}
+    actions: dict[str, list[NDArray[np.float32]]] = {}
+    is_changed: dict[str, list[NDArray[np.bool_]]] = {}
     device, was_training = model.normalizer.std_A.device, model.training
+    mean_S = None if model.state_encoder is None else model.state_encoder.mean.cpu()
     model.eval()
     for ids in _batches(reader, batch_size):
-        for name, (batch, is_changed_B) in _probe(reader, ids, split).items():
-            actions[name].append(model.predict(batch.to(device)).float().cpu().numpy())
-            is_changed[name].append(is_changed_B)
+        for name, (batch, is_changed_B) in _probe(reader, ids, split, mean_S).items():
+            actions.setdefault(name, []).append(model.predict(batch.to(device)).float().cpu().numpy())
+            is_changed.setdefault(name, []).append(is_changed_B)
     model.train(was_training)
     return {
         name: ProbeResult(actions_NKA=np.concatenate(parts), is_changed_N=np.concatenate(is_changed[name]))
@@ -96,31 +102,56 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
 class _Split:
     """Data on all windows of a split that the probes need.
 
-    ``mean_CYX``: the mean frame. ``other_E``: for each episode, the instruction of another task. ``partner_N``: for
-    each window, another window of its episode. ``draws_NT``: random numbers in [0, 1) that choose the partner's frames.
+    ``mean_VCYX``: the mean frame of each camera. ``other_E``: for each episode, the instruction of another task.
+    ``partner_N``: for each window, another window of its episode. ``draws_NT``: random numbers in [0, 1) that choose
+    the partner's frames.
     """
 
-    mean_CYX: torch.Tensor
+    mean_VCYX: torch.Tensor
     other_E: Mapping[int, str]
     partner_N: NDArray[np.int64]
     draws_NT: NDArray[np.float64]
 
 
-def _probe(reader: WindowReader, ids: NDArray[np.int64], split: _Split) -> dict[str, Probed]:
+def _probe(
+    reader: WindowReader, ids: NDArray[np.int64], split: _Split, mean_S: torch.Tensor | None
+) -> dict[str, Probed]:
     batch = reader.gather(ids)
     episodes = reader.windows.episode[ids].tolist()
     every_B = np.ones(len(ids), np.bool_)
-    images = batch.images_BTCYX
+    images = batch.images_BTVCYX
     return {
         UNCHANGED: (batch, ~every_B),
         "instruction_swapped": _say(batch, [swap_colours(mirror_words(text)) for text in batch.instruction]),
         "instruction_other": _say(batch, [split.other_E[episode] for episode in episodes]),
         "images_time_shuffled": _shuffle_times(batch, reader, split),
-        "images_mean": (_with_images(batch, split.mean_CYX.expand_as(images)), every_B),
+        "images_mean": (_with_images(batch, split.mean_VCYX.expand_as(images)), every_B),
         "images_mirrored": (_with_images(batch, images.flip(-1)), every_B),
         "history_cut": _cut_history(batch),
         "position_shifted": _shift_position(batch),
+        **({} if mean_S is None else {STATE_PROBE: _remove_state(batch, mean_S)}),
+        **_black_cameras(batch, reader.camera_names),
     }
+
+
+def camera_probe(camera: str) -> str:
+    """Return the name of the probe in which ``camera`` is black."""
+    return f"camera_{camera}_black"
+
+
+def _remove_state(batch: Batch, mean_S: torch.Tensor) -> Probed:
+    removed = replace(batch, state_BTS=mean_S * batch.history_BT[..., None])
+    return removed, (removed.state_BTS != batch.state_BTS).any(2).any(1).numpy()
+
+
+def _black_cameras(batch: Batch, cameras: Sequence[str]) -> dict[str, Probed]:
+    found = {}
+    for index, camera in enumerate(cameras if len(cameras) > 1 else ()):
+        images_BTVCYX = batch.images_BTVCYX.clone()
+        images_BTVCYX[:, :, index] = 0
+        is_changed_B = batch.images_BTVCYX[:, :, index].flatten(1).any(1).numpy()
+        found[camera_probe(camera)] = replace(batch, images_BTVCYX=images_BTVCYX), is_changed_B
+    return found
 
 
 def _say(batch: Batch, texts: Sequence[str]) -> Probed:
@@ -128,9 +159,9 @@ def _say(batch: Batch, texts: Sequence[str]) -> Probed:
     return replace(batch, instruction=tuple(texts)), is_changed_B
 
 
-def _with_images(batch: Batch, images_BTCYX: torch.Tensor) -> Batch:
+def _with_images(batch: Batch, images_BTVCYX: torch.Tensor) -> Batch:
     """Return ``batch`` with other images; frames that do not exist stay zero."""
-    return replace(batch, images_BTCYX=images_BTCYX * batch.history_BT[:, :, None, None, None])
+    return replace(batch, images_BTVCYX=images_BTVCYX * batch.history_BT[:, :, None, None, None, None])
 
 
 def _shuffle_times(batch: Batch, reader: WindowReader, split: _Split) -> Probed:
@@ -139,16 +170,16 @@ def _shuffle_times(batch: Batch, reader: WindowReader, split: _Split) -> Probed:
     num_seen_B = partner.history_BT.sum(1).numpy()  # existing frames are at the end
     back_BT = 1 + (split.draws_NT[ids] * num_seen_B[:, None]).astype(np.int64)
     rows = torch.arange(len(ids))[:, None]
-    shown = _with_images(batch, partner.images_BTCYX[rows, torch.from_numpy(-back_BT)])
-    is_same_BT = (shown.images_BTCYX == batch.images_BTCYX).flatten(2).all(2)
+    shown = _with_images(batch, partner.images_BTVCYX[rows, torch.from_numpy(-back_BT)])
+    is_same_BT = (shown.images_BTVCYX == batch.images_BTVCYX).flatten(2).all(2)
     return shown, ~is_same_BT.all(1).numpy()
 
 
 def _cut_history(batch: Batch) -> Probed:
     history_BT = torch.zeros_like(batch.history_BT)
     history_BT[:, -1] = True
-    cut = replace(batch, history_BT=history_BT)
-    return _with_images(cut, batch.images_BTCYX), (batch.history_BT.sum(1) > 1).numpy()
+    cut = replace(batch, history_BT=history_BT, state_BTS=batch.state_BTS * history_BT[..., None])
+    return _with_images(cut, batch.images_BTVCYX), (batch.history_BT.sum(1) > 1).numpy()
 
 
 def _shift_position(batch: Batch) -> Probed:
@@ -157,8 +188,14 @@ def _shift_position(batch: Batch) -> Probed:
     is_whole_B = batch.history_BT.all(1) & (shift > 0)
     is_shown_T = torch.arange(num_history) < num_history - shift
     history_BT = torch.where(is_whole_B[:, None], is_shown_T, batch.history_BT)
-    images = torch.where(is_whole_B[:, None, None, None, None], batch.images_BTCYX.roll(-shift, 1), batch.images_BTCYX)
-    return _with_images(replace(batch, history_BT=history_BT), images), is_whole_B.numpy()
+
+    def shifted(values: torch.Tensor) -> torch.Tensor:
+        is_whole = is_whole_B.view(-1, *[1] * (values.dim() - 1))
+        return torch.where(is_whole, values.roll(-shift, 1), values)
+
+    state_BTS = shifted(batch.state_BTS) * history_BT[..., None]
+    moved = replace(batch, history_BT=history_BT, state_BTS=state_BTS)
+    return _with_images(moved, shifted(batch.images_BTVCYX)), is_whole_B.numpy()
 
 
 def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
@@ -168,7 +205,7 @@ def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
     for ids in _batches(reader, batch_size):
         batch = reader.gather(ids)
         num_history = batch.history_BT.shape[1]
-        total = total + batch.images_BTCYX.numpy().sum((0, 1), dtype=np.int64)  # absent frames are zero
+        total = total + batch.images_BTVCYX.numpy().sum((0, 1), dtype=np.int64)  # absent frames are zero
         num_frames += int(batch.history_BT.sum())
         episodes = reader.windows.episode[ids].tolist()
         instruction_E |= zip(episodes, batch.instruction, strict=True)
@@ -178,7 +215,7 @@ def _survey(reader: WindowReader, batch_size: int, stream: Stream) -> _Split:
         )
     rng = stream.child("images_time_shuffled").at(0)
     return _Split(
-        mean_CYX=torch.from_numpy(np.round(total / num_frames).astype(np.uint8)),
+        mean_VCYX=torch.from_numpy(np.round(total / num_frames).astype(np.uint8)),
         other_E=_other_instructions(instruction_E, target_E, stream.child("instruction_other").at(0)),
         partner_N=_partners(reader.windows.episode, rng),
         draws_NT=rng.random((len(reader.windows), num_history)),

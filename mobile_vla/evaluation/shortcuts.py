@@ -1,8 +1,9 @@
-"""Determine by probes which inputs a policy uses: the instruction, the images, or only the time step."""
+"""Determine by probes which inputs a policy uses: instruction, images, state, each camera, or only the time step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,15 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.augmentation.mirror import MIRRORED_ACTIONS
 from mobile_vla.data.batches import Targets, WindowReader
+from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse
-from mobile_vla.evaluation.shortcut_probes import PROBES, UNCHANGED, run_probes
+from mobile_vla.evaluation.shortcut_probes import STATE_PROBE, UNCHANGED, camera_probe, run_probes
+from mobile_vla.metrics import ERROR, reference_name
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
+
+_CAMERA_CHANGE = re.compile(rf"shortcut/{camera_probe('(.+)')}/rmse_change")
 
 DEAD_BAND = 0.1
 """A sideways or turning command below this many standard deviations of the train actions counts as straight ahead."""
@@ -47,7 +51,7 @@ def measure_shortcuts(
     model: Model,
     *,
     reader: WindowReader,
-    action_names: Sequence[str],
+    scale: ActionScale,
     batch_size: int,
     stream: Stream,
     references: Mapping[str, float],
@@ -55,16 +59,18 @@ def measure_shortcuts(
     """Return the effect of each probe of ``run_probes`` on the windows of ``reader``, and the verdict of ``judge``.
 
     ``shortcut/unchanged/rmse`` is the policy's RMSE over all windows without a probe. For each probe, over the windows
-    that it changes: ``shortcut/<probe>/rmse``; ``/rmse_change``, the RMSE with the probe minus without it (physical
-    units, at the current frame); and ``/side_change``, the share of windows (0..1) whose predicted side changes. The
-    side is left, straight or right: the sign of the mean linear_y over the existing chunk, or of angular_z if linear_y
-    is not predicted. If neither is predicted, there is no such key. A probe that changes no window is left out.
+    that it changes: ``shortcut/<probe>/rmse``; ``/rmse_change``, the RMSE with the probe minus without it (at the
+    current frame, as ``scale.error`` counts: in physical units or in units of each signal's spread); and
+    ``/side_change``, the share of windows (0..1) whose predicted side changes. The side is left, straight or right: the
+    sign of the mean over the existing chunk of ``scale.sideways``. If there is no such signal, there is no such key,
+    and no probe ``images_mirrored``, which exchanges sides. A probe that changes no window is left out.
 
-    ``references`` are ``baseline/<name>/rmse`` over the same windows. A pure function; the model does not change.
+    ``references`` are the errors of the reference predictors over the same windows. A pure function; the model does not
+    change.
     """
     targets = reader.current_targets()
     by_probe = run_probes(model, reader, batch_size=batch_size, stream=stream)
-    sideways = next((list(action_names).index(name) for name in MIRRORED_ACTIONS if name in action_names), None)
+    sideways = scale.sideways
     dead_band_A = DEAD_BAND * model.normalizer.std_A.cpu().numpy()
 
     def sides(actions_NKA: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
@@ -72,36 +78,40 @@ def measure_shortcuts(
         return np.where(np.abs(mean_N) > dead_band_A[axis], np.sign(mean_N), 0)
 
     unchanged = by_probe[UNCHANGED].actions_NKA
-    result = {f"shortcut/{UNCHANGED}/rmse": _rmse(unchanged, targets, np.ones(len(unchanged), np.bool_))}
-    for probe in PROBES:
-        probed, rows = by_probe[probe].actions_NKA, by_probe[probe].is_changed_N
-        if not rows.any():
+    result = {f"shortcut/{UNCHANGED}/rmse": _rmse(unchanged, targets, np.ones(len(unchanged), np.bool_), scale)}
+    for probe, found in by_probe.items():
+        probed, rows = found.actions_NKA, found.is_changed_N
+        if probe == UNCHANGED or not rows.any() or (probe == "images_mirrored" and sideways is None):
             continue
-        rmse = _rmse(probed, targets, rows)
+        rmse = _rmse(probed, targets, rows, scale)
         result[f"shortcut/{probe}/rmse"] = rmse
-        result[f"shortcut/{probe}/rmse_change"] = rmse - _rmse(unchanged, targets, rows)
+        result[f"shortcut/{probe}/rmse_change"] = rmse - _rmse(unchanged, targets, rows, scale)
         if sideways is not None:
             has_new_side = sides(probed, sideways) != sides(unchanged, sideways)
             result[f"shortcut/{probe}/side_change"] = float(has_new_side[rows].mean())
-    return {**result, **judge(result, references)}
+    return {**result, **judge(result, references, error=scale.error)}
 
 
-def _rmse(actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.bool_]) -> float:
-    rmse = masked_rmse(np.square(actions_NKA - targets.actions_NKA)[rows], targets.mask_NK[rows])
+def _rmse(actions_NKA: NDArray[np.float32], targets: Targets, rows: NDArray[np.bool_], scale: ActionScale) -> float:
+    squared_NKA = scale.decided(np.square(actions_NKA - targets.actions_NKA))
+    rmse = masked_rmse(squared_NKA[rows], targets.mask_NK[rows])
     assert rmse is not None  # every window has its current frame's own action
     return rmse
 
 
-def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict[str, float | str]:
+def judge(
+    figures: Mapping[str, float], references: Mapping[str, float], *, error: str = ERROR
+) -> dict[str, float | str]:
     """Return ``shortcut/verdict`` as text, and its parts as the numbers 1 or 0.
 
-    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images`` and ``/uses_position``
+    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images``, ``/uses_state`` (left
+    out for a policy without state), ``/uses_camera_<name>`` (for each of several cameras) and ``/uses_position``
     (the policy uses the position in the window as the time; left out if no window can be shifted) are 1 if a probe
     increases the RMSE by more than MATTERS, or changes more sides than SIDE_MATTERS. ``/clock_suffices`` is 1 if the
     (scenario, time step) lookup is as good as the policy, within CLOCK_TOLERANCE, or if the policy uses the position
-    and not the images.
+    and not the images. ``error`` is the error of the reference predictors that ``figures`` are compared with.
     """
-    limit = MATTERS * references["baseline/mean/rmse"]
+    limit = MATTERS * references[reference_name("mean", error)]
 
     def uses(name: str, *probes: str) -> dict[str, bool]:
         measured = [f"shortcut/{probe}" for probe in probes if f"shortcut/{probe}/rmse_change" in figures]
@@ -114,10 +124,15 @@ def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict
     found = {
         **uses("uses_instruction", "instruction_swapped", "instruction_other"),
         **uses("uses_images", "images_mean"),
+        **uses("uses_state", STATE_PROBE),
         **uses("uses_position", "position_shifted"),
     }
+    cameras = [match[1] for match in map(_CAMERA_CHANGE.fullmatch, figures) if match]
+    for camera in cameras:
+        found |= uses(f"uses_camera_{camera}", camera_probe(camera))
+    spare = [camera for camera in cameras if not found[f"uses_camera_{camera}"]]
     reach = (1 + CLOCK_TOLERANCE) * figures[f"shortcut/{UNCHANGED}/rmse"]
-    found["clock_suffices"] = references["baseline/scenario_time_lookup/rmse"] <= reach or (
+    found["clock_suffices"] = references[reference_name("scenario_time_lookup", error)] <= reach or (
         found.get("uses_position", False) and not found["uses_images"]
     )
     words = [
@@ -125,6 +140,8 @@ def judge(figures: Mapping[str, float], references: Mapping[str, float]) -> dict
             found.get("uses_instruction")
         ],
         "uses the images" if found["uses_images"] else "hardly uses the images",
+        *([f"could do without the camera {' or '.join(spare)}"] if found["uses_images"] and spare else []),
+        *(["uses the state" if found["uses_state"] else "hardly uses the state"] if "uses_state" in found else []),
         *(["takes the place in the window for the time"] if found.get("uses_position") else []),
         *(["a clock would do as well"] if found["clock_suffices"] else []),
     ]
@@ -138,7 +155,7 @@ def print_shortcuts(result: Mapping[str, float | str], console: Console) -> None
     table.add_column("probe")
     for heading in ("RMSE", "change", "side changed"):
         table.add_column(heading, justify="right")
-    for probe in (UNCHANGED, *PROBES):
+    for probe in [key.split("/")[1] for key in result if key.endswith("/rmse")]:
         figures = [result.get(f"shortcut/{probe}/{name}") for name in ("rmse", "rmse_change", "side_change")]
         if figures[0] is not None:
             forms = ("{:.4f}", "{:+.4f}", "{:.0%}")

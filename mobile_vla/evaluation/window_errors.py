@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.batches import Reader, Targets
+from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.offline import Predictions, predict_windows
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import WindowTable
@@ -26,8 +27,9 @@ class WindowErrors:
     """The predictions of a policy for all N windows of a table, and their errors.
 
     ``squared_error_N`` is the sum of the squared errors over the existing targets of a window (horizon x action
-    dimensions, physical units). ``num_targets_N`` is the number of these targets; at least the action of the current
-    frame exists. The RMSE of any subset of windows is sqrt(sum of squared_error_N / sum of num_targets_N).
+    dimensions), as the error that decides counts them: in physical units, or in units of each signal's spread, without
+    those that are constant in train. ``num_targets_N`` is the number of these targets; at least the action of the
+    current frame exists. The error of any subset of windows is sqrt(sum of squared_error_N / sum of num_targets_N).
     """
 
     windows: WindowTable
@@ -38,15 +40,15 @@ class WindowErrors:
 
     @property
     def rmse(self) -> NDArray[np.float64]:
-        """RMSE of each window [N]; not finite where a prediction is not finite."""
+        """The error of each window [N]; not finite where a prediction is not finite."""
         return np.sqrt(self.squared_error_N / self.num_targets_N)
 
 
-def measure_windows(model: Model, reader: Reader, *, batch_size: int) -> WindowErrors:
+def measure_windows(model: Model, reader: Reader, *, batch_size: int, scale: ActionScale) -> WindowErrors:
     """Return the errors on all windows of ``reader`` in one pass; the caller's ``autocast`` sets the precision."""
     targets = reader.current_targets()
     predictions = predict_windows(model, reader, np.arange(len(reader.windows)), batch_size=batch_size)
-    squared_NKA = np.square(predictions.actions_NKA - targets.actions_NKA)
+    squared_NKA = scale.decided(np.square(predictions.actions_NKA - targets.actions_NKA))
     # ``where`` instead of a product with the mask, so that NaN at a missing target does not enter the sum.
     existing_NKA = np.where(targets.mask_NK[..., None], squared_NKA, 0)
     return WindowErrors(

@@ -52,7 +52,7 @@ class DrawVariant:
         self._stream = stream
 
     def __call__(self, batch: Batch, *, step: int) -> Batch:
-        """Return ``batch`` with the features, actions and scenarios of the variants; a step always draws the same."""
+        """Return ``batch`` with the features, actions, states and scenarios of the variants drawn for ``step``."""
         # From 1: variant 0, the recorded frames, is not an augmented one.
         variant_B = self._stream.at(step).integers(1, len(self._store.features_VFD), len(batch))
         rows_BT, _ = self._reader.frame_rows(batch.window_ids)
@@ -61,12 +61,17 @@ class DrawVariant:
         # Targets that do not exist would lie after the episode's last row: row 0 is read for them, and masked below.
         rows_BTK = np.where(mask_BTK, rows_BT[..., None] + np.arange(mask_BTK.shape[-1]), 0)
         actions_BTKA = self._store.actions_VFA[variant_B[:, None, None], rows_BTK] * mask_BTK[..., None]
+        state_BTS = batch.state_BTS
+        if self._store.states_VFS is not None:
+            variant_states = torch.from_numpy(self._store.states_VFS[variant_B[:, None], rows_BT]).to(state_BTS.device)
+            state_BTS = variant_states * batch.history_BT[..., None]
         windows, device = self._reader.windows, batch.actions_BTKA.device
         episodes = [windows.episode_names[e] for e in windows.episode[batch.window_ids]]
         return replace(
             batch,
             features_BTD=features_BTD.to(device),
             actions_BTKA=torch.from_numpy(actions_BTKA).to(device),
+            state_BTS=state_BTS,
             scenario=tuple(self._store.scenarios[v][name] for v, name in zip(variant_B, episodes, strict=True)),
         )
 

@@ -1,8 +1,9 @@
 """Names of checkpoint folders, and the search for a whole one; all code that reads a checkpoint finds it here.
 
 A run folder holds ``checkpoints/step-00000250`` (the newest ones) and ``checkpoints/best-00000250`` (from the
-evaluation with the lowest ``val/rmse``). Each of them contains all that training needs to continue from it, and is
-never changed after it was written. A checkpoint is *whole* if no file is missing and every digest is correct.
+evaluation with the lowest ``val/rmse``, or ``val/nrmse`` where that decides). Each of them contains all that training
+needs to continue from it, and is never changed after it was written. A checkpoint is *whole* if no file is missing and
+every digest is correct.
 """
 
 from __future__ import annotations

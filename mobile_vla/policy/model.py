@@ -1,4 +1,4 @@
-"""The model that predicts the next actions at every frame of a window: backbone, head and normaliser."""
+"""The model that predicts the next actions at every frame of a window: backbone, state, head and normaliser."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt
 from torch import nn
 
+from mobile_vla.data.episodes import Names
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History
-from mobile_vla.policy.normalizer import Normalization, Normalizer
+from mobile_vla.policy.normalizer import Normalization, Normalizer, binary_of
+from mobile_vla.policy.state_encoder import StateEncoder
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Signal
 
 
 class Head(Protocol):
@@ -33,7 +37,8 @@ class Head(Protocol):
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
         """Compute the statistics that it needs from the normalised train actions; ``rest_A`` is standing still.
 
-        ``rest_A`` is in the same normalised units. No weights are trained.
+        ``rest_A`` is in the same normalised units, and NaN for a signal without a value at rest. No weights are
+        trained. Raises ``ConfigError`` if the head cannot be used for such actions.
         """
         ...
 
@@ -66,36 +71,67 @@ class ModelOutput:
 
 
 class Model(nn.Module):
-    """A policy with any backbone and head. Its state dict has all that inference needs, including the normaliser."""
+    """A policy with any backbone and head. Its state dict has all that inference needs, including the normaliser.
+
+    ``state`` names the recorded signals that it gets beside the images, ``num_state`` is their number. The features of
+    the state (see ``StateEncoder``) are joined to those of the backbone, so that neither backbones nor heads know of
+    it and the cached features of a frozen backbone stay valid. Without state there is no such network, and
+    ``state_encoder`` is None. Raises ``ConfigError`` if ``state`` and ``num_state`` contradict each other.
+    """
 
     def __init__(
         self,
         *,
         backbone: BackboneFactory,
         head: HeadFactory,
+        state: Names,
+        state_dim: PositiveInt,
         normalization: Normalization,
         fwd_pred_next_n: int,
         num_actions: int,
+        num_state: int,
+        num_cameras: int,
     ) -> None:
         super().__init__()
-        self.backbone = backbone()
+        if num_cameras < 1:
+            raise ConfigError(f"dataset.cameras: {num_cameras} cameras; a policy needs at least one")
+        _check_state(state, num_state)
+        self.backbone = backbone(num_cameras=num_cameras)
         if not isinstance(self.backbone, Backbone):
             raise ConfigError(
                 f"model.backbone: {type(self.backbone).__name__} is no backbone; expected a subclass of Backbone in "
                 "mobile_vla/policy/backbones/contract.py"
             )
-        self.head = head(
-            feature_dim=self.backbone.feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions
-        )
+        self.state_encoder = StateEncoder(num_state=num_state, state_dim=state_dim) if num_state else None
+        feature_dim = self.backbone.feature_dim + (state_dim if num_state else 0)
+        self.head = head(feature_dim=feature_dim, fwd_pred_next_n=fwd_pred_next_n, num_actions=num_actions)
         self.normalizer = Normalizer(normalization, num_actions=num_actions)
 
     @torch.no_grad()
-    def fit(self, actions_FA: NDArray[np.float32]) -> None:
-        """Compute statistics of ``actions_FA``, the actions of all train frames in physical units; train no weights."""
-        self.normalizer.fit(actions_FA)
+    def fit(
+        self,
+        actions_FA: NDArray[np.float32],
+        state_FS: NDArray[np.float32] | None = None,
+        *,
+        signals: Sequence[Signal] | None = None,
+    ) -> None:
+        """Compute statistics of the actions and the state of all train frames; train no weights.
+
+        ``actions_FA`` are in physical units, ``state_FS`` in those of its signals; a policy without state needs none.
+        ``signals`` describe the actions: which of them are binary, and their values at rest. Without them none is
+        binary, and all rest at 0. Raises ``ConfigError`` if a binary signal has more than two values, or if the head
+        needs a value at rest that a signal does not have.
+        """
+        if signals is None:
+            signals = [Signal(name=f"action {index}", rest=0.0) for index in range(actions_FA.shape[1])]
+        self.normalizer.fit(actions_FA, binary=binary_of(signals, actions_FA))
+        if self.state_encoder is not None:
+            assert state_FS is not None, "the statistics of the state need the states of the train frames"
+            self.state_encoder.normalizer.fit(state_FS)
         actions = torch.from_numpy(actions_FA).to(self.normalizer.std_A)
+        rest_A = [torch.nan if signal.rest is None else signal.rest for signal in signals]
         self.head.fit(
-            self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.zeros_like(actions[0]))
+            self.normalizer.normalize(actions), rest_A=self.normalizer.normalize(torch.tensor(rest_A).to(actions))
         )
 
     def forward(self, batch: Batch) -> ModelOutput:
@@ -110,7 +146,7 @@ class Model(nn.Module):
             return self._output(features_BTD, batch)
 
     def _output(self, features_BTD: torch.Tensor, batch: Batch) -> ModelOutput:
-        context_BTH = self.head.history(features_BTD, batch.history_BT)
+        context_BTH = self._context(features_BTD, batch.history_BT, batch.state_BTS)
         loss_B = self._loss(context_BTH, batch)
         with torch.no_grad():
             actions_BKA = self._actions(context_BTH, batch.history_BT)
@@ -137,7 +173,7 @@ class Model(nn.Module):
 
         features_BTD = self._features(batch).float()
         with torch.autocast(features_BTD.device.type, enabled=False):
-            context_BTH = self.head.history(features_BTD, batch.history_BT)
+            context_BTH = self._context(features_BTD, batch.history_BT, batch.state_BTS)
             hook = self.head.last_layer.register_forward_hook(cut)
             try:
                 with torch.enable_grad():
@@ -150,19 +186,23 @@ class Model(nn.Module):
         return torch.stack(by_window).sum(0).sqrt()
 
     def encode(
-        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
     ) -> torch.Tensor:
         """Return the features [B, T, D] of images (uint8, or float in [0, 1]) and their B instructions."""
-        return self.backbone(images_BTCYX, history_BT, instruction)
+        return self.backbone(images_BTVCYX, history_BT, instruction)
 
-    def decode(self, features_BTD: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-        """Return the actions [B, K, A] from the current frames on, in physical units."""
-        return self._actions(self.head.history(features_BTD, history_BT), history_BT)
+    def decode(self, features_BTD: torch.Tensor, history_BT: torch.Tensor, state_BTS: torch.Tensor) -> torch.Tensor:
+        """Return the actions [B, K, A] from the current frames on, in physical units.
+
+        ``features_BTD`` are those of ``encode``; ``state_BTS`` is in the units of its signals, with S = 0 for a policy
+        without state.
+        """
+        return self._actions(self._context(features_BTD, history_BT, state_BTS), history_BT)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> torch.Tensor:
         """Return the actions [B, K, A] from the current frames on, in physical units."""
-        return self.decode(self._features(batch), batch.history_BT)
+        return self.decode(self._features(batch), batch.history_BT, batch.state_BTS)
 
     def num_parameters(self) -> tuple[int, int]:
         """Return (trainable, total) numbers of parameters."""
@@ -172,10 +212,26 @@ class Model(nn.Module):
     def _features(self, batch: Batch) -> torch.Tensor:
         if batch.features_BTD is not None:
             return batch.features_BTD
-        return self.encode(batch.images_BTCYX, batch.history_BT, batch.instruction)
+        return self.encode(batch.images_BTVCYX, batch.history_BT, batch.instruction)
+
+    def _context(self, features_BTD: torch.Tensor, history_BT: torch.Tensor, state_BTS: torch.Tensor) -> torch.Tensor:
+        if self.state_encoder is not None:
+            features_BTD = torch.cat([features_BTD, self.state_encoder(state_BTS)], dim=-1)
+        return self.head.history(features_BTD, history_BT)
 
     def _actions(self, context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:
-        return self.normalizer.denormalize(self.head.predict(_at_last_frame(context_BTH, history_BT)))
+        return self.normalizer.actions_of(self.head.predict(_at_last_frame(context_BTH, history_BT)))
+
+
+def _check_state(state: Names, num_state: int) -> None:
+    if state == "all" and not num_state:
+        raise ConfigError("model.state=all: has no effect, as the recordings hold no state; expected none")
+    given = num_state if state == "all" else 0 if state == "none" else len(state)
+    if given != num_state:
+        raise ConfigError(
+            f"model.state={state}: names {given} signals, and the data set gives {num_state}. Leave dataset.state out: "
+            "it takes what model.state says."
+        )
 
 
 def _at_last_frame(context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:

@@ -16,14 +16,19 @@ from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.model import Model
+from mobile_vla.policy.observation import Images, State, batch_of_images, batch_of_states, of_one_robot
 from mobile_vla.policy.stored_model import load_stored_model
 
 
 @dataclass(kw_only=True)
 class _Frame:
-    """One prepared camera image [Y, X, C] uint8, and its cached feature for ``instruction`` where frames have one."""
+    """The prepared images [V, Y, X, C] uint8 of one frame, its state [S], and its cached feature for ``instruction``.
 
-    image_YXC: torch.Tensor
+    The feature is cached where a frame has one of its own.
+    """
+
+    images_VYXC: torch.Tensor
+    state_S: torch.Tensor
     instruction: str | None = None
     feature_D: torch.Tensor | None = None
 
@@ -31,9 +36,10 @@ class _Frame:
 class Policy:
     """A trained model, its description, and the frames of each robot since its last ``reset``.
 
-    ``description`` is the checkpoint's ``policy.json``: all that inference needs in addition to the weights. ``folder``
-    is the folder that was given to ``load``, such as a run's; ``checkpoint`` is the folder that the weights were read
-    from, None for a model that was not loaded. Not thread-safe: one thread at a time may use it.
+    ``description`` is the checkpoint's ``policy.json``: all that inference needs in addition to the weights. Its
+    ``spec`` names the cameras and the signals of the state that the policy gets, and the actions that it predicts.
+    ``folder`` is the folder that was given to ``load``, such as a run's; ``checkpoint`` is the folder that the weights
+    were read from, None for a model that was not loaded. Not thread-safe: one thread at a time may use it.
     """
 
     def __init__(
@@ -87,31 +93,42 @@ class Policy:
     @torch.no_grad()
     def act(
         self,
-        image: NDArray[np.uint8],
+        image: Images,
         instruction: str | Sequence[str],
         *,
+        state: State | None = None,
         robots: Sequence[Hashable] | None = None,
     ) -> NDArray[np.float32]:
-        """Add each robot's newest image to its history and return its next actions in physical units: [B, K, A].
+        """Add each robot's newest frame to its history and return its next actions in physical units: [B, K, A].
 
-        ``image`` is [B, Y, X, 3] uint8 in the channel order of the training files and of any size; ``instruction``
-        holds B texts. ``robots`` are the B robots' keys (default 0 .. B-1): each has its own history of the last
-        ``window_size`` frames, which begins at its first image or after ``reset``. For a single image [Y, X, 3] with
-        one text the result is [K, A]. Actions are float32. Raises ``UserError`` for any other input, before a history
-        is changed.
+        ``image`` is [B, Y, X, 3] uint8 in the channel order of the training files and of any size; a policy that sees
+        several cameras gets one such array for each, by its name. ``instruction`` holds B texts. ``state`` is needed
+        by a policy with state and by no other: [B, S] in the order and the units of ``description.spec.state``, or B
+        numbers for each signal, by its name. ``robots`` are the B robots' keys (default 0 .. B-1): each has its own
+        history of the last ``window_size`` frames, which begins at its first image or after ``reset``. For one text,
+        images are [Y, X, 3], the state is [S] or a number for each signal, and the result is [K, A]. Actions are
+        float32. Raises ``UserError`` for any other input, before a history is changed.
         """
         if isinstance(instruction, str):
-            return self.act(np.asarray(image)[None], [instruction], robots=robots)[0]
+            image, state = of_one_robot(image, state)
+            return self.act(image, [instruction], state=state, robots=robots)[0]
         if not isinstance(instruction, Sequence):
             raise UserError(f"instruction: {instruction!r}; expected a text, or one for each image")
         robots = range(len(instruction)) if robots is None else robots
-        _check_input(image, instruction, robots)
-        for robot, view in zip(robots, image, strict=True):
+        cameras = batch_of_images(image, self.description.spec.camera_names)
+        _check_robots(len(cameras[0]), instruction, robots)
+        state_BS = batch_of_states(state, self.description.spec.state_names, num_robots=len(robots))
+        for robot, state_S, *views in zip(robots, state_BS, *cameras, strict=True):
             # Copied, because camera drivers often write the next image into the same buffer.
-            prepared = np.array(prepare_image(view, self.description.image))
-            self._seen[robot].append(_Frame(image_YXC=torch.from_numpy(prepared)))
+            prepared = np.stack([prepare_image(view, self.description.image) for view in views])
+            self._seen[robot].append(
+                _Frame(images_VYXC=torch.from_numpy(prepared), state_S=torch.from_numpy(state_S.copy()))
+            )
+        seen = [self._seen[robot] for robot in robots]
         encode = self._encode_apart if self._model.backbone.frames_apart else self._encode_windows
-        return self._model.decode(*encode([self._seen[robot] for robot in robots], instruction)).float().cpu().numpy()
+        features_BTD, history_BT = encode(seen, instruction)
+        state_BTS, _ = self._lay_out([[frame.state_S for frame in frames] for frames in seen])
+        return self._model.decode(features_BTD, history_BT, state_BTS.to(self._device)).float().cpu().numpy()
 
     def _encode_apart(
         self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
@@ -122,9 +139,9 @@ class Policy:
         """
         stale = [(f, text) for frames, text in zip(seen, instruction, strict=True) for f in frames]
         stale = [(frame, text) for frame, text in stale if frame.instruction != text]
-        images_BTYXC = torch.stack([frame.image_YXC for frame, _ in stale])[:, None]
+        images_BTVYXC = torch.stack([frame.images_VYXC for frame, _ in stale])[:, None]
         history_BT = torch.ones(len(stale), 1, dtype=torch.bool)
-        features_BTD = self._encode(images_BTYXC, history_BT, [text for _, text in stale])
+        features_BTD = self._encode(images_BTVYXC, history_BT, [text for _, text in stale])
         for (frame, text), feature_TD in zip(stale, features_BTD, strict=True):
             frame.instruction, frame.feature_D = text, feature_TD[0]
         features = [[f.feature_D for f in frames if f.feature_D is not None] for frames in seen]
@@ -135,12 +152,14 @@ class Policy:
         self, seen: Sequence[Sequence[_Frame]], instruction: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return features [B, T, D] and which exist [B, T], encoding all frames of a window together."""
-        images_BTYXC, history_BT = self._lay_out([[frame.image_YXC for frame in frames] for frames in seen])
-        return self._encode(images_BTYXC, history_BT, instruction), history_BT.to(self._device)
+        images_BTVYXC, history_BT = self._lay_out([[frame.images_VYXC for frame in frames] for frames in seen])
+        return self._encode(images_BTVYXC, history_BT, instruction), history_BT.to(self._device)
 
-    def _encode(self, images_BTYXC: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
-        images_BTCYX = images_BTYXC.to(self._device).permute(0, 1, 4, 2, 3)
-        return self._model.encode(images_BTCYX, history_BT.to(self._device), tuple(instruction))
+    def _encode(
+        self, images_BTVYXC: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]
+    ) -> torch.Tensor:
+        images_BTVCYX = images_BTVYXC.to(self._device).permute(0, 1, 2, 5, 3, 4)
+        return self._model.encode(images_BTVCYX, history_BT.to(self._device), tuple(instruction))
 
     def _lay_out(self, rows: Sequence[Sequence[torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the histories of B robots as [B, T, ...] and which frames exist [B, T], laid out as in training.
@@ -160,16 +179,11 @@ class Policy:
         return torch.stack(filled), history_BT
 
 
-def _check_input(image: object, instruction: Sequence[str], robots: Sequence[Hashable]) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 4 or image.shape[-1] != 3:
-        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"image: {given}; expected a uint8 array [Y, X, 3], or [B, Y, X, 3] with B instructions")
-    if not image.size:
-        raise UserError(f"image: {list(image.shape)} has no pixels")
+def _check_robots(num_images: int, instruction: Sequence[str], robots: Sequence[Hashable]) -> None:
     if odd := [text for text in instruction if not isinstance(text, str)]:
         raise UserError(f"instruction: {odd[0]!r}; expected a text for each image")
-    if not len(image) == len(instruction) == len(set(robots)) == len(robots):
+    if not num_images == len(instruction) == len(set(robots)) == len(robots):
         raise UserError(
-            f"{len(image)} images, {len(instruction)} instructions and robots {list(robots)}; expected one image and "
+            f"{num_images} images, {len(instruction)} instructions and robots {list(robots)}; expected one image and "
             "one instruction for each robot, no robot twice"
         )

@@ -93,6 +93,8 @@ def _build_model(description: PolicyDescription, trust: Sequence[str]) -> Model:
         description.model,
         fwd_pred_next_n=description.fwd_pred_next_n,
         num_actions=len(description.spec.actions),
+        num_state=len(description.spec.state),
+        num_cameras=len(description.spec.cameras),
     )
     if not isinstance(model, Model):
         raise UserError(f"model._target_: {type(model).__name__} is no model; expected {Model.__module__}.Model")

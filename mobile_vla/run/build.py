@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.augmentation.pipeline import Pipeline
@@ -26,6 +26,7 @@ from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.features.readers import check_variants
 from mobile_vla.policy.model import Model
 from mobile_vla.sampling.contract import ActionChunks, Sampler, check_sampler
+from mobile_vla.spec import Spec
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.contract import Loggers
 from mobile_vla.training.options import Trainer
@@ -58,8 +59,22 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object; no data are read yet."""
-    return _instantiate(cfg.dataset)
+    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
+    dataset: Dataset = _instantiate(cfg.dataset)
+    return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
+
+
+def _image_side(backbone: DictConfig) -> int:
+    if backbone._target_ != PRETRAINED_BACKBONE:
+        return get_class(backbone._target_).image_side
+    from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
+
+    return image_side(read_settings(backbone.weights))
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Return the options of training as an object."""
+    return _instantiate(cfg.trainer)
 
 
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
@@ -68,7 +83,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     ``on_estimate`` is called with the estimate for a pretrained backbone before its weights are loaded.
     """
     config = OmegaConf.to_container(cfg, resolve=True)
-    trainer, dataset = _instantiate(cfg.trainer), build_dataset(cfg)
+    trainer, dataset = build_trainer(cfg), build_dataset(cfg)
     logger = Loggers(loggers=[_instantiate(node) for node in cfg.logger.values()])
     # Set before the first computation: the number of threads changes how sums are rounded.
     torch.set_num_threads(trainer.num_threads)
@@ -79,15 +94,13 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     if dataset.world is None or not closed_loop.suites:
         closed_loop = None
     if closed_loop is not None:
-        closed_loop.check(
-            TrainedScenarios.of(data), action_names=data.spec.action_names, fwd_pred_next_n=dataset.fwd_pred_next_n
-        )
+        closed_loop.check(TrainedScenarios.of(data), spec=data.spec, fwd_pred_next_n=dataset.fwd_pred_next_n)
     windows = data.windows["train"]
-    augment = _instantiate(cfg.augmentation, stream=Stream(cfg.seed, "augmentation"))
+    augment = build_augmentation(cfg.augmentation, data.spec, stream=Stream(cfg.seed, "augmentation"))
     estimate = _estimate(cfg, data, trainer)
     if estimate is not None and on_estimate is not None:
         on_estimate(estimate)
-    model = _build_model(cfg, data)
+    model = build_model(cfg, data)
     check_variants(model, augment)
     return Run(
         config=typing.cast(dict[str, Any], config),
@@ -105,6 +118,20 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         closed_loop=closed_loop,
         logger=logger,
     )
+
+
+def build_augmentation(node: DictConfig, spec: Spec, *, stream: Stream) -> Pipeline:
+    """Return the augmentation for one option of the config group ``augmentation``, for data of ``spec``.
+
+    A transform that is configured with ``_partial_`` gets ``spec``.
+    """
+    with _plain_errors():
+        factory = instantiate(node, _convert_="all", _partial_=True)
+        built = {
+            name: transform(spec=spec) if isinstance(transform, partial) else transform
+            for name, transform in factory.keywords.get("transforms", {}).items()
+        }
+        return factory(stream=stream, **({"transforms": built} if built else {}))
 
 
 def build_closed_loop(node: DictConfig) -> ClosedLoop:
@@ -160,6 +187,7 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
         micro_batch_size=trainer.micro_batch_size,
         window_size=cfg.dataset.window_size,
         image_size=data.image.size,
+        num_cameras=len(data.spec.cameras),
         instructions=sorted({episode.instruction for episode in data.episodes.values()}),
         precision=trainer.precision,
         optimizer=trainer.optimizer,
@@ -175,15 +203,25 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
     return estimate
 
 
-def _build_model(cfg: DictConfig, data: OpenDataset) -> Model:
+def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
     """Return the model: weights initialised from ``seed`` only, statistics computed from the train episodes."""
     with torch.random.fork_rng(devices=[]):  # the global generator is restored; weights are initialised on the CPU
         torch.manual_seed(Stream(cfg.seed, "init").integer(0))
         model: Model = _instantiate(
-            cfg.model, fwd_pred_next_n=cfg.dataset.fwd_pred_next_n, num_actions=len(data.spec.actions)
+            cfg.model,
+            fwd_pred_next_n=cfg.dataset.fwd_pred_next_n,
+            num_actions=len(data.spec.actions),
+            num_state=len(data.spec.state),
+            num_cameras=len(data.spec.cameras),
         )
-    model.fit(np.concatenate([data.episodes[name].actions for name in data.split.train]))
+    fit_statistics(model, data, data.split.train)
     return model
+
+
+def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
+    """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
+    actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
+    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions)
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

@@ -17,6 +17,7 @@ from mobile_vla.evaluation.shortcuts import measure_shortcuts, print_shortcuts
 from mobile_vla.evaluation.window_errors import WINDOW_ERRORS_FILE, measure_windows, write_window_errors
 from mobile_vla.policy.policy import Policy
 from mobile_vla.run.build import Run
+from mobile_vla.run.primary import scale_of
 from mobile_vla.run.record import description_of
 from mobile_vla.streams import Stream
 from mobile_vla.tracking.run_folder import RunFolder
@@ -39,7 +40,7 @@ def measure_trained(
 def _record_windows(run: Run, reader: Reader, folder: RunFolder) -> None:
     """Write the error of each val window, computed in the same precision as in the last evaluation."""
     with autocast(run.trainer.precision, run.trainer.torch_device()):
-        errors = measure_windows(run.model, reader, batch_size=run.evaluation.batch_size)
+        errors = measure_windows(run.model, reader, batch_size=run.evaluation.batch_size, scale=scale_of(run))
     write_window_errors(errors, folder.path / WINDOW_ERRORS_FILE)
     write_hardest(errors, run.data.readers["val"], action_names=run.data.spec.action_names, folder=folder.path)
 
@@ -51,7 +52,7 @@ def _probe_shortcuts(run: Run, report: DataReport, folder: RunFolder, console: C
     found = measure_shortcuts(
         run.model,
         reader=run.data.readers["val"],
-        action_names=run.data.spec.action_names,
+        scale=scale_of(run),
         batch_size=run.evaluation.batch_size,
         stream=Stream(run.dataset.split_seed, "shortcuts"),  # not from ``seed``, which differs between runs
         references=report.baselines,

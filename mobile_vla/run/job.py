@@ -24,6 +24,7 @@ from mobile_vla.policy.weights import check_base
 from mobile_vla.process.console import new_console, printable
 from mobile_vla.process.interruption import go_on_with, raising, received
 from mobile_vla.run.build import Run, build_run
+from mobile_vla.run.primary import best_by
 from mobile_vla.run.record import MANIFEST_FACTS, facts_of, keep_hydras_record, manifest_of
 from mobile_vla.run.startup_report import print_end, print_startup_report, show_estimate
 from mobile_vla.run.stopped import command_to_go_on, signal_name
@@ -31,7 +32,7 @@ from mobile_vla.run.train import train_and_measure
 from mobile_vla.storage.disk import unwritable_errors
 from mobile_vla.study.earlier import resume_or_reset
 from mobile_vla.study.finished import finished_value
-from mobile_vla.study.summary import objective_of
+from mobile_vla.study.summary import BEST_BY, objective_of
 from mobile_vla.study.workers import is_worker, rest
 from mobile_vla.tracking.calls import call_of, calls_of, longer_calls
 from mobile_vla.tracking.ownership import OwnedElsewhereError, owned
@@ -74,7 +75,7 @@ class Job:
 
 
 def run_job(cfg: DictConfig) -> float:
-    """Run the job and return its final ``val/rmse``, or ``inner/rmse`` if that is measured.
+    """Run the job and return its final ``val/rmse``, or ``inner/rmse`` if that is measured (see ``objective_of``).
 
     A job of a sweep that is done is not run again. One that was started resumes if the result is exactly that of an
     uninterrupted run, and otherwise starts again. Nothing is written while another process owns the folder.
@@ -192,8 +193,8 @@ def _run(cfg: DictConfig, job: Job, folder: RunFolder, *, origin: Origin | None)
         origin=origin,
         console=console,
     )
-    print_end(folder.status or result.status, folder.known, console)
-    return objective_of(result.progress.latest)
+    print_end(folder.status or result.status, folder.known, error=best_by(run), console=console)
+    return objective_of({**result.progress.latest, BEST_BY: best_by(run)})
 
 
 def _owned_to_read(origin: Path, folder: Path) -> AbstractContextManager[None]:

@@ -13,17 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.closed_loop.trained_scenarios import TrainedScenarios
 from mobile_vla.evaluation.data_report import DataReport
-from mobile_vla.metrics import ERROR
 from mobile_vla.policy.checkpoint_folder import entries_of
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.run.build import Run
+from mobile_vla.run.primary import best_by, primary_of
+from mobile_vla.study.summary import BEST_BY
 from mobile_vla.tracking.provenance import code_commit, files_of, versions
 from mobile_vla.tracking.run_folder import RunFolder
 from mobile_vla.training.loop import Result
 from mobile_vla.training.resume import Origin
 
-MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameters/total")
-"""The facts that the manifest also has: they decide whether two runs may be compared."""
+MANIFEST_FACTS = ("data_hash", "split_hash", "parameters/trainable", "parameters/total", "primary")
+"""The facts that the manifest also has: they decide whether two runs may be compared.
+
+``primary`` is there from the beginning, as the config says it; with ``auto`` the data decide which error it is.
+"""
 
 
 def manifest_of(
@@ -79,6 +83,8 @@ def facts_of(run: Run, report: DataReport) -> dict[str, Any]:
     return {
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
+        "primary": primary_of(run),
+        BEST_BY: best_by(run),
         "batch_size": run.trainer.batch_size,
         "skipped_episodes": len(run.data.problems),
         "skipped": "\n".join(map(str, run.data.problems)),
@@ -111,7 +117,7 @@ def results_of(run: Run, result: Result, folder: RunFolder, url: str | None) -> 
     best = [str(entry.path) for entry in entries if entry.kind == "best"]
     return {
         **{key: value for key, value in progress.latest.items() if key != "step"},
-        f"best/{ERROR}": progress.best_val_rmse,
+        f"best/{best_by(run)}": progress.best_error,
         "steps": progress.step,
         "samples_seen": progress.step * run.trainer.batch_size,
         "wall_s": progress.wall_s,

@@ -68,7 +68,8 @@ class Rollout:
         trained = TrainedScenarios.from_description(self.policy.description.world)
         cfg = self._config()
         closed_loop = build_closed_loop(cfg.closed_loop)
-        closed_loop.check(trained, action_names=self.policy.action_names, fwd_pred_next_n=self.policy.fwd_pred_next_n)
+        spec, num_predicted = self.policy.description.spec, self.policy.fwd_pred_next_n
+        closed_loop.check(trained, spec=spec, fwd_pred_next_n=num_predicted)
         out = self._out()
         started = time.perf_counter()
         with storage_errors(out, what="the videos"):

@@ -12,6 +12,7 @@ from rich.text import Text
 from mobile_vla.config import options_marked
 from mobile_vla.evaluation.data_report import DataReport, print_data_report, print_warnings
 from mobile_vla.features.readers import feature_warnings
+from mobile_vla.metric_text import no_better_than
 from mobile_vla.metrics import shown
 from mobile_vla.run.build import Run
 from mobile_vla.sampling.contract import CHANGES_THE_SAMPLER
@@ -81,12 +82,17 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     print_estimate(estimate, console, available_bytes=available_bytes(device), flops_per_s=flops_per_s)
 
 
-def print_end(status: str, known: Mapping[str, Any], console: Console) -> None:
-    """Print the final metrics of a run from its summary values ``known``, and the paths of its checkpoints."""
-    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown("end") if known.get(key))
+def print_end(status: str, known: Mapping[str, Any], *, error: str, console: Console) -> None:
+    """Print the final metrics of a run from its summary values ``known``, and the paths of its checkpoints.
+
+    If the run is done, a line names every reference predictor whose ``error`` on val is not higher.
+    """
+    figures = "  ".join(f"{key} {known[key]:.4f}" for key in shown("end", error=error) if known.get(key))
     by = f" by {known['stopped_by']}" if "stopped_by" in known else ""
     end = f" after {known['steps']} steps, {known['wall_s']:.0f} s: {figures}"
     console.print(Text(f"{status}{by}", style="bold") + console.render_str(end), soft_wrap=True)
+    if status == "done" and (sentence := no_better_than(known, error=error)):
+        console.print(Text(sentence, style="yellow"), soft_wrap=True)
     if "memory/peak_gib" in known:
         console.print(f"peak memory: {known['memory/peak_gib']:.1f} GiB", style="dim")
     for name in ("checkpoint/last", "checkpoint/best", "url"):

@@ -18,7 +18,7 @@ from mobile_vla.policy.model import Model
 from mobile_vla.run.build import Run
 from mobile_vla.run.final_measurements import measure_trained
 from mobile_vla.run.live_progress import LiveProgress
-from mobile_vla.run.primary import check_primary
+from mobile_vla.run.primary import best_by, check_primary, scale_of
 from mobile_vla.run.record import description_of, results_of
 from mobile_vla.run.stopped import limit_of, signal_name
 from mobile_vla.tracking.contract import RunIdentity
@@ -48,7 +48,14 @@ def train_and_measure(
     logger_folder, logged = sweep_folder or folder.path, {**run.config, "choices": manifest["choices"]}
     with (
         run.logger.open(identity, config=logged, folder=logger_folder, resume=origin is not None) as logger,
-        LiveProgress(label=identity.run_id, num_steps=run.num_steps, is_bar=is_bar, console=console) as live,
+        LiveProgress(
+            label=identity.run_id,
+            num_steps=run.num_steps,
+            error=best_by(run),
+            is_bar=is_bar,
+            console=console,
+            slow_remedy=_remedy_for_slowness(run),
+        ) as live,
     ):
 
         def log(row: Mapping[str, float]) -> None:
@@ -81,6 +88,22 @@ def train_and_measure(
     return result
 
 
+def _remedy_for_slowness(run: Run) -> str | None:
+    """Return what would shorten a run on a CPU; None on a GPU."""
+    if run.trainer.torch_device().type != "cpu":
+        return None
+    rows, columns = run.data.image.size
+    remedies = [
+        f"smaller images (dataset.image_size, now {rows}x{columns})" if max(rows, columns) > 64 else None,
+        "model=compact, or model/backbone/tuning=frozen" if run.model.backbone.weights else None,
+        f"fewer steps (trainer.steps, now {run.num_steps})",
+        f"smaller batches (trainer.batch_size, now {run.trainer.batch_size})",
+        "trainer.num_threads, if no other run needs the cores",
+        "a GPU",
+    ]
+    return f"Shorter: {'; '.join(remedy for remedy in remedies if remedy)}."
+
+
 def _train(
     run: Run,
     readers: Mapping[str, Reader],
@@ -91,9 +114,10 @@ def _train(
     *,
     resume_from: Path | None,
 ) -> Result:
+    scale = scale_of(run)
+
     def evaluate(model: Model) -> dict[str, float]:
-        names, split_seed = run.data.spec.action_names, run.dataset.split_seed
-        measured = run.evaluation.measure(model, readers, action_names=names, split_seed=split_seed)
+        measured = run.evaluation.measure(model, readers, scale=scale, split_seed=run.dataset.split_seed)
         check_primary(run, measured)
         return measured
 
@@ -103,6 +127,7 @@ def _train(
         reader=readers["train"],
         augment=augment,
         evaluate=evaluate,
+        best_by=scale.error,
         log=log,
         sync_log=folder.sync_metrics,
         show=live.show,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack
 from http import HTTPStatus
 from time import perf_counter
@@ -18,6 +19,7 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from mobile_vla.errors import UserError
+from mobile_vla.policy.observation import Images, State, state_of_robot
 from mobile_vla.serving.access import TOKEN_VARIABLE, authorization, check_token, read_token
 from mobile_vla.serving.messages import (
     MAX_MESSAGE_BYTES,
@@ -42,9 +44,10 @@ class RemoteError(UserError):
 class PolicyClient:
     """One robot's connection to a policy server; use it in a ``with`` block and from one thread.
 
-    ``metadata`` holds the server's ``action_names``, ``action_units``, ``window_size``, ``fwd_pred_next_n``, ``image``
-    (size, resize and channel order of the training images), ``instructions`` from the training data, and the limits
-    ``max_message_bytes``, ``max_image_side`` and ``max_text_characters``. ``server_timing`` is the time that the newest
+    ``metadata`` holds the policy's ``spec`` (its ``actions`` and ``state``, lists of signals with name, unit and kind,
+    its ``cameras`` and ``rate_hz``), ``window_size``, ``fwd_pred_next_n``, ``image`` (size, resize and channel order of
+    the training images), ``instructions`` from the training data, and the limits ``max_message_bytes``,
+    ``max_image_side`` and ``max_text_characters``. ``server_timing`` is the time that the newest
     answer took on the server, in ms. ``token`` is the token that the server requires, by default that in the
     environment (``MOBILE_VLA_TOKEN``). ``timeout_s`` limits the time for connecting and for each answer. Raises
     ``UserError`` if no policy server of this protocol answers at ``url``, or if it refuses this robot.
@@ -82,21 +85,30 @@ class PolicyClient:
         """Begin an episode: the next ``act`` starts a new history of frames. Nothing is sent before that."""
         self._begins_episode = True
 
-    def act(self, image: NDArray[np.uint8], instruction: str, *, reset: bool = False) -> NDArray[np.float32]:
+    def act(
+        self, image: Images, instruction: str, *, state: State | None = None, reset: bool = False
+    ) -> NDArray[np.float32]:
         """Send the newest ``image`` [Y, X, 3] uint8 and return the next actions, float32 [K, A].
 
-        ``image`` has the channel order of the training files and any size; ``reset`` begins an episode with it. Raises
-        ``RemoteError`` if the server refuses the request, and ``UserError`` if no answer comes: then open a new client.
+        ``image`` has the channel order of the training files and any size; for a policy that sees several cameras it is
+        a dict with one array for each, by its name. ``state`` is needed by a policy with state and by no other: numbers
+        in the order and the units of ``metadata["spec"]["state"]``, or a dict with one for each signal, by its name.
+        ``reset`` begins an episode with this image. Raises ``RemoteError`` if the server refuses the request, and
+        ``UserError`` if the state is not the policy's, or if no answer comes: then open a new client.
         """
+        signals = [signal["name"] for signal in self.metadata["spec"]["state"]]
+        measured = state_of_robot(state, signals)
         if reset:
             self.reset()  # stays set until the server accepts an image, so that a refused first image loses no reset
-        message = pack({"image": image, "instruction": instruction, "reset": self._begins_episode})
+        images = dict(image) if isinstance(image, Mapping) else image
+        observation = {"image": images, "instruction": instruction, "reset": self._begins_episode}
+        message = pack(observation if measured is None else {**observation, "state": measured})
         limit = self.metadata["max_message_bytes"]
         if len(message) > limit:
             size = self.metadata["image"]["size"]
             raise UserError(
                 f"image: makes, with its instruction, a message of {len(message)} bytes; the server takes {limit}, "
-                f"enough for 1920 x 1080 pixels. Send a smaller image: the policy sees {size[0]} rows of {size[1]} "
+                f"enough for 1920 x 1080 pixels. Send smaller images: the policy sees {size[0]} rows of {size[1]} "
                 "anyway."
             )
         sent = perf_counter()

@@ -1,16 +1,7 @@
-"""The messages between robots and the policy server, as bytes: encoding, decoding and checks.
+"""The messages between robots and the policy server, as bytes: encoding, decoding and limits.
 
 Messages are msgpack. Numpy arrays and scalars are encoded as in openpi's ``msgpack_numpy`` (maps with the byte keys
 ``__ndarray__`` or ``__npgeneric__``). Only numbers are accepted, never pickled objects.
-
-An observation has the keys of ``PolicyClient`` (``image``, ``instruction``, ``reset``) or those of openpi's clients
-(``observation/image``, ``prompt`` and ``reset``). openpi's own ``reset()`` sends nothing, so for its clients an episode
-begins with the connection or with the key ``reset``. Other values that openpi's robots send under ``observation/``
-(their state, a wrist camera) are ignored, because no policy here uses them.
-
-The answer to a bad request is a map with the key ``error`` if the request had the keys of ``PolicyClient``. Otherwise
-it is a text message, which openpi's clients raise as an error. Unlike openpi's server, this one then keeps the
-connection open.
 """
 
 from __future__ import annotations
@@ -18,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any, Never
 
@@ -34,7 +24,10 @@ PROTOCOL_VERSION = 1
 """Increase it when a message changes in a way that older clients or servers would misread."""
 
 MAX_MESSAGE_BYTES = 8 * 2**20
-"""Enough for one uncompressed 1920 x 1080 image (6.2 MB) with its instruction; it also limits an image's pixels."""
+"""Limit for each camera: enough for one uncompressed 1920 x 1080 image (6.2 MB) with the instruction.
+
+It also limits an image's pixels.
+"""
 
 MAX_IMAGE_SIDE = 4096
 """Limit for rows and for columns: an image of 2,000,000 x 1 pixels fits into a message, but its resize takes 0.1 s."""
@@ -52,22 +45,6 @@ NUM_LATENCIES = 1000
 
 _NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _NUMBERS_IN_WORDS = "booleans, integers of up to 8 bytes or floats of 2, 4 or 8"
-_OWN_KEYS = ("image", "instruction", "reset")
-_OPENPI_KEYS = ("observation/image", "prompt", "reset")
-_UNUSED = "observation/"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """A robot's newest ``image`` [Y, X, 3] uint8, its instruction, and whether an episode begins with it.
-
-    ``unused`` are the other keys that it sent.
-    """
-
-    image: NDArray[np.uint8]
-    instruction: str
-    reset: bool
-    unused: tuple[str, ...] = ()
 
 
 class _Shortener(Repr):
@@ -80,7 +57,13 @@ class _Shortener(Repr):
         return f"{value.dtype} array {list(value.shape)}"
 
 
-_shorten = _Shortener().repr
+shorten = _Shortener().repr
+"""Return a short ``repr`` of a value."""
+
+
+def describe(value: object) -> str:
+    """Return a short description of ``value`` for messages: its type and, shortened, its content."""
+    return shorten(value) if isinstance(value, np.ndarray | bytes) else f"{type(value).__name__} {shorten(value)}"
 
 
 def pack(message: object) -> bytes:
@@ -121,69 +104,12 @@ def unpack(frame: bytes | str) -> Any:
         ) from error
 
 
-def is_in_own_keys(message: object) -> bool:
-    """Return whether ``message`` has the keys of ``PolicyClient``, so that an error must be answered by a map."""
-    return isinstance(message, dict) and not _is_in_openpi_keys(message) and any(key in message for key in _OWN_KEYS)
-
-
-def _is_in_openpi_keys(message: dict[Any, Any]) -> bool:
-    return any(isinstance(key, str) and (key == "prompt" or key.startswith(_UNUSED)) for key in message)
-
-
-def read_observation(message: object) -> Observation:
-    """Return the observation in the output of ``unpack``; ``UserError`` if it is not one or exceeds a limit."""
-    is_openpi = isinstance(message, dict) and _is_in_openpi_keys(message)
-    image_key, text_key, reset_key = keys = _OPENPI_KEYS if is_openpi else _OWN_KEYS
-    expected = f"{{{image_key!r}: uint8 array [Y, X, 3], {text_key!r}: text, {reset_key!r}: boolean (may be left out)}}"
-    if not isinstance(message, dict):
-        raise UserError(f"message: {_describe(message)}; expected a map {expected}")
-    others = [key for key in message if key not in keys]
-    unused = [key for key in others if is_openpi and isinstance(key, str) and key.startswith(_UNUSED)]
-    problems = [f"lacks {key!r}" for key in (image_key, text_key) if key not in message]
-    problems += [f"has the unknown key {_shorten(key)}" for key in others if key not in unused][:3]
-    if problems:
-        raise UserError(f"message: {', '.join(problems)}; expected {expected}")
-    return Observation(
-        image=_check_image(image_key, message[image_key]),
-        instruction=_check_instruction(text_key, message[text_key]),
-        reset=_check_reset(message.get(reset_key, False)),
-        unused=tuple(unused),
-    )
-
-
-def _check_image(key: str, image: object) -> NDArray[np.uint8]:
-    is_array = isinstance(image, np.ndarray)
-    if not is_array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise UserError(f"{key}: {_describe(image)}; expected a uint8 array [Y, X, 3] of at least one pixel")
-    if max(image.shape) > MAX_IMAGE_SIDE:
-        raise UserError(f"{key}: {_describe(image)}; expected at most {MAX_IMAGE_SIDE} rows and columns")
-    return image
-
-
-def _check_instruction(key: str, instruction: object) -> str:
-    if not isinstance(instruction, str):
-        raise UserError(f"{key}: {_describe(instruction)}; expected a text")
-    if len(instruction) > MAX_TEXT_CHARACTERS:
-        raise UserError(f"{key}: a text of {len(instruction)} characters; expected at most {MAX_TEXT_CHARACTERS}")
-    return instruction
-
-
-def _check_reset(reset: object) -> bool:
-    if not isinstance(reset, bool):
-        raise UserError(f"reset: {_describe(reset)}; expected true or false")
-    return reset
-
-
 def summarise_ms(samples_ms: Collection[float]) -> dict[str, float] | None:
     """Return ``median``, ``p95`` and ``max`` of durations in milliseconds, or None where there are none."""
     if not samples_ms:
         return None
     median, p95, longest = np.percentile(list(samples_ms), [50, 95, 100])
     return {"median": round(float(median), 3), "p95": round(float(p95), 3), "max": round(float(longest), 3)}
-
-
-def _describe(value: object) -> str:
-    return _shorten(value) if isinstance(value, np.ndarray | bytes) else f"{type(value).__name__} {_shorten(value)}"
 
 
 class _ContainerCount:
@@ -236,23 +162,23 @@ def _decode(value: dict[Any, Any]) -> object:
 def _read_dtype(value: dict[Any, Any]) -> np.dtype[Any]:
     name = value.get(b"dtype")
     if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
-        raise UserError(f"message: holds an array of dtype {_shorten(name)}; expected {_NUMBERS_IN_WORDS}, such as |u1")
+        raise UserError(f"message: holds an array of dtype {shorten(name)}; expected {_NUMBERS_IN_WORDS}, such as |u1")
     return np.dtype(name)
 
 
 def _decode_array(dtype: np.dtype[Any], shape: object, data: object) -> NDArray[Any]:
     if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
-        raise UserError(f"message: holds an array of shape {_shorten(shape)}; expected a list of lengths")
+        raise UserError(f"message: holds an array of shape {shorten(shape)}; expected a list of lengths")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
-        given = f"{len(data)} bytes" if isinstance(data, bytes) else _describe(data)
+        given = f"{len(data)} bytes" if isinstance(data, bytes) else describe(data)
         raise UserError(
-            f"message: holds an array of {dtype} {_shorten(shape)} whose data are {given}; expected as many bytes as "
+            f"message: holds an array of {dtype} {shorten(shape)} whose data are {given}; expected as many bytes as "
             "dtype and shape ask for"
         )
     try:
         return np.ndarray(shape, dtype, data)
     except (ValueError, OverflowError) as error:
-        raise UserError(f"message: holds an array of shape {_shorten(shape)}, which numpy refuses ({error})") from error
+        raise UserError(f"message: holds an array of shape {shorten(shape)}, which numpy refuses ({error})") from error
 
 
 def _decode_scalar(dtype: np.dtype[Any], data: object) -> object:
@@ -261,5 +187,5 @@ def _decode_scalar(dtype: np.dtype[Any], data: object) -> object:
             with np.errstate(over="raise"):  # else numpy turns a too large number into infinity with a warning
                 return dtype.type(data)
     except (ValueError, ArithmeticError) as error:
-        raise UserError(f"message: {_shorten(data)} is no {dtype} ({error})") from error
-    raise UserError(f"message: holds a {dtype} whose data are {_describe(data)}; expected a number")
+        raise UserError(f"message: {shorten(data)} is no {dtype} ({error})") from error
+    raise UserError(f"message: holds a {dtype} whose data are {describe(data)}; expected a number")

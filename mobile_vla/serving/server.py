@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from time import perf_counter
@@ -33,13 +33,11 @@ from mobile_vla.serving.messages import (
     NUM_LATENCIES,
     PROTOCOL_VERSION,
     SERVER_NAME,
-    Observation,
-    is_in_own_keys,
     pack,
-    read_observation,
     summarise_ms,
     unpack,
 )
+from mobile_vla.serving.observations import Observation, is_in_own_keys, read_observation
 
 HEALTH_PATH = "/healthz"
 
@@ -60,7 +58,14 @@ class ServedPolicy(Protocol):
     @property
     def description(self) -> PolicyDescription: ...
 
-    def act(self, image: NDArray[np.uint8], instruction: str, *, robots: Sequence[Hashable]) -> NDArray[np.float32]: ...
+    def act(
+        self,
+        image: Mapping[str, NDArray[np.uint8]],
+        instruction: str,
+        *,
+        state: NDArray[np.float32] | None,
+        robots: Sequence[Hashable],
+    ) -> NDArray[np.float32]: ...
 
     def reset(self, robots: Sequence[Hashable]) -> None: ...
 
@@ -89,9 +94,9 @@ def serve(policy: ServedPolicy, *, host: str, port: int, token: str | None = Non
 class PolicyServer:
     """A server that answers robots from its own threads while a ``with`` block runs.
 
-    The server sends its metadata when a robot connects. It answers each message (``messages.Observation``) with
+    The server sends its metadata when a robot connects. It answers each message (``observations.Observation``) with
     ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
-    robots and in the policy), or with ``error``, a text (a bare text message for clients of openpi: see ``messages``).
+    robots and in the policy), or with ``error``, a text (bare text for openpi's clients: see ``observations``).
     A message that is refused as malformed does not change the history. The history of frames begins and ends with the
     connection. ``port`` 0 takes any free port.
 
@@ -109,14 +114,20 @@ class PolicyServer:
         self._host, self._port = host, port
         self._token = None if token is None else check_token(token, place="token")
         self._address = check_access(host=host, token=token)
-        self._action_names = list(policy.description.spec.action_names)
+        self._spec = policy.description.spec
+        self._max_message_bytes = MAX_MESSAGE_BYTES * len(self._spec.cameras)
         self._metadata = pack(_public_facts(policy.description))
         self._numbers = itertools.count()
         self._figures = _Figures()
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._server = _listen(self._serve_robot, self._answer_http, _open_door(self._address, self._host, self._port))
+        self._server = _listen(
+            self._serve_robot,
+            self._answer_http,
+            _open_door(self._address, self._host, self._port),
+            max_message_bytes=self._max_message_bytes,
+        )
         self._port = self._server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="policy-server")
         self._thread.start()
@@ -183,7 +194,7 @@ class PolicyServer:
         try:
             message = unpack(frame)
             is_own = is_in_own_keys(message)
-            observation = read_observation(message)
+            observation = read_observation(message, cameras=self._spec.camera_names, signals=self._spec.state_names)
             self._say_unused(robot, observation.unused)
             answer = pack(self._act(robot, observation))
         except UserError as error:
@@ -203,7 +214,7 @@ class PolicyServer:
         if keys and robot not in self._told:
             self._told.add(robot)
             _LOG.info(
-                "%s sends %s as well, which no policy here uses", robot, ", ".join(f"{key[:60]!r}" for key in keys)
+                "%s sends %s as well, which this policy does not use", robot, ", ".join(f"{key[:60]!r}" for key in keys)
             )
 
     def _act(self, robot: str, observation: Observation) -> dict[str, Any]:
@@ -213,10 +224,12 @@ class PolicyServer:
             begun = perf_counter()
             if observation.reset:
                 self._policy.reset([robot])
-            actions_KA = self._policy.act(observation.image, observation.instruction, robots=[robot])
+            actions_KA = self._policy.act(
+                observation.images, observation.instruction, state=observation.state, robots=[robot]
+            )
             done = perf_counter()
         timing = {"queue_ms": 1000 * (begun - waiting), "infer_ms": 1000 * (done - begun)}
-        return {"actions": actions_KA, "action_names": self._action_names, "server_timing": timing}
+        return {"actions": actions_KA, "action_names": self._spec.action_names, "server_timing": timing}
 
     def _answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the answer to a health probe or a refusal; None continues with the websocket's handshake.
@@ -300,7 +313,7 @@ def _public_facts(description: PolicyDescription) -> dict[str, Any]:
         "fwd_pred_next_n": description.fwd_pred_next_n,
         "image": asdict(description.image),
         "instructions": [text for text in description.instructions if len(text) <= MAX_TEXT_CHARACTERS],
-        "max_message_bytes": MAX_MESSAGE_BYTES,
+        "max_message_bytes": MAX_MESSAGE_BYTES * len(description.spec.cameras),
         "max_image_side": MAX_IMAGE_SIDE,
         "max_text_characters": MAX_TEXT_CHARACTERS,
     }
@@ -327,6 +340,8 @@ def _listen(
     serve_robot: Callable[[ServerConnection], None],
     answer_http: Callable[[ServerConnection, Request], Response | None],
     door: FrontDoor,
+    *,
+    max_message_bytes: int,
 ) -> Server:
     return listen(
         serve_robot,
@@ -334,8 +349,8 @@ def _listen(
         process_request=answer_http,
         origins=[None],  # None: the header is absent. Web pages in browsers send it, robots do not
         compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
-        max_size=MAX_MESSAGE_BYTES,
-        max_queue=1,  # robots wait for the answer before they send the next image, and a message may have 8 MB
+        max_size=max_message_bytes,
+        max_queue=1,  # robots wait for the answer before they send the next image, and a message may have 8 MB or more
         open_timeout=_OPEN_TIMEOUT_S,
         close_timeout=_CLOSE_TIMEOUT_S,
         logger=_TRANSPORT_LOG,

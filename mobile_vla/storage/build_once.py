@@ -61,6 +61,11 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     return folder
 
 
+def is_built(folder: Path) -> bool:
+    """Return whether ``folder`` was built to its end and is not damaged."""
+    return folder.is_dir() and _damage(folder) is None
+
+
 def check_free_space(folder: Path, num_bytes: int, *, what: str, remedy: str) -> None:
     """Raise ``ConfigError`` where ``num_bytes`` do not fit on the disk of ``folder``, which is part of the cache."""
     num_free = shutil.disk_usage(folder).free

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from mobile_vla.config_keys import key_of, trains_nothing
 
 _UNNAMED = "default"
 
+_NOT_IN_NAMES = re.compile(r"\W+")
+
 _SAID_BY_THE_NAME = ("sampler", "seed")
 """Keys that the job's folder name contains in plain text, so that the digest does not need them."""
+
+
+def folder_name(path: str | None) -> str:
+    """Return the last part of ``path`` as a part of a study's name: letters, digits and ``_``."""
+    return _NOT_IN_NAMES.sub("_", Path(path or "").expanduser().resolve().name) or "data"
 
 
 def sweep_folder(name: str, stamp: str) -> str:

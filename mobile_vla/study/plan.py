@@ -82,7 +82,7 @@ def extended_plan(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     the plan is replaced instead. Raises ``UserError`` if the file is damaged.
     """
     path = folder / PLAN
-    asked_now = OmegaConf.to_container(study)
+    asked_now = OmegaConf.to_container(study, resolve=True)
     assert isinstance(asked_now, dict)
     question = {key: asked_now[key] for key in ("name", "primary", "baseline", "controls")}
     planned = [{"folder": job.folder, "overrides": list(job.overrides)} for job in jobs]

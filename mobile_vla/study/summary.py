@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import ERROR, INNER
+from mobile_vla.metrics import ERROR, part_of
 from mobile_vla.untrusted.files import inside, read_json
 
-OBJECTIVES = (INNER, ERROR)
-"""The metrics that ``run.py`` may return; it returns the first one that was measured.
-
-Hyperparameters are tuned on the inner episodes and never on val, so ``inner/rmse`` comes first.
-"""
+BEST_BY = "best_by"
+"""The key of a summary with the name of the error that decides for the run's data: ``val/rmse`` or ``val/nrmse``."""
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -30,9 +27,11 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 
 def objective_of(measured: Mapping[str, Any]) -> float:
-    """Return the value that a sweeper may minimise, from a summary or from the last metrics.
+    """Return the value that a sweeper may minimise, from a summary or from the last metrics with its BEST_BY.
 
-    It is NaN if it is missing or not finite; a summary has null in place of a number that is not finite.
+    It is the error that decides, on the inner episodes if they are measured: hyperparameters are tuned on these and
+    never on val. It is NaN if it is missing or not finite; a summary has null in place of a number that is not finite.
     """
-    value = next((measured[key] for key in OBJECTIVES if key in measured), None)
+    error = str(measured.get(BEST_BY, ERROR))
+    value = next((measured[key] for key in (part_of(error, "inner"), error) if key in measured), None)
     return math.nan if value is None else value

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 if TYPE_CHECKING:
     from mobile_vla.study.plan import PlannedJob
@@ -66,6 +67,10 @@ class PlanAndWatch(Callback):
             write_plan(folder, plan)
         except UserError as error:
             raise SystemExit(f"error: {printable(str(error))}") from error
+        except InterpolationResolutionError as error:
+            # OmegaConf keeps only the text of what a resolver raised: "DataError raised while resolving ...: TEXT".
+            message = str(error).splitlines()[0].partition("while resolving interpolation: ")[2] or str(error)
+            raise SystemExit(f"error: {printable(message)}") from error
         except HydraException:
             return  # the sweeper will raise the same error next, and Hydra then prints it in its usual form
         except Exception as error:  # of any kind: Hydra would only warn of it and run jobs that are in no plan

@@ -38,10 +38,11 @@ from mobile_vla.training.state import TrainState
 class Parts:
     """The objects and functions that the loop uses.
 
-    ``evaluate`` measures the model. ``log`` takes one flat row; ``show`` displays the same row to the user and is
-    called at every step, with an empty row if nothing was logged. ``sync_log`` returns when all rows are on the disk.
-    ``noise`` seeds the random numbers that the model draws during training. ``checkpoints`` is the folder of the
-    checkpoints, ``description`` what inference needs in addition to the weights.
+    ``evaluate`` measures the model, and the lowest value of its metric ``best_by`` marks the best checkpoint. ``log``
+    takes one flat row; ``show`` displays the same row to the user and is called at every step, with an empty row if
+    nothing was logged. ``sync_log`` returns when all rows are on the disk. ``noise`` seeds the random numbers that the
+    model draws during training. ``checkpoints`` is the folder of the checkpoints, ``description`` what inference needs
+    in addition to the weights.
     """
 
     model: Model
@@ -49,6 +50,7 @@ class Parts:
     reader: Reader
     augment: Augment
     evaluate: Callable[[Model], dict[str, float]]
+    best_by: str
     log: Callable[[Mapping[str, float]], None]
     sync_log: Callable[[], None]
     show: Callable[[int, Mapping[str, float]], None]
@@ -92,7 +94,7 @@ def train(parts: Parts, trainer: Trainer, *, num_steps: int, resume_from: Path |
             if (is_last or progress.step % trainer.eval_every == 0) and progress.evaluated_at != progress.step:
                 evaluation = evaluate(state, parts, trainer)
             log(state, parts, trainer, evaluation)
-            kinds: list[Kind] = ["best"] if evaluation and progress.is_new_best(evaluation) else []
+            kinds: list[Kind] = ["best"] if evaluation and progress.is_new_best(evaluation[parts.best_by]) else []
             if evaluation or is_stopping:
                 kinds.append("step")
                 # Before the checkpoint is written: a run that is resumed from it reads the rows up to its step.

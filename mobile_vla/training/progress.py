@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobile_vla.metrics import ERROR
 from mobile_vla.sampling.diagnostics import DrawStatistics
 
 _SCALARS = (
     *("step", "evaluated_at", "logged_at", "learning_rate", "grad_norm", "skipped_steps", "windows_scored"),
-    *("wall_s", "data_wait_s", "best_val_rmse"),
+    *("wall_s", "data_wait_s", "best_error"),
 )
 """The attributes of ``Progress`` that a checkpoint stores as they are."""
 
@@ -70,7 +69,8 @@ class Progress:
 
     ``latest`` has the newest value of every metric that was logged. ``skipped_steps`` is the number of steps that
     changed no weight because their gradient overflowed; None without a loss scale, when no step can be skipped.
-    ``windows_scored`` is the number of windows that a sampler measured before it drew.
+    ``windows_scored`` is the number of windows that a sampler measured before it drew. ``best_error`` is the lowest
+    value so far of the error that decides.
     """
 
     drawn: DrawStatistics
@@ -84,7 +84,7 @@ class Progress:
     windows_scored: int = 0
     wall_s: float = 0.0
     data_wait_s: float = 0.0
-    best_val_rmse: float | None = None
+    best_error: float | None = None
     latest: dict[str, float] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _windows: int = 0
@@ -128,13 +128,12 @@ class Progress:
         self.logged_at = self.step
         return row
 
-    def is_new_best(self, evaluation: Mapping[str, float]) -> bool:
-        """Record that this step was evaluated; return True if its ``val/rmse`` is the lowest so far."""
+    def is_new_best(self, error: float) -> bool:
+        """Record that this step was evaluated; return True if its ``error`` is the lowest so far."""
         self.evaluated_at = self.step
-        rmse = evaluation[ERROR]
-        if self.best_val_rmse is not None and not rmse < self.best_val_rmse:  # ``not <``: False for NaN as well
+        if self.best_error is not None and not error < self.best_error:  # ``not <``: False for NaN as well
             return False
-        self.best_val_rmse = rmse
+        self.best_error = error
         return True
 
     def values(self) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from mobile_vla.policy.checkpoint_folder import CHECKPOINTS_FOLDER, find_in_run
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.weights import load_weights
 from mobile_vla.process.console import new_console
-from mobile_vla.run.build import Run, build_run, build_sampler
+from mobile_vla.run.build import Run, build_run, build_sampler, fit_statistics
 from mobile_vla.run.live_progress import LiveProgress
+from mobile_vla.run.primary import scale_of
 from mobile_vla.sampling.score_file import check_suffix, read_window_scores, write_window_scores
 from mobile_vla.storage.build_once import build_once
 from mobile_vla.streams import Stream
@@ -53,7 +54,7 @@ class Irreducible:
     the weights nor the normaliser of this model depend on the window's episode.
 
     ``checkpoint`` is ``last`` or ``best``: the evaluation at which a fold's model predicts the windows that it scores
-    with the lowest RMSE. This selects only one number, the step, by the scored windows. It is useful because a model
+    with the lowest error. This selects only one number, the step, by the scored windows. It is useful because a model
     that has memorised its episodes has a high loss on all other windows, which would all look irreducible.
     """
 
@@ -135,7 +136,7 @@ class _Fold:
         data = hold_out(self.run.data, self.run.dataset, train=self.learnt, val=self.scored)
         # A copy, so that every fold starts from the same initial weights; its normaliser is fitted to this fold alone.
         model = copy.deepcopy(self.run.model)
-        model.fit(np.concatenate([data.episodes[name].actions for name in self.learnt]))
+        fit_statistics(model, data, self.learnt)
         trainer, reader, stream = self.run.trainer, data.readers["train"], Stream(cfg.seed, "sampler")
         return replace(
             self.run,
@@ -169,17 +170,20 @@ def _train_and_score(folder: Path, *, run: Run, checkpoint: str, label: str, con
     split_seed, cache_dir = run.dataset.split_seed, Path(run.dataset.cache_dir)
     readers, augment = with_features(run.model, run.data, run.augment, split_seed=split_seed, cache_dir=cache_dir)
 
+    scale = scale_of(run)
+
     def evaluate(model: Model) -> dict[str, float]:
-        return run.evaluation.measure(model, readers, action_names=run.data.spec.action_names, split_seed=split_seed)
+        return run.evaluation.measure(model, readers, scale=scale, split_seed=split_seed)
 
     checkpoints = folder / CHECKPOINTS_FOLDER
-    with LiveProgress(label=label, num_steps=run.num_steps, is_bar=True, console=console) as live:
+    with LiveProgress(label=label, num_steps=run.num_steps, error=scale.error, is_bar=True, console=console) as live:
         parts = Parts(
             model=run.model,
             sampler=run.sampler,
             reader=readers["train"],
             augment=augment,
             evaluate=evaluate,
+            best_by=scale.error,
             log=lambda row: None,
             sync_log=lambda: None,
             show=live.show,

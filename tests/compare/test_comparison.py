@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from written_runs import SHARED, write_failed, write_json, write_run, write_study
+from written_runs import SHARED, SPEC, write_failed, write_json, write_run, write_study
 
 from mobile_vla.compare.data.comparability import ComparabilityError
 from mobile_vla.compare.data.comparison import Comparison, compare_runs
 from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.report import compare_folder
 from mobile_vla.errors import UserError
+from mobile_vla.spec import known_signal
 
 STUDY = {"shuffled": [0.115, 0.117, 0.119], "stratified": [0.110, 0.113, 0.112], "sequential": [0.2, 0.3, 0.25]}
 
@@ -242,7 +244,8 @@ def test_comparing_again_gives_the_same_files(tmp_path: Path) -> None:
     [(("linear_x", "linear_y"), "m/s"), (("angular_z",), "rad/s"), (("linear_x", "angular_z"), ""), ((), "")],
 )
 def test_unit_is_named_if_all_action_dimensions_share_it(tmp_path: Path, names: tuple[str, ...], unit: str) -> None:
-    write_run(tmp_path, "shuffled", 0, metrics={"val/rmse": 1.0, **{f"val/rmse/{name}": 1.0 for name in names}})
+    spec = replace(SPEC, actions=tuple(map(known_signal, names))) if names else None
+    write_run(tmp_path, "shuffled", 0, metrics={"val/rmse": 1.0}, spec=spec)
     comparison = compare(tmp_path)
     assert comparison.unit("val/rmse") == comparison.unit("probe/rmse") == unit
     assert comparison.unit("val/loss") == ""

@@ -7,6 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.spec import Camera, Spec, known_signal
+
+SPEC = Spec(
+    actions=(known_signal("linear_x"), known_signal("linear_y")),
+    cameras=(Camera(name="camera", rows=64, columns=64),),
+)
 SHARED = {"steps": 500, "batch_size": 32, "commit": "0123456789abcdef", "data_hash": "d1", "split_hash": "s1"}
 CHOICES = {"dataset": "sim", "model": "compact", "augmentation": "none", "hydra/launcher": "basic", "experiment": None}
 
@@ -24,13 +30,14 @@ def write_run(
     states: Mapping[str, str] | None = None,
     manifest: Mapping[str, Any] | None = None,
     windows: Mapping[str, Sequence[float]] | None = None,
+    spec: Spec | None = SPEC,
     **summary: Any,
 ) -> Path:
     """Write a finished run into a new sub-folder; ``summary`` entries that are None are removed from its summary.
 
     ``drives`` says by suite which initial states (0, 1, ...) the closed loop succeeded from, ``states`` what
     the suite's states are called (one name for all runs by default). ``manifest`` adds to it; ``windows`` holds, by val
-    episode, the squared error of each of its windows, which have 4 targets.
+    episode, the squared error of each of its windows, which have 4 targets. ``spec`` describes its actions.
     """
     folder = root / f"{len(list(root.glob('*')))}-anything"
     folder.mkdir(parents=True)
@@ -53,6 +60,8 @@ def write_run(
     write_json(folder / "manifest.json", recorded)
     write_json(folder / "summary.json", {key: value for key, value in content.items() if value is not None})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
+    if spec is not None:
+        spec.write(folder / "spec.json")
     if drives is not None:
         (folder / "episode_results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in _results(drives)))
     if windows is not None:

@@ -61,7 +61,7 @@ def test_parts_hold_their_own_episodes_and_read_their_own_frames(dataset: Datase
             i = int(batch.instruction[0].split()[-1])
             current = table.start[window] + 7
             expected = images(20 + i, size=(16, 16), seed=i)[current]
-            np.testing.assert_array_equal(batch.images_BTCYX[0, -1].permute(1, 2, 0), expected)
+            np.testing.assert_array_equal(batch.images_BTVCYX[0, -1, 0].permute(1, 2, 0), expected)
             np.testing.assert_array_equal(batch.actions_BTKA[0, -1, 0], actions(20 + i, seed=i)[current, :2])
 
 
@@ -147,7 +147,7 @@ def test_mixed_image_sizes_are_accepted_and_said(folder: Path, dataset: Dataset)
     write_episode(path, images_FYXC=images(20, size=(48, 64)), actions_FA=actions(20))
     data = dataset.open()
     assert data.warnings[:2] == ("mixed image sizes, all are resized: 14 of 16x16, 1 of 48x64", LEFT_OUT)
-    assert data.readers["train"].gather(np.array([0])).images_BTCYX.shape[-2:] == (16, 16)
+    assert data.readers["train"].gather(np.array([0])).images_BTVCYX.shape[-2:] == (16, 16)
 
 
 def test_a_column_that_never_changes_and_one_left_out_are_said(folder: Path, dataset: Dataset) -> None:

@@ -18,14 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from shared_data import shared
 
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.importers.flags import add_flags, options_from
-from mobile_vla.data.importers.tub import Record, read_tub
-from mobile_vla.data.importers.tub_split import TubOptions, plan_episodes
+from mobile_vla.data.importers.written_text import WrittenText
+from mobile_vla.data.sources.tubs.split import TubOptions, plan_episodes
+from mobile_vla.data.sources.tubs.tub import Record, read_tub
 from mobile_vla.errors import ConfigError, DataError
 
-SHARED = Path(os.environ.get("MOBILE_VLA_SHARED", Path(__file__).parents[3] / "shared"))
 NUM_FRAMES = 60
 START_MS = 1_668_220_932_411  # 2022-11-12 02:42:12.411 UTC
 
@@ -138,8 +139,8 @@ def test_each_rule_breaks_for_its_own_reason_alone():
 
 def test_an_import_keeps_frames_commands_and_rate_together(tmp_path: Path):
     tub = write_tub(tmp_path / "tub", deleted=(25, 26, 59))
-    options = TubOptions(min_frames=5, max_frames=20, throttle_scale=2.0, angle_scale=3.0, instruction="Drive on")
-    report = import_tub(tub, tmp_path / "out", options)
+    options = TubOptions(min_frames=5, max_frames=20, throttle_scale=2.0, angle_scale=3.0)
+    report = import_tub(tub, tmp_path / "out", options, text=WrittenText(instruction="Drive on"))
 
     files = sorted((tmp_path / "out").iterdir())
     assert [file.stem[-8:] for file in files] == ["12_00000", "13_00001", "13_00002", "14_00003"]
@@ -252,8 +253,6 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"frame_rate_hz": 0.0}, "frame_rate_hz is 0.0"),
     ({"angle_scale": math.nan}, "angle_scale is nan"),
     ({"throttle_scale": 0.0}, "throttle_scale is 0.0"),
-    ({"instruction": " "}, "instruction is empty"),
-    ({"instruction": "go \udcff"}, "expected a sentence in UTF-8"),
 ]
 
 
@@ -261,6 +260,12 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 def test_options_that_cannot_work_are_refused(values: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         TubOptions(**values)
+
+
+@pytest.mark.parametrize(("text", "message"), [(" ", "is empty"), ("go \udcff", "expected a sentence in UTF-8")])
+def test_an_instruction_that_cannot_be_written_is_refused(text: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        WrittenText(instruction=text)
 
 
 def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]):
@@ -276,15 +281,8 @@ def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]):
     assert "--max-frames: invalid int or none value: 'many'" in capsys.readouterr().err
 
 
-def real_tub(name: str) -> Path:
-    path = SHARED / "data" / name
-    if not path.is_dir():
-        pytest.skip(f"the real tub {path} is absent; set MOBILE_VLA_SHARED to the folder that holds data/{name}")
-    return path
-
-
 def test_the_small_real_tub_imports(tmp_path: Path):
-    report = import_tub(real_tub("donkeycar_test_tub"), tmp_path / "out", TubOptions())
+    report = import_tub(shared("donkeycar_test_tub"), tmp_path / "out", TubOptions())
     assert report.lengths == (200,) * 5
     assert report.frame_rate_hz is None
     assert report.angular_z == pytest.approx((-1, 0.857), abs=1e-3)
@@ -294,7 +292,7 @@ def test_the_small_real_tub_imports(tmp_path: Path):
 
 
 def test_the_large_real_tub_has_the_runs_its_readme_counts():
-    tub = read_tub(real_tub("formula_usi_track2"))
+    tub = read_tub(shared("formula_usi_track2"))
     plan = plan_episodes(tub.records, tub.deleted, TubOptions(max_frames=None))
     assert (len(tub.records), tub.num_deleted) == (9815, 5863)
     assert len(plan.episodes) == 92

@@ -18,6 +18,7 @@ from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.schema import Batch, Episode
 
 ROWS, COLUMNS = 3, 2
+CAMERAS = ("front", "wrist")
 
 
 class World:
@@ -31,20 +32,23 @@ class World:
                 path=Path(f"e{index}.h5"),
                 num_frames=length,
                 actions=random.uniform(0.1, 1, (length, 2)).astype(np.float32),
-                state=np.zeros((length, 0), np.float32),
+                state=random.normal(size=(length, 3)).astype(np.float32),
                 instruction=f"go {index}",
                 scenario=f"s{index % 2}",
-                image_sizes=((ROWS, COLUMNS),),
+                image_sizes=((ROWS, COLUMNS), (ROWS, COLUMNS)),
             )
             for index, length in enumerate(lengths)
         }
         self.images = {
-            e.name: random.integers(1, 256, (e.num_frames, ROWS, COLUMNS, 3)) for e in self.episodes.values()
+            e.name: random.integers(1, 256, (2, e.num_frames, ROWS, COLUMNS, 3)) for e in self.episodes.values()
         }
         stored = sorted(self.episodes, reverse=True)
         ends = np.cumsum([self.episodes[name].num_frames for name in stored]).tolist()
         store = FrameStore(
-            cameras={"camera": np.concatenate([self.images[name] for name in stored]).astype(np.uint8)},
+            cameras={
+                camera: np.concatenate([self.images[name][index] for name in stored]).astype(np.uint8)
+                for index, camera in enumerate(CAMERAS)
+            },
             first_row=dict(zip(stored, [0, *ends], strict=False)),
             key="made",
         )
@@ -68,11 +72,13 @@ class World:
             assert batch.scenario[place] == episode.scenario
             for t in range(self.window_size):
                 frame = int(self.windows.start[window]) + t
-                image_CYX = batch.images_BTCYX[place, t].numpy()
+                images_VCYX = batch.images_BTVCYX[place, t].numpy()
                 exists = 0 <= frame < episode.num_frames
                 assert bool(batch.history_BT[place, t]) == exists
-                expected = self.images[episode.name][frame].transpose(2, 0, 1) if exists else np.zeros_like(image_CYX)
-                np.testing.assert_array_equal(image_CYX, expected)
+                shown = self.images[episode.name][:, frame].transpose(0, 3, 1, 2) if exists else 0
+                np.testing.assert_array_equal(images_VCYX, np.broadcast_to(shown, images_VCYX.shape))
+                state_S = episode.state[frame] if exists else np.zeros(3)
+                np.testing.assert_array_equal(batch.state_BTS[place, t].numpy(), state_S)
                 for k in range(self.fwd_pred_next_n):
                     has_action = exists and frame + k < episode.num_frames
                     assert bool(batch.mask_BTK[place, t, k]) == has_action
@@ -102,17 +108,18 @@ def test_a_batch_is_its_windows_read_frame_by_frame(data: st.DataObject) -> None
     world = data.draw(worlds())
     ids = data.draw(id_lists(world))
     batch = world.reader.gather(np.array(ids, np.int64))
-    assert batch.images_BTCYX.shape == (len(ids), world.window_size, 3, ROWS, COLUMNS)
-    assert batch.images_BTCYX.dtype == torch.uint8
+    assert batch.images_BTVCYX.shape == (len(ids), world.window_size, 2, 3, ROWS, COLUMNS)
+    assert batch.state_BTS.dtype == torch.float32
+    assert batch.images_BTVCYX.dtype == torch.uint8
     assert batch.actions_BTKA.dtype == torch.float32
     world.check(batch, ids)
 
 
 KEPT_PARTS: tuple[Callable[[Batch], object], ...] = (
     lambda batch: batch,
-    lambda batch: batch.images_BTCYX[-1],
-    lambda batch: batch.images_BTCYX.detach().flatten(0, 1)[1:],
-    lambda batch: batch.images_BTCYX.numpy()[:, 0],
+    lambda batch: batch.images_BTVCYX[-1],
+    lambda batch: batch.images_BTVCYX.detach().flatten(0, 1)[1:],
+    lambda batch: batch.images_BTVCYX.numpy()[:, 0],
     lambda batch: batch.to(torch.device("cpu")),
     lambda batch: None,
 )
@@ -121,7 +128,7 @@ KEPT_PARTS: tuple[Callable[[Batch], object], ...] = (
 
 def pixels(part: object) -> NDArray[np.uint8]:
     """Copy what ``part`` shows."""
-    part = part.images_BTCYX if isinstance(part, Batch) else part
+    part = part.images_BTVCYX if isinstance(part, Batch) else part
     return np.array(part.numpy() if isinstance(part, torch.Tensor) else part)
 
 
@@ -142,12 +149,12 @@ def test_writing_to_a_batch_changes_no_later_one(padding: Padding) -> None:
     world = World(lengths=[3, 9, 7], window_size=3, fwd_pred_next_n=2, padding=padding)
     ids = [0, len(world.windows) - 1, 1]
     batch = world.reader.gather(np.array(ids, np.int64))
-    for tensor in (batch.images_BTCYX, batch.history_BT, batch.actions_BTKA, batch.mask_BTK):
+    for tensor in (batch.images_BTVCYX, batch.state_BTS, batch.history_BT, batch.actions_BTKA, batch.mask_BTK):
         tensor.zero_()
     world.check(world.reader.gather(np.array(ids, np.int64)), ids)
 
 
-def test_pixels_lie_channels_last() -> None:
+def test_pixels_lie_channels_last_and_camera_by_camera() -> None:
     world = World(lengths=[3, 9], window_size=3, fwd_pred_next_n=2, padding="none")
-    images_BTCYX = world.reader.gather(np.array([0, 1], np.int64)).images_BTCYX
-    assert images_BTCYX.permute(0, 1, 3, 4, 2).is_contiguous()
+    images_BTVCYX = world.reader.gather(np.array([0, 1], np.int64)).images_BTVCYX
+    assert images_BTVCYX.permute(2, 0, 1, 4, 5, 3).is_contiguous()  # and those of a camera together

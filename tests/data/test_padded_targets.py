@@ -22,11 +22,17 @@ def small_model(loss: Any) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Model(
-            backbone=partial(CompactBackbone, channels=[4, 4, 4], feature_dim=8, vocabulary_size=16),
+            backbone=partial(
+                CompactBackbone, channels=[4, 4, 4], feature_dim=8, vocabulary_size=16, camera_towers="shared"
+            ),
             head=partial(RegressionHead, history=partial(LstmHistory, hidden_dim=8, num_layers=1), loss=loss),
+            state="none",
+            state_dim=1,
             normalization="none",
             fwd_pred_next_n=5,
             num_actions=3,
+            num_state=0,
+            num_cameras=1,
         )
 
 
@@ -36,8 +42,8 @@ def padded_batch() -> Batch:
         [made_episode(i, num_frames=4) for i in range(2)], window_size=3, fwd_pred_next_n=5, padding="both"
     )
     batch = reader.gather(np.arange(len(reader.windows)))
-    pixels = batch.images_BTCYX[..., :1, :1].expand(-1, -1, -1, 16, 16)
-    return replace(batch, images_BTCYX=pixels.contiguous())
+    pixels = batch.images_BTVCYX[..., :1, :1].expand(-1, -1, -1, -1, 16, 16)
+    return replace(batch, images_BTVCYX=pixels.contiguous())
 
 
 def loss_and_gradient(model: Model, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -24,7 +24,7 @@ from tiny_disks import mounted
 
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.importers.import_report import ImportReport
-from mobile_vla.data.importers.tub_split import TubOptions
+from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.errors import UserError
 from mobile_vla.storage.disk import unreadable
 

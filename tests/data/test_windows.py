@@ -75,7 +75,7 @@ def test_a_batch_holds_what_exists_and_masks_the_rest(drawn: tuple[list[Episode]
     table = reader.windows
     ids = np.random.default_rng(0).permutation(len(table))
     batch = reader.gather(ids)
-    assert batch.images_BTCYX.shape == (len(ids), window_size, 3, 2, 2)
+    assert batch.images_BTVCYX.shape == (len(ids), window_size, 1, 3, 2, 2)
     for b, window in enumerate(ids):
         episode, start = int(table.episode[window]), int(table.start[window])
         assert batch.instruction[b] == episodes[episode].instruction
@@ -85,7 +85,7 @@ def test_a_batch_holds_what_exists_and_masks_the_rest(drawn: tuple[list[Episode]
             exists = 0 <= frame < episodes[episode].num_frames
             assert bool(batch.history_BT[b, i]) == exists
             pixel = [1 + episode, 1 + frame, 255] if exists else [0, 0, 0]
-            assert (batch.images_BTCYX[b, i] == np.array(pixel)[:, None, None]).all()
+            assert (batch.images_BTVCYX[b, i] == np.array(pixel)[:, None, None]).all()
             for k in range(num_actions):
                 has_target = exists and frame + k < episodes[episode].num_frames
                 assert bool(batch.mask_BTK[b, i, k]) == has_target
@@ -121,7 +121,7 @@ def test_gathering_is_a_pure_function_of_each_id(ids: list[int]) -> None:
     together = reader.gather(np.array(ids))
     for b, window in enumerate(ids):
         alone = reader.gather(np.array([window]))
-        assert (together.images_BTCYX[b] == alone.images_BTCYX[0]).all()
+        assert (together.images_BTVCYX[b] == alone.images_BTVCYX[0]).all()
         assert (together.actions_BTKA[b] == alone.actions_BTKA[0]).all()
         assert together.window_ids[b] == window
 

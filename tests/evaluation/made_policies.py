@@ -27,14 +27,16 @@ def noise_reader(episodes: Path, padding: str) -> WindowReader:
 
 
 class Eye(Backbone):
-    """A backbone of one function of (images [B, T, C, Y, X], texts)."""
+    """A backbone of one function of (images [B, T, V, C, Y, X], texts)."""
 
     def __init__(self, see: Callable[[torch.Tensor, Sequence[str]], torch.Tensor], feature_dim: int) -> None:
         super().__init__()
         self.see, self.feature_dim = see, feature_dim
 
-    def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
-        return self.see(images_BTCYX, instruction)
+    def forward(
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]
+    ) -> torch.Tensor:
+        return self.see(images_BTVCYX, instruction)
 
 
 class Arm(nn.Module):
@@ -78,20 +80,24 @@ def made_policy(
 ) -> Model:
     """Return a policy of a backbone and a head that are plain functions; actions are not normalised."""
     return Model(
-        backbone=lambda: Eye(see, feature_dim),
+        backbone=lambda *, num_cameras: Eye(see, feature_dim),
         head=lambda *, feature_dim, fwd_pred_next_n, num_actions: Hand(act, num_actions),
+        state="none",
+        state_dim=1,
         normalization="none",
         fwd_pred_next_n=K,
         num_actions=num_actions,
+        num_state=0,
+        num_cameras=1,
     )
 
 
-def sees_nothing(images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+def sees_nothing(images_BTVCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
     """Return the same features [B, T, 1] whatever there is."""
-    return torch.ones(*images_BTCYX.shape[:2], 1)
+    return torch.ones(*images_BTVCYX.shape[:2], 1)
 
 
-def reads_side(images_BTCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
+def reads_side(images_BTVCYX: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
     """Return 1 for left and -1 for right at every frame [B, T, 1]."""
     side_B = torch.tensor([1.0 if "left" in text else -1.0 for text in instruction])
-    return side_B[:, None, None].expand(-1, images_BTCYX.shape[1], 1)
+    return side_B[:, None, None].expand(-1, images_BTVCYX.shape[1], 1)

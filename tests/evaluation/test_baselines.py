@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import actions, law, made_episode, made_reader, with_actions
+from made_scales import made_scale
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.evaluation.baselines import baseline_metrics
@@ -77,6 +78,10 @@ def test_each_baseline_is_what_its_definition_says(train_lengths: list, val_leng
         ]
         squared = np.square(np.array(errors, np.float64))
         expected[f"baseline/{name}/rmse"] = math.sqrt(squared.mean())
+        spread = np.concatenate([e.actions for e in train])[:, COLUMNS].astype(np.float64).std(0)
+        varies = spread > 0 if (spread > 0).any() else spread == 0
+        scaled = squared[:, varies] / np.square(np.where(spread > 0, spread, 1)[varies])
+        expected[f"baseline/{name}/nrmse"] = math.sqrt(scaled.mean())
         for index, dimension in enumerate(NAMES):
             expected[f"baseline/{name}/rmse/{dimension}"] = math.sqrt(squared[:, index].mean())
     assert found == pytest.approx(expected, abs=1e-6)
@@ -84,11 +89,12 @@ def test_each_baseline_is_what_its_definition_says(train_lengths: list, val_leng
 
 
 def baselines_of(train: list[Episode], reader: WindowReader) -> dict[str, float]:
+    cut = [with_actions(e, NAMES) for e in train]
     return baseline_metrics(
-        train=[with_actions(e, NAMES) for e in train],
+        train=cut,
         windows=reader.windows,
         targets=reader.current_targets(),
-        action_names=NAMES,
+        scale=made_scale(NAMES, train=cut),
     )
 
 

@@ -37,7 +37,7 @@ def shows_through() -> Model:
     def show(batch: Batch) -> torch.Tensor:
         number_B = torch.tensor([float(text.split()[-1]) + 1 for text in batch.instruction])
         number_BT1 = number_B[:, None, None] * batch.history_BT[..., None]
-        return torch.cat([batch.images_BTCYX[..., 0, 0].float(), number_BT1], dim=-1)
+        return torch.cat([batch.images_BTVCYX[..., 0, 0].flatten(2).float(), number_BT1], dim=-1)
 
     model = make_model()
     model.predict = show
@@ -106,7 +106,7 @@ CHANGES: dict[str, Callable[[Batch], Batch]] = {
             text.replace("left", "R").replace("right", "left").replace("R", "right") for text in batch.instruction
         ),
     ),
-    "images_mirrored": lambda batch: replace(batch, images_BTCYX=batch.images_BTCYX.flip(-1)),
+    "images_mirrored": lambda batch: replace(batch, images_BTVCYX=batch.images_BTVCYX.flip(-1)),
     "history_cut": lambda batch: replace(batch, history_BT=batch.history_BT & torch.tensor([False, False, True])),
 }
 
@@ -125,7 +125,7 @@ def test_a_shifted_position_is_the_models_own_answer_to_a_history_that_ends_earl
     ids = np.flatnonzero(found.is_changed_N)
     batch = reader.gather(ids)
     shown = torch.tensor([True, True, False])
-    early = replace(batch, images_BTCYX=batch.images_BTCYX.roll(-1, 1), history_BT=batch.history_BT & shown)
+    early = replace(batch, images_BTVCYX=batch.images_BTVCYX.roll(-1, 1), history_BT=batch.history_BT & shown)
     torch.testing.assert_close(torch.from_numpy(found.actions_NKA[ids]), model.predict(early), atol=1e-5, rtol=1e-5)
     assert len(ids) > 0
 

@@ -13,6 +13,7 @@ import torch
 from made_batches import make_model
 from made_episodes import made_episode, made_reader
 from made_policies import K, made_policy, noise_reader, reads_side, sees_nothing
+from made_scales import made_scale
 from rich.console import Console
 from torch import nn
 
@@ -26,7 +27,11 @@ from mobile_vla.schema import Episode
 from mobile_vla.streams import Stream
 
 STREAM = Stream(3, "shortcuts")
-REFERENCES = {"baseline/mean/rmse": 1.0, "baseline/scenario_time_lookup/rmse": 1e6}
+REFERENCES = {
+    f"baseline/{name}/{error}": value
+    for name, value in (("mean", 1.0), ("scenario_time_lookup", 1e6))
+    for error in ("rmse", "nrmse")
+}
 
 
 @pytest.fixture(scope="module", params=["none", "both"])
@@ -38,7 +43,7 @@ def measure(
     model: Model, reader: WindowReader, *, names: Sequence[str] = ("linear_x", "linear_y"), **given: object
 ) -> dict[str, float | str]:
     options = {"batch_size": 32, "stream": STREAM, "references": REFERENCES} | given
-    return measure_shortcuts(model, reader=reader, action_names=names, **options)  # pyright: ignore[reportArgumentType]
+    return measure_shortcuts(model, reader=reader, scale=made_scale(names), **options)  # pyright: ignore[reportArgumentType]
 
 
 def of_group(result: dict[str, float | str], group: str) -> dict[str, float | str]:
@@ -50,7 +55,7 @@ def test_unchanged_is_the_evaluations_own_rmse_and_changes_are_over_the_changed_
     model = make_model(num_actions=2)
     result = measure(model, reader)
     measured = Evaluation(batch_size=16, probe_windows=0, critical_threshold=0.5, shortcuts=False).measure(
-        model, {"val": reader, "train": reader}, action_names=("linear_x", "linear_y"), split_seed=0
+        model, {"val": reader, "train": reader}, scale=made_scale(("linear_x", "linear_y")), split_seed=0
     )
     assert result["shortcut/unchanged/rmse"] == pytest.approx(measured["val/rmse"], abs=1e-6)
     targets = reader.current_targets()

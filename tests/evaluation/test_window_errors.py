@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_episodes import law, made_episode, made_reader
 from made_policies import K, made_policy, sees_nothing
+from made_scales import made_scale
 from PIL import Image
 from tiny_runs import Ran, run_in, strict_json
 
@@ -78,9 +79,9 @@ def test_the_lines_add_up_to_every_slice_of_the_evaluation(padding: Padding, tmp
     reader = reader_of([9, 14, 11, 8, 12], padding=padding)
     model = standing_still()
     options = Evaluation(batch_size=7, probe_windows=0, critical_threshold=0.5, shortcuts=False)
-    metrics = options.measure(model, {"val": reader, "train": reader}, action_names=NAMES, split_seed=0)
+    metrics = options.measure(model, {"val": reader, "train": reader}, scale=made_scale(NAMES), split_seed=0)
 
-    write_window_errors(measure_windows(model, reader, batch_size=5), tmp_path / "windows.csv")
+    write_window_errors(measure_windows(model, reader, batch_size=5, scale=made_scale(NAMES)), tmp_path / "windows.csv")
 
     lines = lines_of(tmp_path / "windows.csv")
     assert len(lines) == len(reader.windows)
@@ -91,7 +92,10 @@ def test_the_lines_add_up_to_every_slice_of_the_evaluation(padding: Padding, tmp
 def test_a_line_tells_its_window_and_its_own_error(tmp_path: Path) -> None:
     # Episode i, frame f has the actions (i, -f) here; where nothing is predicted they are the errors.
     lengths = [6, 9]
-    write_window_errors(measure_windows(standing_still(), reader_of(lengths), batch_size=4), tmp_path / "windows.csv")
+    write_window_errors(
+        measure_windows(standing_still(), reader_of(lengths), batch_size=4, scale=made_scale(NAMES)),
+        tmp_path / "windows.csv",
+    )
 
     lines = lines_of(tmp_path / "windows.csv")
     expected = []
@@ -121,7 +125,7 @@ def test_the_model_is_measured_in_evaluation_mode_and_left_as_it_was() -> None:
         lambda features: modes.append(model.training) or torch.zeros(*features.shape[:2], K, len(NAMES)),
     ).train()
 
-    measure_windows(model, reader_of([9, 9]), batch_size=4)
+    measure_windows(model, reader_of([9, 9]), batch_size=4, scale=made_scale(NAMES))
 
     assert set(modes) == {False}
     assert model.training
@@ -172,12 +176,24 @@ def test_the_hardest_are_the_worst_that_are_not_beside_a_worse_one(squared_error
 def test_the_strip_is_the_history_from_left_to_right_and_black_where_there_was_none(tmp_path: Path) -> None:
     # A frame has the colour (1 + its episode, 1 + its number, 255) here.
     batch = READER.gather(np.array([1]))
-    pixels = np.asarray(history_strip(batch.images_BTCYX[0].numpy()))
+    pixels = np.asarray(history_strip(batch.images_BTVCYX[0].numpy()))
     assert pixels.shape == (2, 2 * HISTORY, 3)
     assert pixels[0, ::2].tolist() == [[0, 0, 0], [1, 1, 255], [1, 2, 255]]
 
-    tall = np.zeros((HISTORY, 3, 256, 320), np.uint8)
+    tall = np.zeros((HISTORY, 1, 3, 256, 320), np.uint8)
     assert history_strip(tall).size == (HISTORY * 160, 128)
+
+
+def test_a_strip_has_a_row_for_each_camera() -> None:
+    images_TVCYX = np.arange(HISTORY * 2 * 3, dtype=np.uint8).reshape(HISTORY, 2, 3, 1, 1) * np.ones((2, 4), np.uint8)
+    pixels = np.asarray(history_strip(images_TVCYX))
+    assert pixels.shape == (2 * 2, HISTORY * 4, 3)
+    for t in range(HISTORY):
+        for camera in range(2):
+            assert (pixels[2 * camera : 2 * camera + 2, 4 * t : 4 * t + 4] == images_TVCYX[t, camera, :, 0, 0]).all()
+
+    tall = np.zeros((HISTORY, 2, 3, 256, 320), np.uint8)
+    assert history_strip(tall).size == (HISTORY * 160, 2 * 128)
 
 
 def test_what_is_not_finite_or_not_there_is_null(tmp_path: Path) -> None:

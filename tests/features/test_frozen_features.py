@@ -40,7 +40,7 @@ def test_cached_features_are_the_computed_ones(vlms: Path, tiny: tuple[str, ...]
     for part, reader in readers.items():
         ids = np.arange(len(reader.windows))
         cached, computed = reader.gather(ids), run.data.readers[part].gather(ids)
-        assert cached.images_BTCYX.numel() == 0
+        assert cached.images_BTVCYX.numel() == 0
         with torch.no_grad():
             found, expected = run.model(cached), run.model(computed)
         torch.testing.assert_close(found.loss_B, expected.loss_B, atol=1e-5, rtol=1e-5)
@@ -78,7 +78,7 @@ def test_variants_are_what_the_augmentation_makes_of_whole_episodes(
     torch.testing.assert_close(drawn.actions_BTKA, mirrored.actions_BTKA)
     assert drawn.scenario == mirrored.scenario
     with torch.no_grad():
-        expected = run.model.encode(mirrored.images_BTCYX, mirrored.history_BT, mirrored.instruction)
+        expected = run.model.encode(mirrored.images_BTVCYX, mirrored.history_BT, mirrored.instruction)
     found = drawn.features_BTD
     assert found is not None
     torch.testing.assert_close(found[plain.history_BT], expected[plain.history_BT], atol=1e-5, rtol=1e-5)

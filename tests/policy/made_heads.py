@@ -38,14 +38,21 @@ def build_model(
     train_FA: np.ndarray = KEYS_FA,
     fit: bool = True,
     normalization: str = "mean_std",
+    train_FS: np.ndarray | None = None,
+    num_cameras: int = 1,
 ) -> Model:
-    """Return a small model that has seen ``train_FA``."""
+    """Return a small model that has seen the actions ``train_FA`` and the states ``train_FS``."""
     torch.manual_seed(0)
     model = factory_of(head, *overrides)(
-        fwd_pred_next_n=NUM_PREDICTED, num_actions=train_FA.shape[1], normalization=normalization
+        fwd_pred_next_n=NUM_PREDICTED,
+        num_actions=train_FA.shape[1],
+        normalization=normalization,
+        state="none" if train_FS is None else "all",
+        num_state=0 if train_FS is None else train_FS.shape[1],
+        num_cameras=num_cameras,
     )
     if fit:
-        model.fit(train_FA)
+        model.fit(train_FA, train_FS)
     return model
 
 

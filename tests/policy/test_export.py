@@ -155,7 +155,7 @@ def test_the_card_says_what_the_run_recorded(driven: Ran, tmp_path: Path) -> Non
         f"- Commit of mobile_vla: {summary['commit']}",
         "- Steps: 2",
         "- Seed: 0",
-        "- Augmentation: mirror (probability=0.5, action_names=['linear_x', 'linear_y'])",
+        "- Augmentation: mirror (probability=0.5)",
         f"What the policy acts on, by probes on val: it {summary['shortcut/verdict']}.",
     ):
         assert line in lines

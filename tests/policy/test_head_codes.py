@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_batches import NUM_PREDICTED
-from made_episodes import made_episode
+from made_episodes import made_episode, made_spec
 from made_heads import KEYS_FA, SPEED, build_model, key_batch
 
 from mobile_vla.errors import ConfigError
@@ -76,7 +76,7 @@ def test_classes_are_those_that_inspect_counts() -> None:
     random = np.random.default_rng(1)
     episode = made_episode(0, num_frames=60)
     train_FA = (random.choice([-1.0, 0, 0.03, 0.06, 1], (60, 3)) * [1.0, 2.0, 0.5]).astype(np.float32)
-    shares = action_shares([replace(episode, actions=train_FA)], ("linear_x", "linear_y", "angular_z"))
+    shares = action_shares([replace(episode, actions=train_FA)], made_spec())
 
     model, actions = head_of("classes", train_FA=train_FA)
     assert isinstance(model.head, ClassesHead)

@@ -101,8 +101,8 @@ def test_absent_frames_do_not_matter(head: str) -> None:
     model, batch = build_model(head).eval(), key_batch()
     history_BT = torch.arange(NUM_HISTORY) >= torch.tensor([[0], [1], [2], [2]])
     clean = replace(batch, history_BT=history_BT, mask_BTK=batch.mask_BTK & history_BT[..., None])
-    other = torch.where(history_BT[:, :, None, None, None], clean.images_BTCYX, 255 - clean.images_BTCYX)
-    dirty = replace(clean, images_BTCYX=other)
+    other = torch.where(history_BT[:, :, None, None, None, None], clean.images_BTVCYX, 255 - clean.images_BTVCYX)
+    dirty = replace(clean, images_BTVCYX=other)
 
     torch.testing.assert_close(model.predict(dirty), model.predict(clean))
     torch.testing.assert_close(model(dirty).loss_B, model(clean).loss_B)
@@ -111,8 +111,8 @@ def test_absent_frames_do_not_matter(head: str) -> None:
 @each
 def test_features_stand_for_the_images_they_were_made_of(head: str) -> None:
     model, batch = build_model(head).eval(), key_batch()
-    features = model.encode(batch.images_BTCYX, batch.history_BT, batch.instruction).detach()
-    cached = replace(batch, images_BTCYX=torch.zeros_like(batch.images_BTCYX), features_BTD=features)
+    features = model.encode(batch.images_BTVCYX, batch.history_BT, batch.instruction).detach()
+    cached = replace(batch, images_BTVCYX=torch.zeros_like(batch.images_BTVCYX), features_BTD=features)
 
     assert torch.equal(model.predict(cached), model.predict(batch))
     assert torch.equal(model(cached.to(torch.device("cpu"))).loss_B, model(batch).loss_B)

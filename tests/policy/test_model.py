@@ -42,9 +42,9 @@ def test_an_absent_frame_never_matters(seed: int) -> None:
     num_absent = torch.randint(0, NUM_HISTORY, (len(batch), 1), generator=random)
     history_BT = torch.arange(NUM_HISTORY) >= num_absent
     clean = replace(batch, history_BT=history_BT, mask_BTK=batch.mask_BTK & history_BT[..., None])
-    other = torch.randint(0, 256, batch.images_BTCYX.shape, generator=random, dtype=torch.uint8)
-    exists = history_BT[:, :, None, None, None]
-    dirty = replace(clean, images_BTCYX=torch.where(exists, batch.images_BTCYX, other))
+    other = torch.randint(0, 256, batch.images_BTVCYX.shape, generator=random, dtype=torch.uint8)
+    exists = history_BT[:, :, None, None, None, None]
+    dirty = replace(clean, images_BTVCYX=torch.where(exists, batch.images_BTVCYX, other))
 
     assert torch.equal(model.predict(dirty), model.predict(clean))
     assert torch.equal(model(dirty).loss_B, model(clean).loss_B)
@@ -53,14 +53,14 @@ def test_an_absent_frame_never_matters(seed: int) -> None:
 def test_a_frame_that_exists_does_matter() -> None:
     model, batch = make_model(), make_batch()
     for frame in range(NUM_HISTORY):
-        images = batch.images_BTCYX.clone()
+        images = batch.images_BTVCYX.clone()
         images[:, frame] = 255 - images[:, frame]
-        assert not torch.allclose(model.predict(replace(batch, images_BTCYX=images)), model.predict(batch))
+        assert not torch.allclose(model.predict(replace(batch, images_BTVCYX=images)), model.predict(batch))
 
 
 def test_the_loss_is_the_mean_over_the_targets_that_exist() -> None:
     model, batch = make_model(), make_batch(num_windows=1)
-    features = model.backbone(batch.images_BTCYX, batch.history_BT, batch.instruction)
+    features = model.backbone(batch.images_BTVCYX, batch.history_BT, batch.instruction)
     predicted = model.head.predict(model.head.history(features, batch.history_BT))
     error = (predicted - model.normalizer.normalize(batch.actions_BTKA)).square()
     mask_BTK = torch.zeros_like(batch.mask_BTK)
@@ -116,7 +116,7 @@ def test_an_instruction_is_read_alike_whatever_its_case_and_its_neighbours() -> 
 def test_bytes_and_their_shares_of_255_are_the_same_image() -> None:
     model, batch = make_model(), make_batch()
 
-    floats = replace(batch, images_BTCYX=batch.images_BTCYX.float() / 255)
+    floats = replace(batch, images_BTVCYX=batch.images_BTVCYX.float() / 255)
 
     torch.testing.assert_close(model.predict(floats), model.predict(batch))
 
@@ -138,9 +138,9 @@ def test_predicting_leaves_no_gradient() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (33, 20), (64, 64)])
 def test_shapes_follow_the_actions_whatever_the_image(num_actions: int, size: tuple[int, int]) -> None:
     batch = make_batch(num_actions=num_actions)
-    images = torch.zeros(len(batch), NUM_HISTORY, 3, *size, dtype=torch.uint8)
+    images = torch.zeros(len(batch), NUM_HISTORY, 1, 3, *size, dtype=torch.uint8)
 
-    answer = make_model(num_actions=num_actions)(replace(batch, images_BTCYX=images))
+    answer = make_model(num_actions=num_actions)(replace(batch, images_BTVCYX=images))
 
     assert answer.actions_BKA.shape == (len(batch), NUM_PREDICTED, num_actions)
     assert answer.loss_B.shape == (len(batch),)

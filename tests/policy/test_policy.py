@@ -40,12 +40,22 @@ WAYS: dict[str, tuple[str, ...]] = {
 class MixingBackbone(CompactBackbone):
     """A backbone that is not part of the package: the feature of a frame is the sum of those that exist up to it."""
 
-    def __init__(self, *, channels: Sequence[int], feature_dim: int, vocabulary_size: int) -> None:
-        super().__init__(channels=channels, feature_dim=feature_dim, vocabulary_size=vocabulary_size)
+    def __init__(
+        self, *, channels: Sequence[int], feature_dim: int, vocabulary_size: int, camera_towers: Any, num_cameras: int
+    ) -> None:
+        super().__init__(
+            channels=channels,
+            feature_dim=feature_dim,
+            vocabulary_size=vocabulary_size,
+            camera_towers=camera_towers,
+            num_cameras=num_cameras,
+        )
         self.frames_apart = False
 
-    def forward(self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]) -> torch.Tensor:
-        return (super().forward(images_BTCYX, history_BT, instruction) * history_BT[..., None]).cumsum(1)
+    def forward(
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: Sequence[str]
+    ) -> torch.Tensor:
+        return (super().forward(images_BTVCYX, history_BT, instruction) * history_BT[..., None]).cumsum(1)
 
 
 TRUSTED = ["test_policy.MixingBackbone"]
@@ -85,7 +95,7 @@ def test_recorded_episodes_give_what_training_predicts_for_the_same_windows(
         windows = reader.windows
         batch = reader.gather(np.arange(len(windows)))
         with torch.no_grad():
-            features = run.model.encode(batch.images_BTCYX, batch.history_BT, batch.instruction)
+            features = run.model.encode(batch.images_BTVCYX, batch.history_BT, batch.instruction)
             contexts = run.model.head.history(features, batch.history_BT)
             predicted_BTKA = run.model.normalizer.denormalize(run.model.head.predict(contexts)).numpy()
         for number, name in enumerate(windows.episode_names):
@@ -298,7 +308,7 @@ WRONG_VALUES = {
     "window_size": 0,
     "fwd_pred_next_n": 10**9,
     "image": {"size": [4, 10**9], "resize": "direct", "channel_order": "rgb"},
-    "action_names": ["x"],
+    "spec": {"actions": [{"name": "a/b"}], "cameras": []},
 }
 
 

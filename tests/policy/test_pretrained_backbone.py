@@ -59,29 +59,35 @@ def make_backbone(
         attention=options.get("attention", "sdpa"),
         gradient_checkpointing=options.get("gradient_checkpointing", False),
         frames_at_once=options.get("frames_at_once", 64),
+        num_cameras=options.get("num_cameras", 1),
     )
     return backbone.eval()
 
 
 def make_vlm_model(folder: Path, **options: Any) -> Model:
     model = Model(
-        backbone=lambda: make_backbone(folder, **options),
+        backbone=lambda *, num_cameras: make_backbone(folder, **options, num_cameras=num_cameras),
         head=partial(RegressionHead, history=partial(LstmHistory, hidden_dim=8, num_layers=1), loss="mse"),
+        state="none",
+        state_dim=1,
         normalization="none",
         fwd_pred_next_n=4,
         num_actions=2,
+        num_state=0,
+        num_cameras=1,
     )
     return model.eval()
 
 
-def windows(*, height: int = 32, width: int = 40) -> Batch:
+def windows(*, height: int = 32, width: int = 40, num_cameras: int = 1) -> Batch:
     """Return three windows of four frames with the instructions TEXTS; the first lacks its first two frames."""
     random = torch.Generator().manual_seed(0)
     history_BT = torch.ones(3, 4, dtype=torch.bool)
     history_BT[0, :2] = False
     return Batch(
-        images_BTCYX=torch.randint(0, 256, (3, 4, 3, height, width), generator=random, dtype=torch.uint8),
+        images_BTVCYX=torch.randint(0, 256, (3, 4, num_cameras, 3, height, width), generator=random, dtype=torch.uint8),
         history_BT=history_BT,
+        state_BTS=torch.zeros(3, 4, 0),
         actions_BTKA=torch.randn(3, 4, 4, 2, generator=random),
         mask_BTK=history_BT[..., None].expand(3, 4, 4).clone(),
         instruction=TEXTS,
@@ -92,7 +98,7 @@ def windows(*, height: int = 32, width: int = 40) -> Batch:
 
 def features(backbone: VlmBackbone, batch: Batch, **changed: Any) -> torch.Tensor:
     with torch.no_grad():
-        return backbone(changed.get("images", batch.images_BTCYX), batch.history_BT, batch.instruction)
+        return backbone(changed.get("images", batch.images_BTVCYX), batch.history_BT, batch.instruction)
 
 
 @pytest.mark.parametrize(("name", "structure"), STRUCTURES)
@@ -100,7 +106,7 @@ def test_batched_equals_single(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
     with torch.no_grad():
         alone = [
-            backbone(batch.images_BTCYX[i : i + 1], batch.history_BT[i : i + 1], batch.instruction[i : i + 1])
+            backbone(batch.images_BTVCYX[i : i + 1], batch.history_BT[i : i + 1], batch.instruction[i : i + 1])
             for i in range(3)
         ]
 
@@ -123,7 +129,7 @@ def test_weights_do_not_learn_in_half_precision(vlms: Path) -> None:
 @pytest.mark.parametrize(("name", "structure"), STRUCTURES)
 def test_a_frame_is_seen_by_its_own_feature_and_by_no_earlier_one(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
-    images = batch.images_BTCYX.clone()
+    images = batch.images_BTVCYX.clone()
     images[:, 2] = 255 - images[:, 2]
     before, after = features(backbone, batch), features(backbone, batch, images=images)
 
@@ -136,7 +142,7 @@ def test_a_frame_is_seen_by_its_own_feature_and_by_no_earlier_one(name: str, str
 @pytest.mark.parametrize(("name", "structure"), STRUCTURES)
 def test_absent_frames_change_nothing(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
-    images = batch.images_BTCYX.clone()
+    images = batch.images_BTVCYX.clone()
     images[0, :2] = 99
 
     torch.testing.assert_close(features(backbone, batch), features(backbone, batch, images=images), atol=0, rtol=0)
@@ -147,7 +153,7 @@ def test_absent_frames_change_nothing(name: str, structure: str, vlms: Path) -> 
 def test_the_instruction_is_read(name: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name), windows()
     with torch.no_grad():
-        other = backbone(batch.images_BTCYX, batch.history_BT, (TEXTS[2], TEXTS[0], TEXTS[1]))
+        other = backbone(batch.images_BTVCYX, batch.history_BT, (TEXTS[2], TEXTS[0], TEXTS[1]))
 
     assert ((features(backbone, batch) - other).abs().amax(-1) > 1e-6)[batch.history_BT].all()
 
@@ -334,8 +340,8 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_cut(
 def test_no_instruction_is_more_than_text(name: str, text: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name), windows()
     with torch.no_grad():
-        found = backbone(batch.images_BTCYX, batch.history_BT, (text, text, "go"))
-        plain = backbone(batch.images_BTCYX, batch.history_BT, ("go", "go", "go"))
+        found = backbone(batch.images_BTVCYX, batch.history_BT, (text, text, "go"))
+        plain = backbone(batch.images_BTVCYX, batch.history_BT, ("go", "go", "go"))
 
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found[2], plain[2], atol=1e-5, rtol=1e-5)
@@ -376,7 +382,7 @@ def test_pixels_are_those_of_the_familys_own_processor(name: str, size: tuple[in
     settings = read_settings(str(vlms / name))
     processor: Any = settings.processor
     is_exact = name not in TWICE_RESIZED
-    images = windows(height=size[0], width=size[1]).images_BTCYX.flatten(0, 1) if is_exact else smooth_frames(*size)
+    images = windows(height=size[0], width=size[1]).images_BTVCYX.flatten(0, 2) if is_exact else smooth_frames(*size)
     frames = [image.permute(1, 2, 0).numpy() for image in images]
     expected = processor(frames, return_tensors="pt", **({} if is_exact else {"do_image_splitting": False}))
     family = find_family(settings.config)(settings.config, settings.tokenizer, settings.processor)
@@ -394,7 +400,7 @@ def test_pixels_are_those_of_the_familys_own_processor(name: str, size: tuple[in
 def test_pixels_are_the_same_under_autocast(vlms: Path) -> None:
     settings = read_settings(str(vlms / "llava"))
     family = find_family(settings.config)(settings.config, settings.tokenizer, settings.processor)
-    prepare, images = family.preprocessing((64, 64)), windows(height=64, width=64).images_BTCYX.flatten(0, 1)
+    prepare, images = family.preprocessing((64, 64)), windows(height=64, width=64).images_BTVCYX.flatten(0, 2)
 
     with autocast("bf16", torch.device("cpu")):
         found = prepare(images)
@@ -406,7 +412,7 @@ def test_floats_are_prepared_like_the_bytes_they_stand_for(vlms: Path) -> None:
 
     torch.testing.assert_close(
         features(backbone, batch),
-        features(backbone, batch, images=batch.images_BTCYX.float() / 255),
+        features(backbone, batch, images=batch.images_BTVCYX.float() / 255),
         atol=1e-4,
         rtol=1e-4,
     )

@@ -114,3 +114,16 @@ def test_actions_that_are_all_the_same_leave_nothing_to_balance(density: str) ->
     sampler = balanced(np.full((NUM_WINDOWS, 3, 2), 0.5), density=density)
     assert "equally likely" in str(sampler.no_effect_reason())
     np.testing.assert_allclose(probabilities(sampler), 1 / NUM_WINDOWS)
+
+
+@pytest.mark.parametrize("density", ["label", "code"])
+def test_many_joints_of_which_some_never_move_are_weighted(density: str) -> None:
+    random = np.random.default_rng(0)
+    chunks_NKA = random.normal(0, 1, (NUM_WINDOWS, 10, 26)).cumsum(1).astype(np.float32)
+    chunks_NKA[..., 20:] = 3.0
+    chunks_NKA[:8] += 40  # a rare pose of the whole arm
+
+    p_N = probabilities(balanced(chunks_NKA, density=density, num_bins=16, max_ratio=10))
+
+    assert p_N.sum() == pytest.approx(1)
+    assert p_N[:8].mean() > 1.5 * p_N[8:].mean()

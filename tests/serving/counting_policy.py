@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.frames import ImageOptions
 from mobile_vla.policy.description import PolicyDescription
+from mobile_vla.spec import Camera, Spec, known_signal
 
 DESCRIPTION = PolicyDescription(
     model={"_target_": "somewhere.Secret"},
-    action_names=("linear_x", "angular_z"),
+    spec=Spec(
+        actions=(known_signal("linear_x"), known_signal("angular_z")),
+        cameras=(Camera(name="camera", rows=4, columns=6),),
+    ),
     window_size=8,
     fwd_pred_next_n=3,
     padding="both",
@@ -43,14 +47,21 @@ class CountingPolicy:
         for robot in robots:
             self.seen.pop(robot, None)
 
-    def act(self, image: NDArray[np.uint8], instruction: str, *, robots: Sequence[Hashable]) -> NDArray[np.float32]:
+    def act(
+        self,
+        image: Mapping[str, NDArray[np.uint8]],
+        instruction: str,
+        *,
+        state: NDArray[np.float32] | None,
+        robots: Sequence[Hashable],
+    ) -> NDArray[np.float32]:
         assert not self.is_busy, "two calls at once"
         self.is_busy = True
         try:
             if instruction == "break":
                 raise RuntimeError("the wheels came off")
             (robot,) = robots
-            frames = [*self.seen.get(robot, []), int(image[0, 0, 0])]
+            frames = [*self.seen.get(robot, []), int(image["camera"][0, 0, 0])]
             time.sleep(self._pause_s)
             self.seen[robot] = frames
         finally:

@@ -69,8 +69,8 @@ def test_the_recorded_bytes_are_answered_with_a_chunk(robot: OpenpiClient, caplo
     answer = robot.infer(RECORDED)
     np.testing.assert_array_equal(answer["actions"], expected_actions([0], "go"))
     np.testing.assert_array_equal(robot.infer(RECORDED)["actions"], expected_actions([0, 0], "go"))
-    assert robot.metadata["action_names"] == ["linear_x", "angular_z"]
-    said = "robot 0 sends 'observation/wrist_image', 'observation/state' as well, which no policy here uses"
+    assert [signal["name"] for signal in robot.metadata["spec"]["actions"]] == ["linear_x", "angular_z"]
+    said = "robot 0 sends 'observation/wrist_image', 'observation/state' as well, which this policy does not use"
     assert caplog.messages.count(said) == 1
 
 

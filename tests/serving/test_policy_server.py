@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from counting_policy import CountingPolicy, expected_actions, made_image
+from counting_policy import DESCRIPTION, CountingPolicy, expected_actions, made_image
 from made_batches import NUM_HISTORY, NUM_PREDICTED, make_model
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -61,8 +61,7 @@ def test_the_metadata_says_what_a_robot_needs_and_no_more(server: PolicyServer) 
         assert client.metadata == {
             "server": "mobile_vla",
             "protocol": 1,
-            "action_names": ["linear_x", "angular_z"],
-            "action_units": ["m/s", "rad/s"],
+            "spec": json.loads(json.dumps(DESCRIPTION.spec.to_json())),  # lists, where the spec has tuples
             "window_size": 8,
             "fwd_pred_next_n": 3,
             "image": {"size": [16, 16], "resize": "direct", "channel_order": "rgb"},
@@ -256,6 +255,7 @@ def test_a_checkpoint_answers_over_the_wire_as_it_does_here(tmp_path: Path) -> N
                 "channels": [4, 4, 4],
                 "feature_dim": 8,
                 "vocabulary_size": 64,
+                "camera_towers": "shared",
             },
             "head": {
                 "_target_": "mobile_vla.policy.heads.regression.RegressionHead",
@@ -268,9 +268,11 @@ def test_a_checkpoint_answers_over_the_wire_as_it_does_here(tmp_path: Path) -> N
                 },
                 "loss": "mse",
             },
+            "state": "none",
+            "state_dim": 8,
             "normalization": "mean_std",
         },
-        "action_names": ["linear_x", "angular_z"],
+        "spec": DESCRIPTION.spec.to_json(),
         "window_size": NUM_HISTORY,
         "fwd_pred_next_n": NUM_PREDICTED,
         "padding": "both",

@@ -16,12 +16,11 @@ from mobile_vla.serving.messages import (
     MAX_IMAGE_SIDE,
     MAX_MESSAGE_BYTES,
     MAX_TEXT_CHARACTERS,
-    is_in_own_keys,
     pack,
-    read_observation,
     summarise_ms,
     unpack,
 )
+from mobile_vla.serving.observations import Observation, is_in_own_keys, read_observation
 
 DTYPES = st.one_of(
     hnp.boolean_dtypes(),
@@ -30,7 +29,13 @@ DTYPES = st.one_of(
     hnp.floating_dtypes(sizes=(16, 32, 64), endianness="?"),
 )
 ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
+CAMERA = "front"
 GOOD = {"image": np.arange(24, dtype=np.uint8).reshape(2, 4, 3), "instruction": "go to the left bottle"}
+
+
+def read(message: object) -> Observation:
+    """Read the observation of a robot of one camera and no state."""
+    return read_observation(message, cameras=(CAMERA,), signals=())
 
 
 @given(
@@ -75,7 +80,7 @@ def test_damaged_messages_are_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read_observation(unpack(bytes(frame[: data.draw(st.integers(0, len(frame)))])))
+        read(unpack(bytes(frame[: data.draw(st.integers(0, len(frame)))])))
     except UserError as error:
         assert "expected" in str(error)  # noqa: PT017
 
@@ -151,23 +156,23 @@ def test_a_scalar_that_contradicts_itself_is_refused(data: object) -> None:
 )
 def test_an_observation_that_is_none_is_refused(message: object, said: str) -> None:
     with pytest.raises(UserError) as refused:
-        read_observation(unpack(pack(message)))
+        read(unpack(pack(message)))
     assert said in str(refused.value)
 
 
 def test_a_hd_image_fits_into_a_message() -> None:
     frame = pack({"image": np.zeros((1080, 1920, 3), np.uint8), "instruction": "left " * 400, "reset": False})
     assert len(frame) <= MAX_MESSAGE_BYTES
-    assert read_observation(unpack(frame)).image.shape == (1080, 1920, 3)
+    assert read(unpack(frame)).images[CAMERA].shape == (1080, 1920, 3)
 
 
 def test_an_observation_at_the_limits_is_read_and_one_beyond_is_refused() -> None:
     image, text = np.zeros((MAX_IMAGE_SIDE, 1, 3), np.uint8), "\N{ROBOT FACE}" * MAX_TEXT_CHARACTERS
-    seen = read_observation(unpack(pack({"image": image, "instruction": text})))
-    assert (seen.image.shape, seen.instruction) == (image.shape, text)
+    seen = read(unpack(pack({"image": image, "instruction": text})))
+    assert (seen.images[CAMERA].shape, seen.instruction) == (image.shape, text)
     for larger in ({"image": np.zeros((1, MAX_IMAGE_SIDE + 1, 3), np.uint8)}, {"instruction": text + "."}):
         with pytest.raises(UserError, match=r"expected at most (2000|4096 rows and columns)$"):
-            read_observation({"image": image, "instruction": text, **larger})
+            read({"image": image, "instruction": text, **larger})
 
 
 @pytest.mark.parametrize(
@@ -202,8 +207,8 @@ OPENPI = {"observation/image": GOOD["image"], "prompt": GOOD["instruction"]}
 def test_an_observation_in_openpi_keys_is_understood(changes: dict[str, object], unused: tuple[str, ...]) -> None:
     message = unpack(pack({**OPENPI, **changes}))
     assert not is_in_own_keys(message)
-    seen = read_observation(message)
-    np.testing.assert_array_equal(seen.image, GOOD["image"])
+    seen = read(message)
+    np.testing.assert_array_equal(seen.images[CAMERA], GOOD["image"])
     assert (seen.instruction, seen.reset, seen.unused) == (GOOD["instruction"], "reset" in changes, unused)
 
 
@@ -225,7 +230,7 @@ def test_an_observation_in_openpi_keys_is_understood(changes: dict[str, object],
 def test_an_openpi_observation_that_is_none_is_refused_in_its_own_keys(message: dict[str, object], said: str) -> None:
     assert not is_in_own_keys(unpack(pack(message)))
     with pytest.raises(UserError) as refused:
-        read_observation(unpack(pack(message)))
+        read(unpack(pack(message)))
     assert said in str(refused.value)
 
 

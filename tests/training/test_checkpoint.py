@@ -40,7 +40,7 @@ def write(model: Model, optimizer: torch.optim.Optimizer, step: int, folder: Pat
         model=model,
         optimizer=optimizer,
         arrays={"scores/loss": np.array([0.5, np.nan], np.float32), "drawn/visits": np.arange(4).reshape(2, 2).T},
-        values={"step": step, "best_val_rmse": None, "latest": {"val/rmse": 0.1}},
+        values={"step": step, "best_error": None, "latest": {"val/rmse": 0.1}},
         description=description or {},
     )
 
@@ -62,7 +62,7 @@ def test_what_is_loaded_is_what_was_saved_and_goes_on_alike(tmp_path: Path) -> N
 
     arrays, values = load_checkpoint(tmp_path, model=other, optimizer=other_optimizer)
 
-    assert values == {"step": 3, "best_val_rmse": None, "latest": {"val/rmse": 0.1}}
+    assert values == {"step": 3, "best_error": None, "latest": {"val/rmse": 0.1}}
     np.testing.assert_array_equal(arrays["scores/loss"], np.array([0.5, np.nan], np.float32))
     np.testing.assert_array_equal(arrays["drawn/visits"], np.arange(4).reshape(2, 2).T)
     train(model, optimizer, 2)

@@ -73,6 +73,7 @@ def train_run(
         reader=run.data.readers["train"],
         augment=run.augment,
         evaluate=lambda _: {"val/rmse": 1.0},
+        best_by="val/rmse",
         log=rows.append,
         sync_log=lambda: None,
         show=lambda step, row: None,

@@ -35,7 +35,6 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "window_losses/irreducible.py",
         "policy/backbones/pretrained.py",  # weights that the user names
         "training/checkpoint.py",
-        "data/importers/tub.py",
     },
     ("pickle.load", "pickle.loads", "torch.load", "joblib.load", "eval", "exec", "marshal.loads"): set(),
     ("regex.compile",): {"data/scenario.py"},

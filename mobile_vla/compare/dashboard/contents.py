@@ -10,7 +10,7 @@ from mobile_vla.compare.data.comparison import Comparison, Metric
 from mobile_vla.compare.data.runs import RunRecord, treatment_keys
 from mobile_vla.compare.verdict.verdict import verdict
 from mobile_vla.errors import UserError
-from mobile_vla.metric_text import in_points
+from mobile_vla.metric_text import in_points, with_unit
 from mobile_vla.metrics import COSTS, shown, title_of
 from mobile_vla.text import MISSING, Format, interval_text, p_value
 from mobile_vla.tracking.manifest import read_manifest
@@ -67,7 +67,11 @@ def contents_of(comparison: Comparison) -> Contents:
         project=project,
         run_ids=tuple(str(manifest["run_id"]) for manifest in manifests),
         groups=_groups([run for row in comparison.rows for run in row.runs]),
-        curves=tuple(key for key in dict.fromkeys([*shown("dashboard"), comparison.primary]) if key in logged),
+        curves=tuple(
+            key
+            for key in dict.fromkeys([*shown("dashboard", error=comparison.val_error), comparison.primary])
+            if key in logged
+        ),
         budgets=tuple(key for key in COSTS if key in logged),
         primary=comparison.primary,
         error=comparison.error,
@@ -111,7 +115,14 @@ def _statistics(comparison: Comparison) -> str:
     numbers = comparison.format(primary)
     successes = [name for name in map(success_key, comparison.suites) if name != primary]
     minus = f"minus {baseline}{in_points(primary)}"
-    header = [comparison.compared, "seeds", comparison.primary_title, minus, "95 % interval", "p (Holm)"]
+    header = [
+        comparison.compared,
+        "seeds",
+        with_unit(comparison.primary_title, comparison.column_unit(primary)),
+        minus,
+        "95 % interval",
+        "p (Holm)",
+    ]
     lines = [[*header, *(title_of(name) for name in successes)]]
     lines.append(["---"] * len(lines[0]))
     for row in comparison.rows:

@@ -8,7 +8,8 @@ from typing import Literal
 from mobile_vla.compare.data.closed_loop import states_key, success_key, suites_of
 from mobile_vla.compare.data.runs import DEFAULT_BASELINE, RunRecord
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import ERROR, is_reference
+from mobile_vla.metrics import AUTO, error_of, is_reference
+from mobile_vla.spec import Signal
 from mobile_vla.text import shortened
 
 MUST_AGREE = {
@@ -28,6 +29,7 @@ REFERENCE_TOLERANCE = 1e-6
 not evaluated on the same targets (another window_size, padding or action set)."""
 
 MAX_NAMED_FOLDERS = 6
+MAX_NAMED_SIGNALS = 40
 
 _NOT_RECORDED = "(not recorded)"
 
@@ -52,6 +54,10 @@ def require_comparable(runs: Sequence[RunRecord]) -> None:
         contents = [(run, run.files[name]) for run in ranked if name in run.files]
         if len({content for _, content in contents}) > 1:
             problems.append(_describe(name, "the content of a file", contents))
+    # Not the state and the cameras: which of them a policy gets can be the treatment.
+    actions = [(run, _listed(run.spec.actions)) for run in ranked if run.spec is not None]
+    if len({signals for _, signals in actions}) > 1:
+        problems.append(_describe("the actions", "their names, units and kinds", actions))
     references = sorted({key for run in ranked for key in run.numbers if is_reference(key)})
     problems += [
         _describe(key, "the val targets", [(run, run.summary.get(key, _NOT_RECORDED)) for run in ranked])
@@ -73,10 +79,18 @@ def agreed_name(runs: Sequence[RunRecord], key: Literal["primary", "baseline"]) 
     Raises ComparabilityError if the runs were started with different ones, because choosing one of them now would be a
     choice made after the results are known.
     """
-    default = {"primary": ERROR, "baseline": DEFAULT_BASELINE}[key]
-    answers = [(run, getattr(run, key) or default) for run in _asked(runs)]
+    asked = _asked(runs)
+    default = {"primary": error_that_decides(asked), "baseline": DEFAULT_BASELINE}[key]
+    found = [(run, getattr(run, key)) for run in asked]
+    # ``auto`` is a rule and no metric: a run that ended before it knew its data follows the others.
+    answers = [(run, default if answer in (None, AUTO) else answer) for run, answer in found]
     _require_one_answer(key, answers, default, remedy=" or give one with --baseline" if key == "baseline" else "")
     return answers[0][1] if answers else default
+
+
+def error_that_decides(runs: Sequence[RunRecord], *, primary: str = AUTO) -> str:
+    """Return the error on val that decides for ``runs`` of one data set (see ``metrics.error_of``)."""
+    return error_of(next((run.spec for run in runs if run.spec is not None), None), primary=primary)
 
 
 def agreed_controls(runs: Sequence[RunRecord]) -> Mapping[str, str]:
@@ -116,6 +130,11 @@ def different_states(runs: Sequence[RunRecord]) -> dict[str, str]:
             states = [(run, run.summary.get(states_key(suite), _NOT_RECORDED)) for run in drove]
             found[suite] = _describe(states_key(suite), "the initial states", states)
     return found
+
+
+def _listed(signals: Sequence[Signal]) -> str:
+    texts = [f"{s.name} [{s.unit or 'unit unknown'}, {s.kind}]" for s in signals]
+    return shortened(texts, limit=MAX_NAMED_SIGNALS)
 
 
 def _has_spread(key: str, runs: Sequence[RunRecord]) -> bool:

@@ -11,6 +11,7 @@ from mobile_vla.compare.data.comparability import (
     agreed_controls,
     agreed_name,
     different_states,
+    error_that_decides,
     require_comparable,
 )
 from mobile_vla.compare.data.drives import PairedDrives, load_outcomes, paired_drives
@@ -24,8 +25,8 @@ from mobile_vla.compare.statistics.estimates import (
     standard_deviation,
 )
 from mobile_vla.errors import UserError
-from mobile_vla.metric_text import format_of, is_share
-from mobile_vla.metrics import COSTS, ERROR, best_first, entry_of, is_metric, is_reference, title_of
+from mobile_vla.metric_text import SPREAD, format_of, is_share
+from mobile_vla.metrics import COSTS, best_first, entry_of, is_metric, is_reference, title_of
 from mobile_vla.text import Format
 
 
@@ -134,9 +135,17 @@ class Comparison:
     def error(self) -> str:
         """The prediction error that driving success is compared with.
 
-        It is the primary metric, or ``val/rmse`` if the primary metric is a closed-loop metric itself.
+        It is the primary metric, or the error on val if the primary metric is a closed-loop metric itself.
         """
-        return ERROR if suite_of(self.primary) else self.primary
+        return self.val_error if suite_of(self.primary) else self.primary
+
+    @property
+    def val_error(self) -> str:
+        """The error on the val windows that decides for these data: ``val/rmse``, or ``val/nrmse``.
+
+        It is shown by scenario, phase and horizon, and compared with the reference predictors.
+        """
+        return error_that_decides(self._known_runs, primary=self.primary)
 
     @property
     def unfinished(self) -> tuple[tuple[str, RunRecord], ...]:
@@ -150,15 +159,23 @@ class Comparison:
     def unit(self, name: str) -> str:
         """Return the unit of differences in a metric: points for a share, else the metric's own unit.
 
-        For action errors it is the unit of the actions, and empty if the actions have different units.
+        For the error of one action it is its unit. For that of several it is their unit, and empty if they have
+        different ones.
         """
         if is_share(name):
             return "points"
         unit = entry_of(name).unit or ""
-        if unit != "action":
-            return unit
-        specs = [run.spec for row in self.rows for run in row.runs if run.spec is not None]
-        return (specs[0].common_unit or "") if specs else ""
+        if unit == "spread":
+            return SPREAD
+        spec = next((run.spec for run in self._known_runs), None)
+        if unit != "action" or spec is None:
+            return "" if unit == "action" else unit
+        units = {signal.name: signal.unit for signal in spec.actions}
+        return units.get(name.rsplit("/", 1)[-1], spec.common_unit) or ""
+
+    @property
+    def _known_runs(self) -> list[RunRecord]:
+        return [run for row in self.rows for run in row.runs if run.spec is not None]
 
     def column_unit(self, name: str) -> str:
         """Return the unit for a column's heading: only the column of ``error`` shows it; other errors have the same."""

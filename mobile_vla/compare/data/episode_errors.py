@@ -26,7 +26,7 @@ MIN_EPISODES = 10
 NUM_RESAMPLES = 4000
 
 RMSE_TOLERANCE = 1e-3
-"""The largest allowed relative difference between val/rmse in ``summary.json`` and the value that WINDOWS gives.
+"""The largest allowed relative difference between the error in ``summary.json`` and the value that WINDOWS gives.
 
 A larger difference means that the two files were written by different evaluations.
 """
@@ -36,41 +36,42 @@ _REMEDY = "Train the run again or leave it out."
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeErrors:
-    """The errors of one run by val episode: the sum of squared errors (physical units squared) and their number."""
+    """The errors of one run by val episode: the sum of squared errors, in the units of its error, and their number."""
 
     squared_error: Mapping[str, float]
     num_targets: Mapping[str, int]
 
     @property
     def rmse(self) -> float:
-        """The RMSE over all episodes."""
+        """The error over all episodes."""
         return math.sqrt(sum(self.squared_error.values()) / sum(self.num_targets.values()))
 
 
-def load_episode_errors(run: RunRecord) -> EpisodeErrors | None:
-    """Return the errors of ``run`` summed by val episode; None if the run did not record them, or has no val/rmse.
+def load_episode_errors(run: RunRecord, *, error: str = ERROR) -> EpisodeErrors | None:
+    """Return the errors of ``run`` summed by val episode; None if the run did not record those of ``error``.
 
-    Raises UserError, with the name of the file, if it is damaged or does not give the val/rmse in the run's summary.
+    ``error`` is ``val/rmse`` or ``val/nrmse``; a run records the one that decides for its data. Raises UserError, with
+    the name of the file, if it is damaged or does not give the ``error`` in the run's summary.
     """
     path = run.folder / WINDOWS
-    if not path.exists() or ERROR not in run.numbers:
+    if not path.exists() or error not in run.numbers or run.summary.get("best_by", ERROR) != error:
         return None
     squared_error: dict[str, float] = {}
     num_targets: dict[str, int] = {}
     for place, line in csv_rows(inside(run.folder, WINDOWS)):
         try:
-            episode, error, num = line["episode"], float(line["squared_error"]), int(line["num_targets"])
+            episode, squared, num = line["episode"], float(line["squared_error"]), int(line["num_targets"])
         except (KeyError, TypeError, ValueError) as problem:
             raise UserError(
                 f"{place} lacks an episode, a squared_error or a num_targets that can be read ({problem!r}). {_REMEDY}"
             ) from problem
-        squared_error[episode] = squared_error.get(episode, 0.0) + error
+        squared_error[episode] = squared_error.get(episode, 0.0) + squared
         num_targets[episode] = num_targets.get(episode, 0) + num
     errors = EpisodeErrors(squared_error=squared_error, num_targets=num_targets)
-    expected, found = run.numbers[ERROR], errors.rmse if any(num_targets.values()) else math.nan
+    expected, found = run.numbers[error], errors.rmse if any(num_targets.values()) else math.nan
     if not math.isclose(found, expected, rel_tol=RMSE_TOLERANCE):
         raise UserError(
-            f"{path}: its windows give {ERROR} {found:.6g}; expected {expected:.6g} as in summary.json. The two are "
+            f"{path}: its windows give {error} {found:.6g}; expected {expected:.6g} as in summary.json. The two are "
             f"of different evaluations. {_REMEDY}"
         )
     return errors

@@ -11,7 +11,7 @@ from mobile_vla.compare.data.episode_errors import EpisodeErrors, episode_interv
 from mobile_vla.compare.data.runs import RunRecord
 from mobile_vla.compare.statistics.estimates import PairedDifference, paired_difference
 from mobile_vla.compare.statistics.significance import holm
-from mobile_vla.metrics import ERROR
+from mobile_vla.metrics import ERROR, SCALED_ERROR
 
 Finished = Mapping[str, Mapping[int, RunRecord]]
 """The finished runs by label and seed."""
@@ -62,7 +62,7 @@ def primary_differences(
     p_values = {frozenset(pair): one.t_p_value for pair, one in found.items() if one.t_p_value is not None}
     adjusted_p_values = holm(list(p_values.values()), num_tests=num_tests(pairs, finished)).tolist()
     adjusted = dict(zip(p_values, adjusted_p_values, strict=True))
-    errors = _episode_errors(finished) if primary == ERROR else {}
+    errors = _episode_errors(finished, primary) if primary in (ERROR, SCALED_ERROR) else {}
     return {
         pair: replace(
             difference,
@@ -81,5 +81,5 @@ def num_tests(pairs: Iterable[Pair], labels: Collection[str]) -> int:
     return len({frozenset(pair) for pair in pairs if all(label in labels for label in pair)})
 
 
-def _episode_errors(finished: Finished) -> dict[Path, EpisodeErrors | None]:
-    return {run.folder: load_episode_errors(run) for runs in finished.values() for run in runs.values()}
+def _episode_errors(finished: Finished, error: str) -> dict[Path, EpisodeErrors | None]:
+    return {run.folder: load_episode_errors(run, error=error) for runs in finished.values() for run in runs.values()}

@@ -44,9 +44,10 @@ class RunRecord:
     ``status`` is one of STATUSES or MISSING; a run without a readable summary is ``failed``. ``error`` gives the reason
     in one line. ``settings`` maps config groups to the chosen option and overridden keys to their value, as text.
     ``summary`` is ``summary.json``, empty if there is none. ``primary`` and ``baseline`` are the metric and the label
-    that its study fixed in advance, None if there was none; ``controls`` maps labels to their controls. ``files``
-    contains the digests of the files outside the package that influenced training, such as the sampler's score file.
-    ``spec`` describes what its policy gets and predicts; None if it was not recorded.
+    that its study fixed in advance, None if there was none; ``primary`` is AUTO until a run knows its data.
+    ``controls`` maps labels to their controls. ``files`` contains the digests of the files outside the package that
+    influenced training, such as the sampler's score file. ``spec`` describes what its policy gets and predicts; None if
+    it was not recorded.
     """
 
     folder: Path

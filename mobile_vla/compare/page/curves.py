@@ -23,17 +23,18 @@ MAX_POINTS = 120
 
 def learning_curves(files: Sequence[RunFiles], comparison: Comparison) -> Figure:
     """Return the figure of errors and losses of every run, with mean and standard deviation over seeds."""
+    names = tuple(dict.fromkeys((comparison.primary, *shown("curves", error=comparison.val_error))))
     return _curves(
         files,
         id="learning",
         title="Learning curves",
         caption="Mean over seeds, band of ± one standard deviation, and each run as a thin line. The first tenth of "
         "the steps is ignored when the scale is chosen; a double click shows all values.",
-        metrics=tuple(dict.fromkeys((comparison.primary, *shown("curves")))),
+        metrics=names,
         options={
             "group": "step",
             "skips_start": True,
-            "units": {name: comparison.unit(name) for name in shown("curves")},
+            "units": {name: comparison.unit(name) for name in names},
         },
     )
 

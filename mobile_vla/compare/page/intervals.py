@@ -15,7 +15,13 @@ def paired_differences(comparison: Comparison) -> Figure:
     """Return the figure of each treatment's difference to the baseline: the mean, its 95 % interval and all seeds."""
     names = [
         name
-        for name in dict.fromkeys((comparison.primary, *map(success_key, comparison.suites), *shown("intervals")))
+        for name in dict.fromkeys(
+            (
+                comparison.primary,
+                *map(success_key, comparison.suites),
+                *shown("intervals", error=comparison.val_error),
+            )
+        )
         if comparison.rows and name in comparison.rows[0].metrics
     ]
     rows = [line for name in names for row in comparison.rows for line in _differences(comparison, row, name)]

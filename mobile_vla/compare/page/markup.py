@@ -32,8 +32,11 @@ def listing_html(listing: Listing, styles: Styles) -> str:
     return _block(listing.id, listing.title, listing.caption, body, listing.notes)
 
 
-def hardest_html(windows: Sequence[Hard], notes: Sequence[str], styles: Styles) -> str:
-    """Return the hardest windows: their frames, a description, and plots of targets and predictions."""
+def hardest_html(windows: Sequence[Hard], notes: Sequence[str], styles: Styles, *, unit: str) -> str:
+    """Return the hardest windows: their frames, a description, and plots of targets and predictions.
+
+    ``unit`` is that of their errors; empty if there is none.
+    """
     title = "Hardest windows"
     if not windows:
         return _block("hardest", title, "", '<p class="absent">No finished run has a hardest.json.</p>', notes)
@@ -43,7 +46,7 @@ def hardest_html(windows: Sequence[Hard], notes: Sequence[str], styles: Styles) 
         "that list the window among their hardest."
     )
     numbers = NumberFormat.of(hard.mean for hard in windows)
-    items = "".join(_hard(hard, numbers, styles) for hard in windows)
+    items = "".join(_hard(hard, numbers, styles, unit) for hard in windows)
     body = f'<div class="windows">{items}</div>'
     return _block("hardest", title, caption, body, notes)
 
@@ -117,7 +120,7 @@ def _right(is_number: bool) -> str:
     return ' class="number"' if is_number else ""
 
 
-def _hard(hard: Hard, numbers: NumberFormat, styles: Styles) -> str:
+def _hard(hard: Hard, numbers: NumberFormat, styles: Styles, unit: str) -> str:
     window = hard.window
     episode, frame = window.key
     if hard.image is None:
@@ -125,8 +128,9 @@ def _hard(hard: Hard, numbers: NumberFormat, styles: Styles) -> str:
     else:
         picture = f'<img alt="frames of {escape(episode)} up to frame {frame}" src="{hard.image.address}">'
     plots = "".join(_actions(hard, dimension, styles) for dimension in range(len(window.action_names)))
+    error = f"RMSE {numbers.text(hard.mean)} {unit}".rstrip()
     return (
-        f'<figure>{picture}<div class="actions">{plots}</div><figcaption><b>RMSE {numbers.text(hard.mean)}</b>, '
+        f'<figure>{picture}<div class="actions">{plots}</div><figcaption><b>{escape(error)}</b>, '
         f"{len(hard.rmse)} runs · {escape(window.scenario)}, phase {window.phase} · {escape(episode)}, frame {frame}"
         "</figcaption></figure>"
     )

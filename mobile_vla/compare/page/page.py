@@ -49,7 +49,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
         filter=filter_html(styles, baseline=comparison.baseline),
         results="".join(listing_html(table, styles) for table in summary),
         figures="".join(map(figure_html, figures)),
-        hardest=hardest_html(windows, hardest_notes(runs), styles),
+        hardest=hardest_html(windows, hardest_notes(runs), styles, unit=comparison.unit(comparison.val_error)),
         runs=listing_html(runs_table, styles),
         data=_json(_data(styles, figures, tables)),
         plotly=get_plotlyjs(),

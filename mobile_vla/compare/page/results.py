@@ -11,7 +11,7 @@ from mobile_vla.compare.page.blocks import Cell, Column, Listing, Value
 from mobile_vla.compare.statistics.estimates import PairedDifference
 from mobile_vla.compare.verdict.verdict import is_indicative
 from mobile_vla.metric_text import in_points, with_unit
-from mobile_vla.metrics import ERROR, REFERENCES, best_first, is_better, shown, title_of
+from mobile_vla.metrics import best_first, is_better, references, shown, title_of
 from mobile_vla.text import MISSING, Format, NumberFormat, ShareFormat, duration, interval_text, p_value
 
 COUNTERS: Mapping[str, tuple[str, Callable[[float | None], str]]] = {
@@ -28,7 +28,11 @@ def results(comparison: Comparison) -> Listing:
     """Return the table of all treatments with their metrics; in the CSV every number has its own column."""
     rows, known = comparison.rows, comparison.rows[0].metrics
     successes = [success_key(suite) for suite in comparison.suites]
-    secondary = [name for name in (*successes, *shown("table")) if name in known and name != comparison.primary]
+    secondary = [
+        name
+        for name in (*successes, *shown("table", error=comparison.val_error))
+        if name in known and name != comparison.primary
+    ]
     counters = [name for name in COUNTERS if name in known]
     columns = [
         Column(title=comparison.compared, is_number=False, cells=[_name(row, comparison) for row in rows]),
@@ -183,12 +187,13 @@ def _numbers(rows: Sequence[Row], name: str) -> dict[str, Sequence[Value]]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    known = {title_of(name): value for name in REFERENCES if (value := comparison.reference.get(name)) is not None}
+    names = references(comparison.val_error)
+    known = {title_of(name): value for name in names if (value := comparison.reference.get(name)) is not None}
     if not known:
         return []
     numbers = NumberFormat.of(known.values())
     return [
-        f"{ERROR} of what needs no training: "
+        f"{with_unit(comparison.val_error, comparison.unit(comparison.val_error))} of what needs no training: "
         + ", ".join(f"{name} {numbers.text(value)}" for name, value in known.items())
         + "."
     ]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from mobile_vla.compare.data.comparison import Comparison
 from mobile_vla.compare.page.blocks import Choice, Figure, Value, tidy
-from mobile_vla.metrics import ERROR, parts_of
+from mobile_vla.metrics import parts_of
 
 AGGREGATES = ("scenario_mean",)
 """Parts that are named like a scenario but are means over scenarios."""
 
 MODES = (Choice(value="rmse", label="RMSE"), Choice(value="difference", label="difference to baseline"))
+"""``rmse`` is the column of the error that decides, in the unit of the actions or in units of their spread in train."""
 
 
 def scenario_map(comparison: Comparison) -> Figure:
@@ -32,13 +33,13 @@ def horizon_curves(comparison: Comparison) -> Figure:
         caption="Error of the k-th predicted action; mean over seeds ± one standard deviation.",
         kind="curves",
         table=_table(comparison, "horizon"),
-        options={"group": "horizon", "units": {"rmse": comparison.unit(ERROR)}},
+        options={"group": "horizon", "units": {"rmse": comparison.unit(comparison.val_error)}},
         switches={
             "metric": [Choice(value="rmse", label="RMSE")],
             "axis": [Choice(value="horizon", label="predicted step")],
         },
         notes=(),
-        absent=f"No finished run has {ERROR} by horizon.",
+        absent=f"No finished run has {comparison.val_error} by horizon.",
     )
 
 
@@ -49,17 +50,17 @@ def _heat(comparison: Comparison, *, part: str, title: str, noun: str) -> Figure
         caption=f"Mean over seeds; hover shows the runs. Val windows of all {noun} at the last step.",
         kind="heat",
         table=_table(comparison, part),
-        options={"slice": part, "unit": comparison.unit(ERROR), "baseline": comparison.baseline},
+        options={"slice": part, "unit": comparison.unit(comparison.val_error), "baseline": comparison.baseline},
         switches={"mode": MODES if comparison.baseline_row else MODES[:1]},
         notes=(),
-        absent=f"No finished run has {ERROR} by {part}.",
+        absent=f"No finished run has {comparison.val_error} by {part}.",
     )
 
 
 def _table(comparison: Comparison, part: str) -> dict[str, list[Value]]:
     rows: list[Sequence[Value]] = []
     for row in comparison.rows:
-        found = parts_of(row.metrics, f"{ERROR}/{part}_{{value*}}")
+        found = parts_of(row.metrics, f"{comparison.val_error}/{part}_{{value*}}")
         named = {value: name for value, name in found.items() if f"{part}_{value}" not in AGGREGATES}
         for value in sorted(named, key=_natural):
             slice_value = int(value) if value.isdecimal() and part != "scenario" else value

@@ -21,7 +21,7 @@ from mobile_vla.compare.terminal.forest_plot import print_forest
 from mobile_vla.compare.terminal.layout import is_dense, new_table, roomiest
 from mobile_vla.compare.verdict.verdict import is_indicative, verdict
 from mobile_vla.metric_text import in_points, with_unit
-from mobile_vla.metrics import ERROR, REFERENCES, shown, title_of
+from mobile_vla.metrics import references, shown, title_of
 from mobile_vla.text import MAX_WIDTH, MISSING, Format, NumberFormat, ShareFormat, counted
 
 
@@ -74,7 +74,8 @@ def print_comparison(comparison: Comparison, *, folder: Path, console: Console) 
     print_forest(comparison, console)
     print_closed_loop(comparison, console)
     if comparison.reference:
-        console.print(Text(f"Reference predictors, {ERROR}", style="bold"))
+        title = with_unit(comparison.val_error, comparison.unit(comparison.val_error))
+        console.print(Text(f"Reference predictors, {title}", style="bold"))
         console.print(_references(comparison))
         console.print()
     # Jobs that never started have no reason to show in this table; the verdict counts them.
@@ -118,7 +119,8 @@ def _headline(comparison: Comparison, folder: Path) -> str:
 
 def _samplers(comparison: Comparison, layout: Layout) -> Table:
     primary, gap = comparison.primary, layout.gap
-    candidates = [*map(success_key, comparison.suites[: layout.num_suites]), *shown("table")[: layout.num_secondary]]
+    usual = shown("table", error=comparison.val_error)[: layout.num_secondary]
+    candidates = [*map(success_key, comparison.suites[: layout.num_suites]), *usual]
     names = [name for name in candidates if name in comparison.rows[0].metrics and name != primary]
     formats = {name: comparison.format(name) for name in (primary, *names)}
     title, *titles = [_title(comparison, name, gap=gap) for name in formats]
@@ -182,7 +184,7 @@ def _absence(row: Row) -> Text:
 
 
 def _references(comparison: Comparison) -> Table:
-    known = {title_of(name): comparison.reference.get(name) for name in REFERENCES}
+    known = {title_of(name): comparison.reference.get(name) for name in references(comparison.val_error)}
     numbers = NumberFormat.of(known.values())
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, value in known.items():

@@ -12,11 +12,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.compare.data.comparability import require_comparable
+from mobile_vla.compare.data.comparability import error_that_decides, require_comparable
 from mobile_vla.compare.data.runs import RunRecord, is_finite_number, load_runs, runs_by_label
 from mobile_vla.compare.statistics.estimates import mean
 from mobile_vla.errors import UserError
-from mobile_vla.metrics import LOOKUP, entry_of, shown
+from mobile_vla.metrics import entry_of, reference_name, shown
 from mobile_vla.text import MISSING, NumberFormat
 from mobile_vla.untrusted.files import inside, lines_of, parse_row
 
@@ -72,7 +72,8 @@ def changes(runs: Sequence[RunRecord]) -> dict[str, Change]:
     logs = [_read_log(run.folder) for run in runs]
     # There is no training loss at step 0, and epoch 0 of the report was measured after one epoch, not before it.
     trained = [[row for row in log if row["step"] > 0] for log in logs]
-    names = [name for name in shown("changes") if any(_has(row, name) for log in trained for row in log)]
+    listed = shown("changes", error=error_that_decides(runs))
+    names = [name for name in listed if any(_has(row, name) for log in trained for row in log)]
     complete = [[row for row in log if all(_has(row, name) for name in names)] for log in trained]
     series = [rows for rows in complete if rows]
     if not series:
@@ -96,7 +97,8 @@ def _rows(label: str, runs: Sequence[RunRecord]) -> list[list[str]]:
     found = changes(runs)
     if not found:
         return [[label, "no evaluation after step 0" if runs else "no finished run", *[MISSING] * 5]]
-    lookup = mean([run.numbers[LOOKUP] for run in runs if LOOKUP in run.numbers])
+    reference = reference_name("scenario_time_lookup", error_that_decides(runs))
+    lookup = mean([run.numbers[reference] for run in runs if reference in run.numbers])
     rows = []
     for name, change in found.items():
         numbers = NumberFormat.of((change.first, change.last))
@@ -108,7 +110,7 @@ def _rows(label: str, runs: Sequence[RunRecord]) -> list[list[str]]:
                 numbers.text(change.first),
                 numbers.text(change.last),
                 MISSING if change.percent is None else f"{change.percent:+.1f} %",
-                numbers.text(lookup) if entry_of(name).unit == "action" else "",
+                numbers.text(lookup) if entry_of(name).unit in ("action", "spread") else "",
             ]
         )
     return rows

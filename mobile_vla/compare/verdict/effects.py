@@ -11,7 +11,7 @@ from mobile_vla.compare.statistics.estimates import PairedDifference
 from mobile_vla.compare.statistics.significance import detectable_difference
 from mobile_vla.compare.verdict.slices import Losses, losses_of
 from mobile_vla.metric_text import size
-from mobile_vla.metrics import PROBE, is_better
+from mobile_vla.metrics import is_better, part_of
 from mobile_vla.text import counted, in_series, in_words, shortened
 
 MAX_NAMED = 6
@@ -52,7 +52,7 @@ def effect_sentences(comparison: Comparison) -> list[str]:
         _untold(comparison, differences),
         _too_few(comparison, [label for label in others if label not in differences]),
         _parts(comparison, winners),
-        _fits_less(winners),
+        _fits_less(comparison, winners),
         _of_these_episodes(differences),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -162,13 +162,14 @@ def _where(comparison: Comparison, losses: Losses) -> str:
     return shortened(texts, limit=MAX_SLICES)
 
 
-def _fits_less(winners: Sequence[Row]) -> str:
+def _fits_less(comparison: Comparison, winners: Sequence[Row]) -> str:
     """Return a sentence on the better treatments that are worse on the windows they were trained on."""
+    probe = part_of(comparison.val_error, "probe")
     texts = [
         f"{row.label} by {one.mean:.2g}"
         for row in winners
-        if PROBE in row.metrics
-        and (one := row.metrics[PROBE].difference) is not None
+        if probe in row.metrics
+        and (one := row.metrics[probe].difference) is not None
         and one.mean is not None
         and one.excludes_zero
         and one.mean > 0
@@ -176,7 +177,7 @@ def _fits_less(winners: Sequence[Row]) -> str:
     if not texts:
         return ""
     return (
-        f"Better, and yet worse on a sample of the train windows ({PROBE}): {in_series(texts, limit=MAX_NAMED)}. A "
+        f"Better, and yet worse on a sample of the train windows ({probe}): {in_series(texts, limit=MAX_NAMED)}. A "
         "policy that fits its own data less and does better elsewhere reads like regularisation, not like seeing more."
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mobile_vla.compare.data.comparison import Comparison, Row
 from mobile_vla.compare.statistics.estimates import MIN_SEEDS, mean
 from mobile_vla.compare.verdict.controls import control_sentences
 from mobile_vla.compare.verdict.effects import effect_sentences
 from mobile_vla.compare.verdict.ranks import rank_sentences
-from mobile_vla.metrics import ERROR, LOOKUP
+from mobile_vla.metrics import ERROR, SCALED_ERROR, reference_name, title_of, unbeaten
 from mobile_vla.text import NumberFormat, in_series, listed, shortened
 
 MAX_PAST_BEST = 6
@@ -27,14 +29,14 @@ def verdict(comparison: Comparison) -> list[str]:
     """Return the conclusions of ``comparison``, one paragraph per text.
 
     In this order: missing jobs; effects relative to the baseline and to the controls (several paragraphs); rankings by
-    suite; the comparison with the lookup table; treatments past their best value; too few seeds.
+    suite; the reference predictors that are not beaten; treatments past their best value; too few seeds.
     """
     paragraphs = [
         _missing(comparison),
         *effect_sentences(comparison),
         *control_sentences(comparison),
         *rank_sentences(comparison),
-        _lookup(comparison),
+        *_not_beaten(comparison),
         _past_best(comparison),
         _indicative(comparison),
     ]
@@ -61,19 +63,39 @@ def _missing(comparison: Comparison) -> str:
     return f"{num_missing} of {num_jobs} jobs {'is' if num_missing == 1 else 'are'} missing: {named}."
 
 
-def _lookup(comparison: Comparison) -> str:
-    reference = comparison.reference.get(LOOKUP)
-    means = {row.label: row.metrics[comparison.primary].mean for row in comparison.ranked}
-    # The lookup's error is measured on the val windows only, so it is comparable with val/rmse and no other metric.
-    if comparison.primary != ERROR or reference is None or not means:
-        return ""
-    beaten = [name for name, centre in means.items() if centre is not None and centre >= reference]
-    if len(beaten) == len(means):
-        nothing = f"No {comparison.compared} beats the (scenario, time step) lookup"
-        return f"{nothing}: nothing shows that these policies use the images."
-    if beaten:
-        return f"No better than the (scenario, time step) lookup, which sees no image: {listed(beaten)}."
-    return ""
+def _not_beaten(comparison: Comparison) -> list[str]:
+    """Return the sentences that name every reference predictor which some or all treatments do not beat."""
+    # The error of a reference predictor is measured on the val windows only: no other metric is comparable with it.
+    error = comparison.error
+    if error not in (ERROR, SCALED_ERROR):
+        return []
+    metrics = {row.label: row.metrics[error] for row in comparison.rows if error in row.metrics}
+    means = {label: metric.mean for label, metric in metrics.items() if metric.mean is not None}
+    found = unbeaten(means, error=error, known=comparison.reference)
+    where = "" if error == comparison.primary else f" in {title_of(error)}"
+    by_all = [name for name, labels in found.items() if len(labels) == len(means)]
+    blind = [name for name in by_all if name != reference_name("hold_last", error)]
+    sentences = []
+    if blind:
+        sentences.append(
+            f"No {comparison.compared} beats {_the(blind)}{where}: nothing shows that these policies use the images."
+        )
+    if len(blind) < len(by_all):
+        # It gets the previous action, which the policies do not: they may use the images and still be no better.
+        sentences.append(
+            f"No {comparison.compared} beats the {title_of(reference_name('hold_last', error))}{where}: to repeat the "
+            "action before, without any image, is as good."
+        )
+    sentences += [
+        f"No better{where} than {_the([name])}, which sees no image: {listed(labels)}."
+        for name, labels in found.items()
+        if name not in by_all
+    ]
+    return sentences
+
+
+def _the(names: Sequence[str]) -> str:
+    return listed(f"the {title_of(name)}" for name in names)
 
 
 def _past_best(comparison: Comparison) -> str:

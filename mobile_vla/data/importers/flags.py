@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import field, fields
+from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Options = TypeVar("Options")
-
-
-def option(default: Any, meaning: str) -> Any:
-    """Return a dataclass field with its default and the text that ``--help`` shows for it."""
-    return field(default=default, metadata={"meaning": meaning})
 
 
 def add_flags(parser: argparse.ArgumentParser, options_class: type) -> None:

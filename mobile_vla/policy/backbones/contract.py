@@ -1,4 +1,4 @@
-"""The interface of backbones, which encode the frames of a window together with the instruction."""
+"""The interface of backbones, which encode the frames of a window, of all cameras, together with the instruction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class Backbone(nn.Module):
     feature_dim: int
 
     frames_apart: bool = True
-    """Whether a frame's feature depends only on the frame and the instruction: then each frame is encoded once."""
+    """Whether a frame's feature depends only on its images and the instruction: then each frame is encoded once."""
+
+    image_side: int = 64
+    """Rows and columns of the images where ``dataset.image_size`` is ``auto``; not those of a pretrained model."""
 
     weights: str | None = None
     """The place of its pretrained weights: a folder or a hub name; None if it has none."""
@@ -44,9 +47,9 @@ class Backbone(nn.Module):
         return None
 
     def forward(
-        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
     ) -> torch.Tensor:
-        """Return features [B, T, D] of images (uint8, or float in [0, 1]) and B instructions.
+        """Return features [B, T, D] of the images of V cameras (uint8, or float in [0, 1]) and B instructions.
 
         ``history_BT`` marks the frames that exist; the feature of one that does not is finite and otherwise undefined.
         """
@@ -60,8 +63,8 @@ class Backbone(nn.Module):
 
 
 class BackboneFactory(Protocol):
-    """A backbone whose options are set."""
+    """A backbone whose options are set; only the number of cameras is still open."""
 
-    def __call__(self) -> Backbone:
-        """Return the backbone."""
+    def __call__(self, *, num_cameras: int) -> Backbone:
+        """Return the backbone of frames of ``num_cameras`` images; ``ConfigError`` if it does not take so many."""
         ...

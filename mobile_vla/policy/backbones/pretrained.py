@@ -41,6 +41,8 @@ _SETTINGS_FILES = (
 _WRITERS_KEYS = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 DType = Literal["fp32", "bf16", "fp16"]
+_COMMON_SIDE = 224
+
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 
 
@@ -80,6 +82,19 @@ def read_settings(weights: str) -> Settings:
             f"model.backbone.weights={weights}: {folder} cannot be read ({_first_line(error)}). Expected a model "
             "saved by transformers: config.json, tokenizer files, preprocessor_config.json and *.safetensors."
         ) from error
+
+
+def image_side(settings: Settings) -> int:
+    """Return the number of rows and columns that the model's own image processor makes of a square image.
+
+    A processor that takes images of any size, and lets the model see as many tokens, has no size of its own: 224, which
+    is common and still cheap.
+    """
+    largest = getattr(settings.processor, "max_image_size", None) or {}
+    size = {**settings.processor.size, **largest}
+    side = size.get("height") or size.get("longest_edge") or size.get("shortest_edge")
+    has_own = "max_pixels" not in size and getattr(settings.processor, "max_pixels", None) is None
+    return int(side) if side and has_own else _COMMON_SIDE
 
 
 def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:

@@ -29,10 +29,11 @@ class VlmBackbone(Backbone):
 
     With the ``structure`` ``frame``, each frame has its own prompt, with the instruction and the action token at its
     end. With ``video``, all frames of a window are in one prompt after the instruction, and each is followed by the
-    action token, which sees no later frame. ``weights`` is a folder or a hub name. ``dtype`` is that of the pretrained
-    weights and of the computation in them; adapters, action token and features are float32. Without gradients, at most
-    ``frames_at_once`` frames are encoded at a time. Raises ``ConfigError`` if the weights are not available, if their
-    family accepts no video, or if trained weights would have less than float32.
+    action token, which sees no later frame. A frame has one image in the prompt for each camera. ``weights`` is a
+    folder or a hub name. ``dtype`` is that of the pretrained weights and of the computation in them; adapters, action
+    token and features are float32. Without gradients, at most ``frames_at_once`` frames are encoded at a time. Raises
+    ``ConfigError`` if the weights are not available, if their family accepts no video or no second camera, or if
+    trained weights would have less than float32.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class VlmBackbone(Backbone):
         attention: Attention,
         gradient_checkpointing: bool,
         frames_at_once: PositiveInt,
+        num_cameras: int,
     ) -> None:
         super().__init__()
         settings = read_settings(weights)
@@ -54,6 +56,11 @@ class VlmBackbone(Backbone):
                 f"model.backbone.structure=video: {family.__name__} does not take several images in time order; "
                 "expected structure=frame"
             )
+        if num_cameras > 1 and not family.takes_cameras:
+            raise ConfigError(
+                f"dataset.cameras: {num_cameras} cameras, and {family.__name__} takes one image in a prompt. Name one "
+                "of the cameras, or choose another pretrained model."
+            )
         if gradient_checkpointing and not tuning.learns:
             raise ConfigError(
                 "model.backbone.gradient_checkpointing=true: has no effect, as nothing learns; leave it out"
@@ -62,6 +69,7 @@ class VlmBackbone(Backbone):
         self.learns = tuning.learns
         self.cached_variants = tuning.cached_variants if isinstance(tuning, Frozen) else 0
         self._frames_at_once = frames_at_once
+        self._num_cameras = num_cameras
         self.frames_apart = structure == "frame"
         self._tokenizer = settings.tokenizer
         self._family = family(settings.config, settings.tokenizer, settings.processor)
@@ -123,17 +131,17 @@ class VlmBackbone(Backbone):
         set_peft_model_state_dict(self.adapter, state)
 
     def forward(
-        self, images_BTCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
+        self, images_BTVCYX: torch.Tensor, history_BT: torch.Tensor, instruction: tuple[str, ...]
     ) -> torch.Tensor:
         """See ``Backbone``; the features of frames that do not exist are zero."""
         if not self.frames_apart:
-            return self._encode(images_BTCYX, history_BT, instruction) * history_BT[..., None]
+            return self._encode(images_BTVCYX, history_BT, instruction) * history_BT[..., None]
         # Computed on the CPU, so that the GPU must be waited for only once.
         rows_N, frames_N = history_BT.cpu().nonzero(as_tuple=True)
         texts = [instruction[row] for row in rows_N.tolist()]
         rows_N, frames_N = rows_N.to(history_BT.device), frames_N.to(history_BT.device)
-        frames_N1CYX = images_BTCYX[rows_N, frames_N][:, None]
-        features_ND = self._encode(frames_N1CYX, None, texts)[:, 0]
+        frames_N1VCYX = images_BTVCYX[rows_N, frames_N][:, None]
+        features_ND = self._encode(frames_N1VCYX, None, texts)[:, 0]
         features_BTD = features_ND.new_zeros(*history_BT.shape, self.feature_dim)
         return features_BTD.index_put((rows_N, frames_N), features_ND)
 
@@ -143,28 +151,28 @@ class VlmBackbone(Backbone):
         return self
 
     def _encode(
-        self, images_NFCYX: torch.Tensor, exists_NF: torch.Tensor | None, instruction: Sequence[str]
+        self, images_NFVCYX: torch.Tensor, exists_NF: torch.Tensor | None, instruction: Sequence[str]
     ) -> torch.Tensor:
         """Return the last hidden states [N, F, D] of the action tokens, float32, for N prompts with F frames each.
 
         With ``exists_NF`` None, each prompt has one frame, and it exists.
         """
-        device, num_frames = images_NFCYX.device, images_NFCYX.shape[1]
+        device, num_frames = images_NFVCYX.device, images_NFVCYX.shape[1]
         at_once = max(1, self._frames_at_once // num_frames)
-        if not torch.is_grad_enabled() and len(images_NFCYX) > at_once:
-            parts = [slice(first, first + at_once) for first in range(0, len(images_NFCYX), at_once)]
+        if not torch.is_grad_enabled() and len(images_NFVCYX) > at_once:
+            parts = [slice(first, first + at_once) for first in range(0, len(images_NFVCYX), at_once)]
             exist = [None if exists_NF is None else exists_NF[part] for part in parts]
             return torch.cat(
-                [self._encode(images_NFCYX[p], e, instruction[p]) for p, e in zip(parts, exist, strict=True)]
+                [self._encode(images_NFVCYX[p], e, instruction[p]) for p, e in zip(parts, exist, strict=True)]
             )
-        prepare = self._preprocessing((images_NFCYX.shape[-2], images_NFCYX.shape[-1]), device)
+        prepare = self._preprocessing((images_NFVCYX.shape[-2], images_NFVCYX.shape[-1]), device)
         ids_NL, real_NL = self._tokenize(instruction, prepare.size, None if exists_NF is None else num_frames)
         ids_NL, real_NL = ids_NL.to(device, non_blocking=True), real_NL.to(device, non_blocking=True)
-        tokens_per_frame = len(self._family.image_ids(prepare.size)) + 1
+        tokens_per_frame = len(self._family.frame_ids(prepare.size, num_cameras=self._num_cameras)) + 1
         if exists_NF is not None:
             # The frames are at the end of a prompt; the tokens of one that does not exist are masked like padding.
             real_NL[:, -num_frames * tokens_per_frame :] &= exists_NF.repeat_interleave(tokens_per_frame, dim=1)
-        pixels_NCYX = prepare(images_NFCYX.flatten(0, 1)).to(self._dtype)
+        pixels_NCYX = prepare(images_NFVCYX.flatten(0, 2)).to(self._dtype)
         # No autocast if the weights have one 16-bit type and autocast uses the other: the two cannot be multiplied.
         mixes = self._dtype not in (torch.float32, torch.get_autocast_dtype(device.type))
         with torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type) and not mixes):
@@ -172,7 +180,7 @@ class VlmBackbone(Backbone):
                 input_ids=ids_NL,
                 attention_mask=real_NL.long(),
                 use_cache=False,
-                **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, images_NFCYX.shape[:2])),
+                **self._family.inputs(ids_NL, pixels_NCYX.unflatten(0, (len(images_NFVCYX), -1))),
             ).last_hidden_state
         # The last token of every prompt is an action token; those of the earlier frames come at equal distances before.
         first = ids_NL.shape[1] - 1 - (num_frames - 1) * tokens_per_frame
@@ -193,8 +201,8 @@ class VlmBackbone(Backbone):
         return ids_NL, torch.tensor([[False] * (num_tokens - len(ids)) + [True] * len(ids) for ids in prompts])
 
     def _make_prompt_ids(self, size: Size, text: str, num_frames: int | None) -> tuple[int, ...]:
-        image = self._family.image_ids(size)
-        return tuple(prompt_ids(self._family, self._tokenizer, text, image=image, num_frames=num_frames))
+        frame = self._family.frame_ids(size, num_cameras=self._num_cameras)
+        return tuple(prompt_ids(self._family, self._tokenizer, text, frame=frame, num_frames=num_frames))
 
     def _embed_action_token(self, _: nn.Module, ids: tuple[torch.Tensor], embedded: torch.Tensor) -> torch.Tensor:
         is_action_NL1 = (ids[0] == self._action_id)[..., None]

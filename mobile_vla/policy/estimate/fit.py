@@ -88,6 +88,8 @@ def _lower_workloads(workload: Workload, *, learns: bool) -> Iterator[tuple[str,
     if workload.window_size > 1:
         shorter = workload.window_size // 2
         yield f"dataset.window_size={shorter}", replace(workload, window_size=shorter)
+    if workload.num_cameras > 1:
+        yield "one camera in dataset.cameras", replace(workload, num_cameras=1)
     rows, columns = workload.image_size
     smaller = (rows // 2, columns // 2)
     yield f"dataset.image_size=[{smaller[0]},{smaller[1]}]", replace(workload, image_size=smaller)

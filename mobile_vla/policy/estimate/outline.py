@@ -76,7 +76,7 @@ def read_outline(weights: str, tuning: Tuning) -> Outline:
 
 
 def lengths(
-    outline: Outline, *, image_size: Size, instructions: Iterable[str], num_frames: int | None
+    outline: Outline, *, image_size: Size, num_cameras: int, instructions: Iterable[str], num_frames: int | None
 ) -> tuple[int, int]:
     """Return (tokens of the longest prompt, tokens of an image in the vision tower).
 
@@ -85,9 +85,9 @@ def lengths(
     settings = outline.settings
     family = outline.family(settings.config, settings.tokenizer, settings.processor)
     size = family.preprocessing(image_size).size
-    image = family.image_ids(size)
+    frame = family.frame_ids(size, num_cameras=num_cameras)
     prompts = [
-        prompt_ids(family, settings.tokenizer, text, image=image, num_frames=num_frames) for text in instructions
+        prompt_ids(family, settings.tokenizer, text, frame=frame, num_frames=num_frames) for text in instructions
     ]
     patch = settings.config.vision_config.patch_size
     return max(map(len, prompts)), (size[0] // patch) * (size[1] // patch) + outline.has_class_token

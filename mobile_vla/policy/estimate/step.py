@@ -47,6 +47,7 @@ class Workload:
     micro_batch_size: int | None
     window_size: int
     image_size: Size
+    num_cameras: int
     instructions: Sequence[str]
     precision: DType
     optimizer: Literal["adamw", "adamw_8bit"]
@@ -119,13 +120,14 @@ def estimate_outline(outline: Outline, options: BackboneOptions, workload: Workl
     tokens, patches = lengths(
         outline,
         image_size=workload.image_size,
+        num_cameras=workload.num_cameras,
         instructions=workload.instructions,
         num_frames=workload.window_size if is_video else None,
     )
     num_frames = workload.window_size
     towers = (
         _Tower(layers=outline.language, length=tokens, num_sequences=1 if is_video else num_frames),
-        _Tower(layers=outline.vision, length=patches, num_sequences=num_frames),
+        _Tower(layers=outline.vision, length=patches, num_sequences=num_frames * workload.num_cameras),
     )
     trained = [parameter for parameter in outline.parameters if parameter.is_trained]
     arithmetic, is_checkpointed = _arithmetic(options, workload), options.gradient_checkpointing

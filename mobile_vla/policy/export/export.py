@@ -166,8 +166,17 @@ def _remove(out: Path, *, keep_folder: bool) -> None:
 
 
 def _actions(policy: Policy) -> NDArray[np.float32]:
-    """Return the actions [N, K, A] of ``policy`` for a few random images of one episode."""
-    rows, columns = policy.description.image.size
-    images_NYXC = np.random.default_rng(0).integers(0, 256, (_NUM_IMAGES, rows, columns, 3), dtype=np.uint8)
+    """Return the actions [N, K, A] of ``policy`` for a few random images and states of one episode."""
+    spec, shape = policy.description.spec, (_NUM_IMAGES, *policy.description.image.size, 3)
+    random = np.random.default_rng(0)
+    images_VNYXC = [random.integers(0, 256, shape, dtype=np.uint8) for _ in spec.cameras]
+    states_NS = random.normal(size=(_NUM_IMAGES, len(spec.state)))
     instruction = next(iter(policy.description.instructions), "")
-    return np.stack([policy.act(image, instruction) for image in images_NYXC])
+    return np.stack(
+        [
+            policy.act(
+                dict(zip(spec.camera_names, views, strict=True)), instruction, state=state_S if spec.state else None
+            )
+            for state_S, *views in zip(states_NS, *images_VNYXC, strict=True)
+        ]
+    )

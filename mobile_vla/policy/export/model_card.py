@@ -10,6 +10,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from mobile_vla.errors import UserError
+from mobile_vla.metric_text import no_better_than
+from mobile_vla.metrics import ERROR, error_of
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
 from mobile_vla.spec import Signal
 from mobile_vla.untrusted.files import inside, read_json
@@ -115,8 +117,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _what_it_is(description: PolicyDescription) -> str:
+    num_cameras = len(description.spec.cameras)
+    seen = "camera images" if num_cameras == 1 else f"images of {num_cameras} cameras"
+    state = ", the robot's state" if description.spec.state else ""
     return (
-        f"A robot policy: it sees the last {description.window_size} camera images and an instruction, and answers "
+        f"A robot policy: it sees the last {description.window_size} {seen}{state} and an instruction, and answers "
         f"with the next {description.fwd_pred_next_n} commands."
     )
 
@@ -130,16 +135,22 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
         "Backbone": _options(backbone),
         "Pretrained weights": base and _pretrained(base),
         "Tuning": _options(backbone["tuning"]) if "tuning" in backbone else None,
+        "Cameras": ", ".join(description.spec.camera_names),
         "Images": f"{images}, then as the pretrained model's own image processor does" if base else images,
         "Head": _options(head),
         "History": _options(head["history"]) if "history" in head else None,
         "Window": f"window_size {description.window_size}, fwd_pred_next_n {description.fwd_pred_next_n}, "
         f"padding {description.padding}",
-        "Actions": ", ".join(f"{signal.name} ({signal.unit or 'unit unknown'})" for signal in description.spec.actions),
+        "State": _listed(description.spec.state),
+        "Actions": _listed(description.spec.actions),
         "Action normalisation": description.model.get("normalization"),
         "Weights": f"{total:,}, {trainable:,} of them trained" if total else None,
     }
     return _bullets(facts)
+
+
+def _listed(signals: Sequence[Signal]) -> str:
+    return ", ".join(f"{signal.name} ({signal.unit or 'unit unknown'})" for signal in signals)
 
 
 def _pretrained(base: PretrainedBase) -> str:
@@ -222,13 +233,27 @@ def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
     columns = {title: (key, values) for title, (key, values) in columns.items() if values.get(key) is not None}
     if "val" not in columns:
         return []
-    parts = {"all actions": "", **{_title(signal): f"/{signal.name}" for signal in description.spec.actions}}
-    rows = [
-        [title, *(f"{values[key + part]:.4f}" for key, values in columns.values())] for title, part in parts.items()
+    error = error_of(description.spec)
+    whole = "all actions" if error == ERROR else "all actions, each divided by its spread in train"
+    rows = [[whole, *(_number(values, _as(key, error)) for key, values in columns.values())]]
+    rows += [
+        [_title(signal), *(_number(values, f"{key}/{signal.name}") for key, values in columns.values())]
+        for signal in description.spec.actions
     ]
     table = [["RMSE", *columns], ["---"] * (1 + len(columns)), *rows]
     said = f"Errors of the commands predicted at the current frame, after {records.step} steps:"
-    return [said, "", *(f"| {' | '.join(row)} |" for row in table), ""]
+    measured = {**records.summary, **records.offline}
+    sentence = no_better_than(measured, error=error)
+    return [said, "", *(f"| {' | '.join(row)} |" for row in table), "", *([sentence, ""] if sentence else [])]
+
+
+def _as(name: str, error: str) -> str:
+    """Return the metric ``name``, an RMSE, or the same in units of each action's spread where ``error`` is that."""
+    return name if error == ERROR else name.replace("/rmse", "/nrmse")
+
+
+def _number(values: Mapping[str, Any], name: str) -> str:
+    return f"{values[name]:.4f}" if values.get(name) is not None else ""
 
 
 def _title(signal: Signal) -> str:
@@ -245,13 +270,18 @@ def _loading(description: PolicyDescription, base: PretrainedBase | None, trust:
     arguments = ['"FOLDER"', *(['base="BASE"'] if needs_base else []), *([f"trust={list(trust)}"] if trust else [])]
     flags = [*(["--base BASE"] if needs_base else []), *(f"--trust {name}" for name in trust)]
     instruction = next(iter(description.instructions), "an instruction")
-    shape = f"[{description.fwd_pred_next_n}, {len(description.spec.actions)}]"
+    spec = description.spec
+    shape = f"[{description.fwd_pred_next_n}, {len(spec.actions)}]"
+    images = "image"
+    if len(spec.cameras) > 1:
+        images = "{" + ", ".join(f"{name!r}: image_{number}" for number, name in enumerate(spec.camera_names, 1)) + "}"
+    state = f", state=[{', '.join(spec.state_names)}]" if spec.state else ""
     where = "`FOLDER` is this folder" + ("; `BASE` is where the pretrained weights lie." if needs_base else ".")
     return [
         *("```python", "from mobile_vla import Policy", ""),
         f"policy = Policy.load({', '.join(arguments)})",
         "policy.reset()  # an episode begins",
-        f"chunk = policy.act(image, {instruction!r})  # uint8 [rows, columns, 3] -> float32 {shape}",
+        f"chunk = policy.act({images}, {instruction!r}{state})  # uint8 [rows, columns, 3] -> float32 {shape}",
         *("```", "", f"Over the network: `{' '.join(['python -m mobile_vla serve FOLDER', *flags])}`. {where}"),
     ]
 

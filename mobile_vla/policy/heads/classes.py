@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mobile_vla.errors import ConfigError
 from mobile_vla.policy.history.contract import HistoryFactory
+from mobile_vla.text import first_few
 
 _DEAD_SHARE = 0.05
 """Share of a dimension's largest magnitude; smaller values count as 0, as in ``evaluation.report``."""
@@ -17,12 +19,24 @@ _EMPTY_COUNT = 0.1
 """Pseudo-count that is added to the train actions of every class: the logarithm of an empty class is then finite."""
 
 
+MAX_ACTIONS = 6
+"""With 6 signals there are 729 classes. Beyond that most classes have no train action, and the layer of a chunk of ten
+gets larger than the rest of a compact policy.
+"""
+
+_INSTEAD = (
+    "Use model/head=tokens, which classifies each signal on its own, or a regression (model/head=mlp, flow, diffusion)"
+)
+
+
 class ClassesHead(nn.Module):
     """Cross-entropy over the classes; the prediction is the mean train action of the most probable class.
 
     ``class_weights=balanced`` weights each class by the inverse of its share of the train actions, scaled so that the
     mean weight over the train actions is 1. A class without train actions is never predicted. The logits start at the
     logarithm of the (weighted) class frequencies. The L classes are numbered by their signs as digits in base 3.
+
+    Raises ``ConfigError`` with more than MAX_ACTIONS signals.
     """
 
     rest_A: torch.Tensor
@@ -44,6 +58,12 @@ class ClassesHead(nn.Module):
     ) -> None:
         super().__init__()
         num_classes = 3**num_actions
+        if num_actions > MAX_ACTIONS:
+            raise ConfigError(
+                f"model/head=classes: {num_actions} actions would need 3^{num_actions} = {num_classes:,} classes; "
+                f"expected at most {MAX_ACTIONS} actions, {3**MAX_ACTIONS} classes. {_INSTEAD}, or fewer actions "
+                "(dataset.actions=[...])."
+            )
         self.history = history(feature_dim=feature_dim)
         self._shape = (fwd_pred_next_n, num_classes)
         self._is_balanced = class_weights == "balanced"
@@ -62,7 +82,17 @@ class ClassesHead(nn.Module):
         return self.out
 
     def fit(self, actions_FA: torch.Tensor, *, rest_A: torch.Tensor) -> None:
-        """Compute the rest position, the dead zone around it, and the mean action and share of each class."""
+        """Compute the rest position, the dead zone around it, and the mean action and share of each class.
+
+        Raises ``ConfigError`` if a signal has no value at rest (NaN).
+        """
+        if missing := [str(index + 1) for index in torch.isnan(rest_A).nonzero().flatten().tolist()]:
+            raise ConfigError(
+                f"model/head=classes: the classes are the signs of the actions around their values at rest, and "
+                f"{len(missing)} of {len(rest_A)} actions have none (number {first_few(missing)}), as an absolute "
+                f"position has none. {_INSTEAD}; or give the values, if standing still has one: "
+                "dataset.signals={NAME: {rest: 0}}."
+            )
         self.rest_A.copy_(rest_A)
         self.limit_A.copy_(_DEAD_SHARE * (actions_FA - rest_A).abs().amax(0))
         # In float64: the sums run over all frames of the data set.

@@ -17,8 +17,9 @@ from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor, P
 class Family(Protocol):
     """One family of models: its prompt format, its preprocessing and the names of its parts. One file per family.
 
-    The prompt for one frame is ``opening``, the image, the instruction, ``closing`` and the action token. The prompt
-    for several frames is ``opening``, the instruction, and each image followed by its own action token.
+    The prompt for one frame is ``opening``, the images of its cameras, the instruction, ``closing`` and the action
+    token. The prompt for several frames is ``opening``, the instruction, and each frame's images followed by its own
+    action token.
     """
 
     language_module: ClassVar[str]
@@ -26,7 +27,10 @@ class Family(Protocol):
     opening: ClassVar[str]
     closing: ClassVar[str]
     takes_video: ClassVar[bool]
-    """Whether one prompt may contain several images, with causal attention over them."""
+    """Whether one prompt may contain several frames, with causal attention over them."""
+
+    takes_cameras: ClassVar[bool]
+    """Whether one prompt may contain several images at all, so that a frame may have several cameras."""
 
     action_token: ClassVar[str | None]
     """A vocabulary entry that occurs in no prompt: its position marks the learned action token. None: the padding."""
@@ -39,12 +43,15 @@ class Family(Protocol):
         """Return the preprocessing for frames of ``recorded`` size."""
         ...
 
-    def image_ids(self, size: Size) -> list[int]:
-        """Return the tokens of one image of ``size`` pixels: its placeholders and the tokens around them."""
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
+        """Return the tokens of a frame's images of ``size`` pixels: their placeholders and the tokens around them."""
         ...
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the model's arguments in addition to ids and attention mask, for prompts with F images each."""
+        """Return the model's arguments in addition to ids and attention mask, for prompts with F images each.
+
+        The images are in the order of their placeholders: the cameras of the first frame, then those of the second.
+        """
         ...
 
 
@@ -110,14 +117,14 @@ def action_token_id(family: type[Family], tokenizer: PreTrainedTokenizerBase) ->
 
 
 def prompt_ids(
-    family: Family, tokenizer: PreTrainedTokenizerBase, instruction: str, *, image: list[int], num_frames: int | None
+    family: Family, tokenizer: PreTrainedTokenizerBase, instruction: str, *, frame: list[int], num_frames: int | None
 ) -> Sequence[int]:
     """Return the prompt of one frame with its instruction (``num_frames`` None), or of a window of frames.
 
-    ``image`` are the tokens of one image.
+    ``frame`` are the tokens of one frame's images.
     """
     opening, text = template_ids(tokenizer, family.opening), instruction_ids(tokenizer, instruction)
     action = [action_token_id(type(family), tokenizer)]
     if num_frames is None:
-        return [*opening, *image, *text, *template_ids(tokenizer, family.closing), *action]
-    return [*opening, *text, *(image + action) * num_frames]
+        return [*opening, *frame, *text, *template_ids(tokenizer, family.closing), *action]
+    return [*opening, *text, *(frame + action) * num_frames]

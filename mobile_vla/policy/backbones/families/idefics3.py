@@ -22,6 +22,7 @@ class Idefics3:
     opening: ClassVar = "<|begin_of_text|>User:"
     closing: ClassVar = "<end_of_utterance>\nAssistant:"
     takes_video: ClassVar = True
+    takes_cameras: ClassVar = True
     action_token: ClassVar = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -40,11 +41,11 @@ class Idefics3:
         size = (self._edge, self._edge)
         return Preprocessing(self._processor, recorded=recorded, resizes=[enlarged, size], crop=size)
 
-    def image_ids(self, size: Size) -> list[int]:
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
         """See ``Family``."""
         # <global-img> announces the whole image; tiles would have their own row and column tokens.
         num_places = (size[0] // self._edge_of_place) * (size[1] // self._edge_of_place)
-        return [self._around, self._whole, *[self._place] * num_places, self._around]
+        return [self._around, self._whole, *[self._place] * num_places, self._around] * num_cameras
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
         """See ``Family``."""

@@ -19,6 +19,7 @@ class Kosmos2:
     opening: ClassVar = "<s>"
     closing: ClassVar = ""
     takes_video: ClassVar = False
+    takes_cameras: ClassVar = False
     action_token: ClassVar = "</s>"  # not the padding: this model numbers positions by the tokens that are no padding
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -34,7 +35,7 @@ class Kosmos2:
         """See ``Family``."""
         return square_or_cropped(self._processor, recorded)
 
-    def image_ids(self, size: Size) -> list[int]:
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
         """See ``Family``; the number of placeholders (``latent_query_num``) does not depend on the size."""
         return [self._begin, *self._places, self._end]
 

@@ -20,6 +20,7 @@ class Llava:
     opening: ClassVar = "<s>USER: "
     closing: ClassVar = " ASSISTANT:"
     takes_video: ClassVar = True
+    takes_cameras: ClassVar = True
     action_token: ClassVar = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -39,9 +40,10 @@ class Llava:
             )
         return square_or_cropped(self._processor, recorded)
 
-    def image_ids(self, size: Size) -> list[int]:
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
         """See ``Family``."""
-        return [self._place] * ((size[0] // self._patch) * (size[1] // self._patch) + self._has_class_place)
+        num_places = (size[0] // self._patch) * (size[1] // self._patch) + self._has_class_place
+        return [self._place] * num_places * num_cameras
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
         """See ``Family``."""

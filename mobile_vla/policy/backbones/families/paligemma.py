@@ -19,6 +19,7 @@ class PaliGemma:
     opening: ClassVar = ""
     closing: ClassVar = "\n"
     takes_video: ClassVar = False  # bidirectional: an early frame's action token would see the later frames
+    takes_cameras: ClassVar = True
     action_token: ClassVar = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -31,13 +32,13 @@ class PaliGemma:
         """See ``Family``."""
         return square_or_cropped(self._processor, recorded)
 
-    def image_ids(self, size: Size) -> list[int]:
-        """See ``Family``; <bos> comes after the image, as in its processor."""
-        return [self._place] * (size[0] // self._patch) * (size[1] // self._patch) + [self._bos]
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
+        """See ``Family``; one <bos> comes after all images, as in its processor."""
+        return [self._place] * (size[0] // self._patch) * (size[1] // self._patch) * num_cameras + [self._bos]
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
         """See ``Family``."""
-        return {"pixel_values": pixels_NFCYX[:, 0], "token_type_ids": torch.zeros_like(ids_NL)}
+        return {"pixel_values": pixels_NFCYX.flatten(0, 1), "token_type_ids": torch.zeros_like(ids_NL)}
 
 
 FAMILY = PaliGemma

@@ -20,6 +20,7 @@ class Qwen25Vl:
     opening: ClassVar = "<|im_start|>user\n"
     closing: ClassVar = "<|im_end|>\n<|im_start|>assistant\n"
     takes_video: ClassVar = True
+    takes_cameras: ClassVar = True
     action_token: ClassVar = None
 
     def __init__(self, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, processor: ImageProcessor) -> None:
@@ -37,10 +38,10 @@ class Qwen25Vl:
         size = smart_resize(*recorded, factor=self._patch * self._merge, min_pixels=low, max_pixels=high)
         return Preprocessing(self._processor, recorded=recorded, resizes=[size], crop=size)
 
-    def image_ids(self, size: Size) -> list[int]:
+    def frame_ids(self, size: Size, *, num_cameras: int) -> list[int]:
         """See ``Family``."""
         edge = self._patch * self._merge
-        return [self._begin, *[self._place] * (size[0] // edge * (size[1] // edge)), self._end]
+        return [self._begin, *[self._place] * (size[0] // edge * (size[1] // edge)), self._end] * num_cameras
 
     def inputs(self, ids_NL: torch.Tensor, pixels_NFCYX: torch.Tensor) -> dict[str, torch.Tensor]:
         """See ``Family``."""

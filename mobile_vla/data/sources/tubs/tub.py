@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mobile_vla.data.sources.tubs.manifest import LARGEST_INDEX, RESTORE, UNWRITTEN, Manifest, read_manifest, short
 from mobile_vla.errors import DataError, UserError
 from mobile_vla.storage.disk import unreadable
 from mobile_vla.text import shortened
-from mobile_vla.untrusted.files import inside, open_regular, parse_json, read_limited
+from mobile_vla.untrusted.files import inside, open_regular, parse_json
 
 IMAGE_KEY = "cam/image_array"
 ANGLE_KEY = "user/angle"
 THROTTLE_KEY = "user/throttle"
+MODE_KEY = "user/mode"
 
 _REQUIRED_KEYS: dict[str, tuple[type, ...]] = {
     "_index": (int,),
@@ -25,27 +26,31 @@ _REQUIRED_KEYS: dict[str, tuple[type, ...]] = {
     THROTTLE_KEY: (int, float),
 }
 
+_READ_KEYS = frozenset([*_REQUIRED_KEYS, MODE_KEY, "_session_id"])
+
+_HUMAN = "user"
+"""The mode in which a person drives. In the others (``local``, ``local_angle``) the commands are a pilot's, and what
+stands under ``user/angle`` and ``user/throttle`` is not what the car did."""
+
 # Above 1, because a 16-bit joystick reaches -32768 and DonkeyCar divides by 32767: valid commands go down to -1.00003.
 _COMMAND_LIMIT = 1.0001
 
 # The end of the year 9999, the last that Python's datetime can represent: the time stamp becomes part of a file name.
 _END_OF_CALENDAR_MS = 253_402_300_800_000
 
-# JSON integers have no limit, but an index becomes an int64 attribute of the episode file. Far above any tub.
-_LARGEST_INDEX = 2**53
-
 # DonkeyCar writes 1,000 lines per catalog, each of 200 bytes, or of about 10,000 bytes with lidar distances. The limits
 # are far above that, and a tub that reaches all of them still needs only a few hundred MB of memory.
-_MAX_MANIFEST_BYTES = 8 * 2**20
 _MAX_CATALOG_BYTES = 64 * 2**20
 _MAX_LINE_BYTES = 2**20
 _MAX_RECORDS = 1_000_000  # 14 hours at 20 Hz
 
 _MAX_SESSION_CHARACTERS = 200
 
-_RESTORE = "Restore the file from the car or a backup."
+_MAX_UNREAD_KEYS = 50
+"""Maximum number of keys that are remembered as not read."""
 
-_UNWRITTEN = "it was never written to the disk (full, or the power was cut)"
+_RECORDS_A_STEP = 5000
+"""Number of records between two reports of progress: a tenth of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,32 +69,67 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Tub:
-    """The kept ``records`` in the order of the catalogs, and the indexes that the manifest marks as deleted.
+    """The kept ``records`` in the order of the catalogs, and what was not kept.
 
-    ``num_deleted`` counts the records found with those indexes; only their image names are read. ``num_written`` is
-    the number of records that were ever written according to the manifest, or None where it gives none.
-    ``empty_catalog`` is the name of the last catalog if it has no record, as after a power cut; otherwise None.
+    ``deleted`` are the indexes that the manifest marks as deleted, ``autopilot`` those of other records that a pilot
+    drove (``user/mode`` is not ``user``). ``num_deleted`` and ``num_autopilot`` count the records found with them; only
+    their image names are read. ``unread_keys`` are keys of records that nothing reads, such as an IMU's.
+    ``num_written`` is the number of records that were ever written according to the manifest, or None where it gives
+    none. ``empty_catalog`` is the name of the last catalog if it has no record, as after a power cut; otherwise None.
     """
 
     path: Path
     records: tuple[Record, ...]
     deleted: frozenset[int]
+    autopilot: frozenset[int]
     num_deleted: int
+    num_autopilot: int
     deleted_images: frozenset[str]
+    autopilot_images: frozenset[str]
+    unread_keys: tuple[str, ...]
     catalogs: tuple[str, ...]
     empty_catalog: str | None
     num_written: int | None
+
+    @property
+    def num_records(self) -> int:
+        """The number of records that were found."""
+        return len(self.records) + self.num_deleted + self.num_autopilot
 
     def image_path(self, record: Record) -> Path:
         """Return the path of the frame's image."""
         return self.path / "images" / record.image
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Manifest:
-    catalogs: tuple[str, ...]
-    deleted: frozenset[int]
-    num_written: int | None
+@dataclass(kw_only=True)
+class _Sorted:
+    """The records read so far, sorted by whether they can be used."""
+
+    records: list[Record] = field(default_factory=list)
+    autopilot: set[int] = field(default_factory=set)
+    deleted_images: set[str] = field(default_factory=set)
+    autopilot_images: set[str] = field(default_factory=set)
+    unread_keys: set[str] = field(default_factory=set)
+    num_deleted: int = 0
+    num_autopilot: int = 0
+
+    @property
+    def num_found(self) -> int:
+        return len(self.records) + self.num_deleted + self.num_autopilot
+
+    def add(self, entry: dict[str, Any], place: str, manifest: Manifest) -> None:
+        if len(self.unread_keys) < _MAX_UNREAD_KEYS:
+            self.unread_keys |= entry.keys() - _READ_KEYS
+        index, image = entry.get("_index"), entry.get(IMAGE_KEY)
+        if isinstance(index, int) and index in manifest.deleted:
+            self.num_deleted += 1
+            self.deleted_images |= {image} if isinstance(image, str) else set()
+        elif _is_autopilot(entry.get(MODE_KEY), place):
+            self.num_autopilot += 1
+            self.autopilot |= {index} if isinstance(index, int) else set()
+            self.autopilot_images |= {image} if isinstance(image, str) else set()
+        else:
+            self.records.append(_parse_record(entry, place))
 
 
 def read_tub(path: Path) -> Tub:
@@ -98,81 +138,44 @@ def read_tub(path: Path) -> Tub:
     Tubs can contain leftover files that only look like catalogs. Raises ``UserError``, with file and line, for anything
     that is missing, broken, out of range, or outside the tub.
     """
-    manifest = _read_manifest(path)
-    records: list[Record] = []
-    deleted_images: set[str] = set()
+    steps = read_tub_in_steps(path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def read_tub_in_steps(path: Path) -> Generator[None, None, Tub]:
+    """Return what ``read_tub`` does; each yield reports progress."""
+    manifest = read_manifest(path)
+    found = _Sorted()
     empty: str | None = None
-    num_deleted = 0
     for catalog in manifest.catalogs:
         if empty is not None:  # only the last catalog may be empty, as after a power cut
-            raise DataError(f"{path / empty} holds no record: {_UNWRITTEN}. {_RESTORE}")
-        num_before = len(records) + num_deleted
+            raise DataError(f"{path / empty} holds no record: {UNWRITTEN}. {RESTORE}")
+        num_before = found.num_found
         for place, entry in _read_lines(path, catalog):
-            if len(records) + num_deleted == _MAX_RECORDS:
+            if found.num_found == _MAX_RECORDS:
                 raise DataError(f"{place}: this tub has more than {_MAX_RECORDS:,} records. Split it into several.")
-            index = entry.get("_index")
-            if isinstance(index, int) and index in manifest.deleted:
-                num_deleted += 1
-                if isinstance(image := entry.get(IMAGE_KEY), str):
-                    deleted_images.add(image)
-            else:
-                records.append(_parse_record(entry, place))
-        if len(records) + num_deleted == num_before:
+            found.add(entry, place, manifest)
+            if found.num_found % _RECORDS_A_STEP == 0:
+                yield
+        if found.num_found == num_before:
             empty = catalog
     return Tub(
         path=path,
-        records=tuple(records),
+        records=tuple(found.records),
         deleted=manifest.deleted,
-        num_deleted=num_deleted,
-        deleted_images=frozenset(deleted_images),
+        autopilot=frozenset(found.autopilot),
+        num_deleted=found.num_deleted,
+        num_autopilot=found.num_autopilot,
+        deleted_images=frozenset(found.deleted_images),
+        autopilot_images=frozenset(found.autopilot_images),
+        unread_keys=tuple(sorted(found.unread_keys)),
         catalogs=manifest.catalogs,
         empty_catalog=empty,
         num_written=manifest.num_written,
-    )
-
-
-def _read_manifest(tub: Path) -> _Manifest:
-    """Return the content of the manifest's fifth JSON line: the file names of the catalogs and the deleted indexes."""
-    path = tub / "manifest.json"
-    try:
-        content = read_limited(inside(tub, path.name), max_bytes=_MAX_MANIFEST_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            f"{tub} is not a DonkeyCar tub: it has no manifest.json. Name the folder that holds one."
-        ) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not content.strip(b"\0\r\n "):
-        raise DataError(f"{path} is empty or holds only zero bytes: {_UNWRITTEN}. {_RESTORE}")
-    lines = content.split(b"\n", 5)
-    if len(lines) < 5:
-        raise DataError(f"{path} cannot be read: {len(lines)} lines were found and 5 expected. {_RESTORE}")
-    try:
-        return _parse_manifest(parse_json(lines[4], place=f"{path} line 5"))
-    except (UserError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path} cannot be read: line 5 is no JSON object with lists `paths` and `deleted_indexes` ({error}). "
-            f"{_RESTORE}"
-        ) from error
-
-
-def _parse_manifest(state: Any) -> _Manifest:
-    if not isinstance(state, dict):
-        raise TypeError(f"it is {_short(state)}")
-    for key, kind in (("paths", str), ("deleted_indexes", int)):
-        if not isinstance(state[key], list):
-            raise TypeError(f"`{key}` is {_short(state[key])}")
-        for value in state[key]:
-            # Not isinstance: JSON's true is a bool, which is an int in Python.
-            if type(value) is not kind:
-                raise TypeError(f"`{key}` holds {_short(value)}, expected {kind.__name__}")
-    if len(set(state["paths"])) < len(state["paths"]):
-        raise TypeError("`paths` names a catalog twice")
-    num_written = state.get("current_index")
-    return _Manifest(
-        catalogs=tuple(state["paths"]),
-        deleted=frozenset(state["deleted_indexes"]),
-        num_written=num_written if type(num_written) is int and 0 <= num_written < _LARGEST_INDEX else None,
     )
 
 
@@ -206,20 +209,27 @@ def _read_lines(tub: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parse_line(line: bytes, catalog: Path, place: str) -> dict[str, Any]:
     if not line.strip(b"\0\r\n "):
-        raise DataError(f"{place} holds only zero bytes: {_UNWRITTEN}. Restore the file, or cut it off there.")
+        raise DataError(f"{place} holds only zero bytes: {UNWRITTEN}. Restore the file, or cut it off there.")
     if len(line) > _MAX_LINE_BYTES:
-        raise DataError(f"{place} is longer than {_MAX_LINE_BYTES >> 20} MiB, which no record is. {_RESTORE}")
+        raise DataError(f"{place} is longer than {_MAX_LINE_BYTES >> 20} MiB, which no record is. {RESTORE}")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{catalog} is not text ({place.removeprefix(f'{catalog} ')}: {error}). {_RESTORE}") from error
+        raise DataError(f"{catalog} is not text ({place.removeprefix(f'{catalog} ')}: {error}). {RESTORE}") from error
     try:
         entry = parse_json(text, place=place)
     except UserError as error:
         raise DataError(f"{error}. Restore the file, or remove the line.") from error
     if not isinstance(entry, dict):
-        raise DataError(f"{place} holds {_short(entry)}, expected a JSON object. Restore the file, or remove the line.")
+        raise DataError(f"{place} holds {short(entry)}, expected a JSON object. Restore the file, or remove the line.")
     return entry
+
+
+def _is_autopilot(mode: Any, place: str) -> bool:
+    """Return whether a pilot drove; a record without a mode (None), as early versions wrote them, is a person's."""
+    if mode is not None and not isinstance(mode, str):
+        raise DataError(f"{place}: `{MODE_KEY}` is {short(mode)}, expected str. Mend or remove the line.")
+    return mode is not None and mode != _HUMAN
 
 
 def _parse_record(entry: dict[str, Any], place: str) -> Record:
@@ -231,18 +241,18 @@ def _parse_record(entry: dict[str, Any], place: str) -> Record:
             )
         if type(entry[key]) not in kinds:
             expected = " or ".join(kind.__name__ for kind in kinds)
-            raise DataError(f"{place}: `{key}` is {_short(entry[key])}, expected {expected}. Mend or remove the line.")
-    if not 0 <= entry["_index"] < _LARGEST_INDEX:
-        raise DataError(f"{place}: `_index` is {_short(entry['_index'])}, expected 0 or more. Mend or remove the line.")
+            raise DataError(f"{place}: `{key}` is {short(entry[key])}, expected {expected}. Mend or remove the line.")
+    if not 0 <= entry["_index"] < LARGEST_INDEX:
+        raise DataError(f"{place}: `_index` is {short(entry['_index'])}, expected 0 or more. Mend or remove the line.")
     for key in (ANGLE_KEY, THROTTLE_KEY):
         if not abs(entry[key]) <= _COMMAND_LIMIT:
             raise DataError(
-                f"{place}: `{key}` is {_short(entry[key])}, expected -1 to 1. "
+                f"{place}: `{key}` is {short(entry[key])}, expected -1 to 1. "
                 f"Mend the value, or mark frame {entry['_index']} deleted."
             )
     if not 0 <= entry["_timestamp_ms"] < _END_OF_CALENDAR_MS:
         raise DataError(
-            f"{place}: `_timestamp_ms` is {_short(entry['_timestamp_ms'])}, expected milliseconds since 1970. "
+            f"{place}: `_timestamp_ms` is {short(entry['_timestamp_ms'])}, expected milliseconds since 1970. "
             "Mend or remove the line."
         )
     return Record(
@@ -259,7 +269,7 @@ def _parse_image_name(name: str, place: str) -> str:
     """Return ``name`` where it is a plain file name; raise ``DataError`` where it is a path to another folder."""
     if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 255:
         raise DataError(
-            f"{place}: `{IMAGE_KEY}` is {_short(name)}, expected the name of a file in images/. Nothing is read from "
+            f"{place}: `{IMAGE_KEY}` is {short(name)}, expected the name of a file in images/. Nothing is read from "
             "elsewhere because a tub says so. Mend or remove the line."
         )
     return name
@@ -270,14 +280,5 @@ def _parse_session(session: Any, place: str) -> str | None:
         return None
     text = str(session) if isinstance(session, str | int | float) else None
     if text is None or not text.isprintable() or len(text) > _MAX_SESSION_CHARACTERS:
-        raise DataError(f"{place}: `_session_id` is {_short(session)}, expected a short text. Mend or remove the line.")
+        raise DataError(f"{place}: `_session_id` is {short(session)}, expected a short text. Mend or remove the line.")
     return text
-
-
-def _short(value: Any) -> str:
-    """Return the text of a record's value, shortened where it is long, so that error messages stay readable."""
-    return _REPR.repr(value)
-
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = 80

@@ -6,21 +6,29 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from mobile_vla.data.importers.flags import option
-from mobile_vla.data.importers.tub import Record
+from mobile_vla.data.sources.tubs.tub import Record
 from mobile_vla.errors import ConfigError
+
+
+def option(default: Any, meaning: str) -> Any:
+    """Return a dataclass field with its default and its meaning, which ``--help`` of a command shows."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TubOptions:
-    """The options of an import: where a tub is split and what its commands mean.
+    """The options of reading a tub: where it is split and what its commands mean.
 
-    Raises ``ConfigError`` for values that cannot work. The default of ``max_frames`` is 200 (10 s at DonkeyCar's 20 Hz)
-    so that a tub with a single drive still gives several episodes for train and val: 1,000 frames (one catalog) give
-    five. Shorter pieces would give more episodes, but no window extends beyond a piece, and the frames on the two sides
-    of a cut look alike and may be in train and in val: both costs grow with the number of cuts.
+    A command without a scale stays normalised: 1 is full throttle, or full angle. Raises ``ConfigError`` for values
+    that cannot work.
+
+    The default of ``max_frames`` is 200 (10 s at DonkeyCar's 20 Hz) so that a tub with a single drive still gives
+    several episodes for train and val: 1,000 frames (one catalog) give five. Shorter pieces would give more episodes,
+    but no window extends beyond a piece, and the frames on the two sides of a cut look alike and may be in train and in
+    val: both costs grow with the number of cuts.
     """
 
     split_at_deleted: bool = option(True, "begin a new episode after a frame that is marked deleted")
@@ -33,12 +41,9 @@ class TubOptions:
     max_frames: int | None = option(
         200, "cut longer runs into consecutive episodes of so many frames; none: never, up to 2 GiB of images each"
     )
-    throttle_scale: float = option(1.0, "linear_x at full throttle, in m/s")
-    angle_scale: float = option(1.0, "size of angular_z at full angle, in rad/s")
-    frame_rate_hz: float | None = option(
-        None, "frames per second, stored with each episode; none: from the time stamps"
-    )
-    instruction: str = option("Follow the track", "the language instruction of every episode")
+    throttle_scale: float | None = option(None, "linear_x at full throttle, in m/s; none: it stays normalised")
+    angle_scale: float | None = option(None, "size of angular_z at full angle, in rad/s; none: it stays normalised")
+    frame_rate_hz: float | None = option(None, "frames per second; none: from the time stamps")
 
     def __post_init__(self) -> None:
         for name in ("max_clock_gap_s", "frame_rate_hz"):
@@ -46,19 +51,15 @@ class TubOptions:
             if value is not None and not (0 < value < math.inf):
                 raise ConfigError(f"{name} is {value}, expected a number above 0, or none.")
         for name in ("throttle_scale", "angle_scale"):
-            if not math.isfinite(getattr(self, name)) or getattr(self, name) == 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}, expected a finite number other than 0.")
+            value = getattr(self, name)
+            if value is not None and (not math.isfinite(value) or value == 0):
+                raise ConfigError(f"{name} is {value}, expected a finite number other than 0, or none.")
         if self.min_frames < 1:
             raise ConfigError(f"min_frames is {self.min_frames}, expected 1 or more.")
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise ConfigError(
                 f"max_frames is {self.max_frames}, expected at least min_frames ({self.min_frames}), or none."
             )
-        if not self.instruction.strip():
-            raise ConfigError("instruction is empty, expected a sentence.")
-        # Surrogates come from a command line that is not UTF-8, and cannot be encoded; NUL is HDF5's padding of texts.
-        if any("\ud800" <= character <= "\udfff" or character == "\0" for character in self.instruction):
-            raise ConfigError(f"instruction is {self.instruction!r}, expected a sentence in UTF-8.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +80,19 @@ class EpisodePlan:
     longest_run: int
 
 
-def plan_episodes(records: Sequence[Record], deleted: Collection[int], options: TubOptions) -> EpisodePlan:
+def plan_episodes(
+    records: Sequence[Record],
+    deleted: Collection[int],
+    options: TubOptions,
+    *,
+    autopilot: Collection[int] = frozenset(),
+) -> EpisodePlan:
     """Return the plan: ``records`` split at every break, and long runs cut to ``max_frames``. A pure function.
 
-    ``records`` are the kept ones in recorded order. ``deleted`` are the indexes of the deleted records, which
-    distinguish a deletion from an index that never existed.
+    ``records`` are the kept ones in recorded order. ``deleted`` and ``autopilot`` are the indexes of the records that
+    were not kept, which distinguish them from an index that never existed.
     """
-    runs, breaks = _split_runs(records, sorted(deleted), options)
+    runs, breaks = _split_runs(records, sorted(deleted), sorted(autopilot), options)
     long_runs = [run for run in runs if len(run) >= options.min_frames]
     cuts = [_cut_run(run, options.max_frames) for run in long_runs]
     pieces = [piece for cut in cuts for piece in cut]
@@ -101,7 +108,7 @@ def plan_episodes(records: Sequence[Record], deleted: Collection[int], options: 
 
 
 def _split_runs(
-    records: Sequence[Record], deleted: Sequence[int], options: TubOptions
+    records: Sequence[Record], deleted: Sequence[int], autopilot: Sequence[int], options: TubOptions
 ) -> tuple[list[list[Record]], Counter[str]]:
     """Return the runs, ``records`` split at every break, and the number of breaks by reason.
 
@@ -110,7 +117,7 @@ def _split_runs(
     runs: list[list[Record]] = []
     breaks: Counter[str] = Counter()
     for i, record in enumerate(records):
-        reason = _break_between(records[i - 1], record, deleted, options) if i > 0 else None
+        reason = _break_between(records[i - 1], record, deleted, autopilot, options) if i > 0 else None
         if reason:
             breaks[reason] += 1
         if reason or i == 0:
@@ -119,10 +126,14 @@ def _split_runs(
     return runs, breaks
 
 
-def _break_between(before: Record, after: Record, deleted: Sequence[int], options: TubOptions) -> str | None:
-    """Return the reason of the first rule that separates two neighbours, or None. ``deleted`` is sorted."""
-    # Binary search: counting in a list for every pair of neighbours would take quadratic time.
-    num_deleted = max(0, bisect_left(deleted, after.index) - bisect_right(deleted, before.index))
+def _break_between(
+    before: Record, after: Record, deleted: Sequence[int], autopilot: Sequence[int], options: TubOptions
+) -> str | None:
+    """Return the reason of the first rule that separates two neighbours, or None."""
+    num_autopilot = _num_between(before, after, autopilot)
+    if num_autopilot > 0:  # no option: a window over what a pilot drove would have targets that nobody gave
+        return "autopilot frames"
+    num_deleted = _num_between(before, after, deleted)
     if options.split_at_deleted and num_deleted > 0:
         return "deleted frames"
     if options.split_at_session and before.session_id != after.session_id:
@@ -133,6 +144,12 @@ def _break_between(before: Record, after: Record, deleted: Sequence[int], option
     if options.max_clock_gap_s is not None and not 0 <= gap_s <= options.max_clock_gap_s:
         return "clock gaps"
     return None
+
+
+def _num_between(before: Record, after: Record, indexes: Sequence[int]) -> int:
+    """Return how many of the sorted ``indexes`` are between two records."""
+    # Binary search: counting in a list for every pair of neighbours would take quadratic time.
+    return max(0, bisect_left(indexes, after.index) - bisect_right(indexes, before.index))
 
 
 def _cut_run(run: Sequence[Record], max_frames: int | None) -> list[list[Record]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobile_vla.data.importers.tub import Tub
+from mobile_vla.data.sources.tubs.tub import Tub
 from mobile_vla.errors import DataError
 from mobile_vla.storage.disk import unreadable
 from mobile_vla.text import shortened
@@ -45,6 +45,8 @@ def look_through(tub: Tub) -> TubFolder:
             continue
         if entry.name in tub.deleted_images:
             left_aside["images of deleted frames"] += 1
+        elif entry.name in tub.autopilot_images:
+            left_aside["images of frames that an autopilot drove"] += 1
         elif entry.name.startswith("."):
             left_aside["hidden files in images"] += 1
         elif entry.is_dir(follow_symlinks=False):

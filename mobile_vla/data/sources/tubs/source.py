@@ -1,0 +1,207 @@
+"""The source of DonkeyCar tubs, read where they lie."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
+from mobile_vla.data.sources.tubs.episodes import (
+    check_any_episode,
+    check_own_images,
+    command_signals,
+    commands,
+    episode_name,
+    frame_rate,
+    missing_image,
+    oddities,
+)
+from mobile_vla.data.sources.tubs.folder import look_through
+from mobile_vla.data.sources.tubs.images import image_size, read_image
+from mobile_vla.data.sources.tubs.split import EpisodePlan, TubOptions, plan_episodes
+from mobile_vla.data.sources.tubs.tub import Record, Tub, read_tub_in_steps
+from mobile_vla.errors import DataError, UnreadableNowError, UserError
+from mobile_vla.spec import Camera, Spec
+from mobile_vla.storage.disk import unreadable
+from mobile_vla.untrusted.files import inside
+
+CAMERA = "camera"
+"""The name of a tub's only camera."""
+
+_MANIFEST, _CATALOG = "manifest.json", ".catalog"
+
+_BLOCK_BYTES = 4 * 2**20
+"""Size from which a block of decoded images is handed on: 70 images of 160x120, or one large one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TubSource:
+    """The DonkeyCar tubs in ``folder`` and its subfolders; ``folder`` may be a tub itself.
+
+    The episodes and commands are those that ``import donkeycar`` writes, without its column ``linear_y``: a car cannot
+    move sideways, so no tub records it. ``dataset.channel_order`` applies: a JPEG does not say whether the recorder
+    swapped red and blue before it was encoded.
+    """
+
+    folder: Path
+    options: TubOptions
+
+    def find(self) -> Found:
+        """See ``Source``."""
+        tubs = find_tubs(self.folder)
+        if not tubs:
+            raise DataError(
+                f"{self.folder}: holds no DonkeyCar tub (a folder with {_MANIFEST} and *{_CATALOG}). Give the folder "
+                "that DonkeyCar wrote to."
+            )
+        return Found(files=[RecordingFile(path=tub, files=tuple(_records_of(tub))) for tub in tubs])
+
+    def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
+        """See ``Source``."""
+        with _errors_of(file.path):
+            tub = yield from read_tub_in_steps(file.path)
+            plan = plan_episodes(tub.records, tub.deleted, self.options, autopilot=tub.autopilot)
+            yield
+            check_any_episode(tub, plan, self.options)
+            folder = look_through(tub)
+            check_own_images(tub, plan.episodes)
+            yield
+        name = file.path.resolve().name.encode("utf-8", "backslashreplace").decode()
+        found = [*oddities(tub, folder, plan, self.options, options_at="dataset.tub."), *_dropped(plan, self.options)]
+        notes = tuple(f"tub {name}: {text.rstrip('.')}" for text in found)
+        rate_hz, _ = frame_rate(plan.episodes, self.options)
+        recordings: list[Recording | DataError] = []
+        for number, episode in enumerate(plan.episodes):
+            try:
+                with _errors_of(file.path):
+                    if missing := missing_image(tub, episode, folder):
+                        raise missing
+                    recordings.append(self._recording(tub, episode, number, name=name, rate_hz=rate_hz, notes=notes))
+            except DataError as problem:
+                recordings.append(problem)
+            yield
+        return recordings
+
+    def _recording(
+        self,
+        tub: Tub,
+        episode: Sequence[Record],
+        number: int,
+        *,
+        name: str,
+        rate_hz: float | None,
+        notes: tuple[str, ...],
+    ) -> Recording:
+        columns, rows = image_size(tub.image_path(episode[0]))
+        actions_FA = commands(episode, self.options)
+        session = episode[0].session_id
+        return Recording(
+            name=episode_name(episode[0], number),
+            path=tub.path,
+            # Only the images: a catalog has a thousand records, and a mended one must not change all other episodes.
+            # What counts of the catalogs, the commands, is in ``part``.
+            files=tuple(tub.image_path(record) for record in episode),
+            part={
+                "first_index": episode[0].index,
+                "last_index": episode[-1].index,
+                "actions": hashlib.blake2b(actions_FA.tobytes(), digest_size=16).hexdigest(),
+            },
+            spec=Spec(
+                actions=command_signals(self.options),
+                cameras=(Camera(name=CAMERA, rows=rows, columns=columns),),
+                rate_hz=rate_hz,
+            ),
+            actions=actions_FA,
+            state=np.zeros((len(episode), 0), np.float32),
+            fields={"tub": name} | ({} if session is None else {"session": session}),
+            notes=notes,
+        )
+
+    def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
+        """See ``Source``."""
+        assert camera == CAMERA
+        shown = recording.spec.cameras[0]
+        block: list[NDArray[np.uint8]] = []
+        for path in recording.files:
+            with _errors_of(recording.path):
+                if path.is_symlink():
+                    inside(recording.path, path.relative_to(recording.path))
+                block.append(read_image(path, size=(shown.columns, shown.rows)))
+            if len(block) * block[0].nbytes >= _BLOCK_BYTES:
+                yield np.stack(block)
+                block = []
+        if block:
+            yield np.stack(block)
+
+
+def is_tub(folder: Path) -> bool:
+    """Return whether ``folder`` is a DonkeyCar tub (version 2): it has the manifest and at least one catalog."""
+    try:
+        return (folder / _MANIFEST).exists() and any(name.endswith(_CATALOG) for name in os.listdir(folder))
+    except OSError:  # no folder, or one that may not be read: reading it gives the cause
+        return False
+
+
+def find_tubs(folder: Path) -> list[Path]:
+    """Return the tubs in ``folder``, at any depth, in the order of their paths; links to folders are not followed.
+
+    Raises ``DataError`` where there is no such folder or one cannot be listed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Give dataset.path the folder that DonkeyCar wrote to.")
+    tubs, waiting = [], [folder]
+    while waiting:
+        place = waiting.pop()
+        if is_tub(place):
+            tubs.append(place)  # not looked into: its images are thousands of files
+            continue
+        try:
+            with os.scandir(place) as entries:
+                waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != "."]
+        except OSError as error:
+            raise UnreadableNowError(str(unreadable(place, error))) from error
+    return sorted(tubs)
+
+
+def _records_of(tub: Path) -> Iterator[Path]:
+    """Yield the files that hold a tub's records; its images belong to the episodes."""
+    yield tub / _MANIFEST
+    yield from sorted(
+        path for path in tub.iterdir() if path.name.endswith(_CATALOG) and path.name[0] != "." and path.is_file()
+    )
+
+
+def _dropped(plan: EpisodePlan, options: TubOptions) -> Iterator[str]:
+    num_frames = sum(map(len, [*plan.short_runs, *plan.tails]))
+    if num_frames:
+        yield (
+            f"{num_frames:,} frames are left out, in {len(plan.short_runs)} runs and {len(plan.tails)} ends of runs of "
+            f"fewer than {options.min_frames} (dataset.tub.min_frames)."
+        )
+
+
+@contextmanager
+def _errors_of(tub: Path) -> Iterator[None]:
+    """Convert every ``UserError`` inside the block to a ``DataError`` whose message begins with the tub's path.
+
+    The frame cache stores messages without that path, because the tub may be elsewhere next time.
+    """
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        inner = text.removeprefix(f"{tub}{os.sep}").removeprefix(f"{tub} ")
+        cause = error.__cause__
+        is_outside = isinstance(cause, OSError) and cause.errno not in (errno.ENAMETOOLONG, errno.ELOOP, None)
+        # FileNotFoundError became a sentence of its own: the tub itself is not complete.
+        is_outside = is_outside and not (isinstance(cause, FileNotFoundError | NotADirectoryError))
+        kind = UnreadableNowError if is_outside or isinstance(error, UnreadableNowError) else DataError
+        raise kind(text if inner == text else f"{tub}: {inner}") from error

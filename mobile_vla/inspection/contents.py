@@ -1,0 +1,129 @@
+"""What a data set holds, before anything is decoded: signals with ranges, cameras, lengths, scenarios."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobile_vla.data.dataset import Scan
+from mobile_vla.data.labels.grammars import UNKNOWN
+from mobile_vla.data.labels.rules import clean_label
+from mobile_vla.inspection.names import propose_grammar
+from mobile_vla.schema import Episode
+from mobile_vla.spec import Camera, Signal
+
+_MAX_SCENARIOS = 30
+"""A field with more values than this tells episodes apart and does not group them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRange:
+    """The values of one recorded signal over all episodes, in its unit.
+
+    ``low`` and ``high`` are the 1st and 99th percentile, ``smallest`` and ``largest`` all values. ``is_used`` is
+    whether the data set's options choose it.
+    """
+
+    signal: Signal
+    smallest: float
+    low: float
+    high: float
+    largest: float
+    num_values: int
+    is_used: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioChoice:
+    """One way to tell scenarios apart: the overrides that choose it, and the episodes of each scenario."""
+
+    overrides: tuple[str, ...]
+    scenarios: Mapping[str, int]
+    is_current: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The contents of a data set; see the module.
+
+    ``lengths`` are the numbers of frames of the episodes, sorted. ``rates_hz`` are the distinct recorded rates.
+    ``cameras`` has, for each recorded camera, whether it is used.
+    """
+
+    format: str
+    lengths: Sequence[int]
+    rates_hz: Sequence[float]
+    cameras: Sequence[tuple[Camera, bool]]
+    actions: Sequence[SignalRange]
+    state: Sequence[SignalRange]
+    choices: Sequence[ScenarioChoice]
+
+
+def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
+    """Return the contents of ``scan``, of which ``episodes`` are the usable ones with their scenarios."""
+    recordings = [scan.recordings[episode.name] for episode in episodes]
+    recorded = recordings[0].spec
+    assert scan.spec is not None
+    used = scan.spec
+    same = [recording for recording in recordings if recording.spec.action_names == recorded.action_names]
+    return Contents(
+        format=scan.format,
+        lengths=sorted(episode.num_frames for episode in episodes),
+        rates_hz=sorted({round(r.spec.rate_hz, 2) for r in recordings if r.spec.rate_hz is not None}),
+        cameras=[(camera, camera.name in used.camera_names) for camera in recorded.cameras],
+        actions=_ranges(used_or(recorded.actions, used.actions), [r.actions for r in same], used.action_names),
+        state=_ranges(
+            used_or(recorded.state, used.state),
+            [r.state for r in same if r.spec.state_names == recorded.state_names],
+            used.state_names,
+        ),
+        choices=_choices(episodes),
+    )
+
+
+def used_or(recorded: Sequence[Signal], used: Sequence[Signal]) -> list[Signal]:
+    """Return ``recorded`` with what the user stated of the used ones."""
+    by_name = {signal.name: signal for signal in used}
+    return [by_name.get(signal.name, signal) for signal in recorded]
+
+
+def _ranges(signals: Sequence[Signal], values: Sequence[np.ndarray], used: Sequence[str]) -> list[SignalRange]:
+    if not signals or not values:
+        return []
+    values_FS = np.concatenate(values)
+    low_S, high_S = np.quantile(values_FS, [0.01, 0.99], axis=0)
+    return [
+        SignalRange(
+            signal=signal,
+            smallest=float(column.min()),
+            low=float(low),
+            high=float(high),
+            largest=float(column.max()),
+            num_values=len(np.unique(column)),
+            is_used=signal.name in used,
+        )
+        for signal, column, low, high in zip(signals, values_FS.T, low_S, high_S, strict=True)
+    ]
+
+
+def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
+    """Return the scenarios as they are, and what each other rule would give where it would give several groups."""
+    current = Counter(episode.scenario for episode in episodes)
+    found = [ScenarioChoice(overrides=(), scenarios=dict(current.most_common()), is_current=True)]
+    if proposal := propose_grammar([episode.name for episode in episodes]):
+        overrides = (f"dataset.grammars.own='{proposal.expression}'", "dataset.scenario=[name]")
+        if set(proposal.scenarios) != set(current):
+            found.append(ScenarioChoice(overrides=overrides, scenarios=proposal.scenarios))
+    keys = dict.fromkeys(key for episode in episodes for key in episode.fields)
+    by_rule = {f"field:{key}": [e.fields.get(key, "") for e in episodes] for key in keys}
+    by_rule["instruction"] = [episode.instruction for episode in episodes]
+    for rule, texts in by_rule.items():
+        counts = Counter(clean_label(text) if text else UNKNOWN for text in texts)
+        if 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes):
+            found.append(
+                ScenarioChoice(overrides=(f"dataset.scenario=[{rule}]",), scenarios=dict(counts.most_common()))
+            )
+    return found

@@ -1,0 +1,99 @@
+"""The contents of a data set on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
+from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+
+NUM_SEEDS = 5
+"""Seeds of a first comparison; see conf/experiment/my_data.yaml."""
+
+_MAX_SIGNALS = 40
+
+
+def print_contents(contents: Contents, console: Console) -> None:
+    """Print what was recognised, the cameras, lengths and rate, and the signals with their ranges."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row("format", contents.format)
+    grid.add_row("length", _lengths(contents))
+    cameras = [
+        f"{camera.name} {camera.columns}x{camera.rows}{'' if is_used else ' (not used)'}"
+        for camera, is_used in contents.cameras
+    ]
+    grid.add_row("cameras", Text(", ".join(cameras)))
+    parts: list[object] = [Text("What is recorded", style="bold underline"), grid]
+    for title, ranges in (("action", contents.actions), ("state", contents.state)):
+        if ranges:
+            parts.append(_signal_table(title, ranges))
+    console.print(Group(*parts))  # pyright: ignore[reportArgumentType]
+
+
+def _lengths(contents: Contents) -> str:
+    lengths = contents.lengths
+    middle = lengths[len(lengths) // 2]
+    text = f"{lengths[0]} to {lengths[-1]} frames, half of the episodes at most {middle}"
+    if not contents.rates_hz:
+        return f"{text}; no frame rate is recorded"
+    rates = " and ".join(f"{rate:g}" for rate in contents.rates_hz[:3])
+    return f"{text}; {rates} frames a second, {sum(lengths) / contents.rates_hz[0] / 60:.1f} minutes in all"
+
+
+def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in (title, "unit", "kind", "smallest", "1 %", "99 %", "largest", "values", "rest", "mirror"):
+        table.add_column(heading, justify="left" if heading in (title, "unit", "kind", "rest", "mirror") else "right")
+    for entry in ranges[:_MAX_SIGNALS]:
+        signal = entry.signal
+        numbers = [f"{value:.4g}" for value in (entry.smallest, entry.low, entry.high, entry.largest)]
+        table.add_row(
+            Text(signal.name),
+            Text(signal.unit or "?"),
+            "?" if signal.kind == "unknown" else signal.kind,
+            *numbers,
+            f"{entry.num_values:,}",
+            "?" if signal.rest is None else f"{signal.rest:g}",
+            {None: "?", True: "flips", False: "stays"}[signal.flips],
+            style=None if entry.is_used else "dim",
+        )
+    if len(ranges) > _MAX_SIGNALS:
+        table.add_row(f"and {len(ranges) - _MAX_SIGNALS} more")
+    return table
+
+
+def print_choices(choices: Sequence[ScenarioChoice], console: Console) -> None:
+    """Print what each way to tell scenarios apart gives, with its overrides; nothing where there is no other way."""
+    others = [choice for choice in choices if not choice.is_current]
+    if not others:
+        return
+    console.print(Text("Other scenarios that these episodes could have", style="bold underline"))
+    for choice in others:
+        listed = list(choice.scenarios.items())
+        shown = ", ".join(f"{name} {count}" for name, count in listed[:6])
+        more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
+        console.print(Text(f"  {' '.join(choice.overrides)}"), soft_wrap=True)
+        console.print(Text(f"    {len(listed)} scenarios: {shown}{more}"), soft_wrap=True)
+
+
+def print_first_comparison(
+    worth: WorthTrying, estimate: TimeEstimate | None, *, command: str, console: Console
+) -> None:
+    """Print the samplers to compare first, each with its question, the command that compares them, and its time."""
+    console.print(Text("A first comparison", style="bold underline"))
+    for name, question in worth.questions.items():
+        console.print(Text(f"  {name}: {question}"), soft_wrap=True)
+    for name, reason in worth.left_out.items():
+        console.print(Text(f"  not {name}: it {reason}"), soft_wrap=True, style="dim")
+    console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+    num_runs = NUM_SEEDS * (1 + len(worth.questions))
+    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
+    console.print(
+        Text(f"  {said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}"), soft_wrap=True
+    )
