@@ -16,7 +16,6 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "untrusted/stored_config.py",
         "study/finished.py",  # what it wrote
         "inspection/sweep.py",  # a part of the config of this call
-        "config_keys.py",  # a constant
     },
     ("yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.safe_load_all"): {
         "untrusted/yaml_file.py"
