@@ -10,7 +10,7 @@ from __future__ import annotations
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-_TABLES = {"dataset/layout": ("images", "names", "signals")}
+_TABLES = {"dataset": ("grammars", "signals"), "dataset/layout": ("images", "names", "signals")}
 """The tables of each config group."""
 
 

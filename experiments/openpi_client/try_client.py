@@ -51,7 +51,7 @@ robot = websocket_client_policy.WebsocketClientPolicy(url, api_key=token)
 metadata = robot.get_server_metadata()
 show("the right key gets the metadata", metadata["server"] == "mobile_vla", sorted(metadata))
 chunk = robot.infer(see(100))["actions"]
-shape = (metadata["fwd_pred_next_n"], len(metadata["action_names"]))
+shape = (metadata["fwd_pred_next_n"], len(metadata["spec"]["actions"]))
 show("infer gets the chunk", chunk.shape == shape and chunk.dtype == np.float32, f"{chunk.dtype} {chunk.shape}")
 more = {"observation/state": np.zeros(8), "observation/wrist_image": see(1)["observation/image"]}
 again = robot.infer(see(100, reset=True, **more))["actions"]

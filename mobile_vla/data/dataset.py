@@ -14,15 +14,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
+from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
 from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
+from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.source import Hdf5Source
+from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
@@ -90,7 +92,10 @@ class Dataset:
     """
 
     path: str | None
+    format: Format
     layout: Layout
+    bag: BagOptions
+    tub: TubOptions
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
@@ -159,10 +164,13 @@ class Dataset:
 
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
-        source = Hdf5Source(folder=self.folder(), layout=self.layout, order=tuple(self.instruction.order))
-        scanned = read_recordings(source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
+        options = ReadingOptions(layout=self.layout, bag=self.bag, tub=self.tub, order=tuple(self.instruction.order))
+        opened = open_source(self.folder(), self.format, options)
+        check_channel_order(opened, self.channel_order)
+        scanned = read_recordings(opened.source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
+            root=opened.root,
             chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
@@ -170,8 +178,8 @@ class Dataset:
         by_name = {recording.name: recording for recording in scanned.recordings}
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
-            source=source,
-            format="HDF5",
+            source=opened.source,
+            format=opened.described,
             recordings=recordings,
             episodes=episodes,
             spec=spec,

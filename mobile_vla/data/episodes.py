@@ -123,13 +123,16 @@ def read_file(path: Path, source: Source, file: RecordingFile) -> Generator[None
 def episodes_of(
     recordings: Sequence[Recording],
     *,
+    root: Path | None,
     chosen: Chosen,
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
 ) -> tuple[list[Episode], list[DataError], Spec | None, list[str]]:
     """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
 
-    The spec is that of the first episode; None without any. An episode whose signals differ from it cannot be used.
+    ``root`` is the folder whose subfolders mean something, as the user made them: an episode in one has the field
+    ``folder``. The spec is that of the first episode; None without any. An episode whose signals differ from it cannot
+    be used.
     """
     if recordings:
         _check_names(chosen, recordings)
@@ -140,7 +143,7 @@ def episodes_of(
             spec = by_recorded.get(recording.spec)
             if spec is None:
                 spec = by_recorded[recording.spec] = chosen.spec_of(recording)
-            episode = _episode_of(recording, spec, grammars=grammars, instruction=instruction)
+            episode = _episode_of(recording, spec, root=root, grammars=grammars, instruction=instruction)
             if specs:
                 _check_same_signals(recording, spec, specs[0])
         except DataError as problem:
@@ -154,10 +157,15 @@ def episodes_of(
 
 
 def _episode_of(
-    recording: Recording, spec: Spec, *, grammars: Mapping[str, Pattern[str]], instruction: Instruction
+    recording: Recording,
+    spec: Spec,
+    *,
+    root: Path | None,
+    grammars: Mapping[str, Pattern[str]],
+    instruction: Instruction,
 ) -> Episode:
     scenario, fields = parse_name(recording.name, grammars)
-    fields = {**recording.fields, **fields}
+    fields = {**_folder_field(recording.path, root), **recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)
     if chosen is None:
         raise DataError(
@@ -178,6 +186,12 @@ def _episode_of(
         fields=fields,
         image_sizes=tuple((camera.rows, camera.columns) for camera in spec.cameras),
     )
+
+
+def _folder_field(path: Path, root: Path | None) -> dict[str, str]:
+    if root is None or path.parent == root or not path.is_relative_to(root):
+        return {}
+    return {"folder": str(path.parent.relative_to(root))} if path != root else {}
 
 
 def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:

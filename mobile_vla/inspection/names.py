@@ -76,6 +76,6 @@ def _is_counter(column: Sequence[str], kind: str) -> bool:
 
 def _pattern(column: Sequence[str], kind: str) -> str:
     values = set(column)
-    if len(values) == 1:
-        return re.escape(values.pop())
+    if len(values) == 1 and (kind != "number" or len(column[0]) <= 2):  # a longer number is a date or a counter
+        return re.escape(column[0])
     return r"\d+" if kind == "number" else r"[^\W\d_]+"

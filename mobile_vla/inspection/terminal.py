@@ -47,24 +47,33 @@ def _lengths(contents: Contents) -> str:
 
 
 def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Table:
+    shown = ranges[:_MAX_SIGNALS]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in (title, "unit", "kind", "smallest", "1 %", "99 %", "largest", "values", "rest", "mirror"):
-        table.add_column(heading, justify="left" if heading in (title, "unit", "kind", "rest", "mirror") else "right")
-    for entry in ranges[:_MAX_SIGNALS]:
-        signal = entry.signal
-        numbers = [f"{value:.4g}" for value in (entry.smallest, entry.low, entry.high, entry.largest)]
+    table.add_column(title, no_wrap=True)
+    # What nobody said of any signal would be a column of question marks.
+    details = {
+        "unit": [entry.signal.unit for entry in shown],
+        "kind": [None if entry.signal.kind == "unknown" else entry.signal.kind for entry in shown],
+        "rest": [None if entry.signal.rest is None else f"{entry.signal.rest:g}" for entry in shown],
+        "mirror": [{None: None, True: "flips", False: "stays"}[entry.signal.flips] for entry in shown],
+    }
+    known = {heading: texts for heading, texts in details.items() if any(text is not None for text in texts)}
+    for heading in ("smallest", "largest", *known):
+        table.add_column(heading, justify="left" if heading in known else "right", no_wrap=True)
+    for index, entry in enumerate(shown):
         table.add_row(
-            Text(signal.name),
-            Text(signal.unit or "?"),
-            "?" if signal.kind == "unknown" else signal.kind,
-            *numbers,
-            f"{entry.num_values:,}",
-            "?" if signal.rest is None else f"{signal.rest:g}",
-            {None: "?", True: "flips", False: "stays"}[signal.flips],
+            Text(entry.signal.name),
+            f"{entry.smallest:.4g}",
+            f"{entry.largest:.4g}",
+            *(Text(texts[index] or "?") for texts in known.values()),
             style=None if entry.is_used else "dim",
         )
     if len(ranges) > _MAX_SIGNALS:
         table.add_row(f"and {len(ranges) - _MAX_SIGNALS} more")
+    unsaid = [heading for heading in details if heading not in known]
+    if unsaid:
+        table.caption = f"not recorded: {', '.join(unsaid)} (dataset.signals states them)"
+        table.caption_justify = "left"
     return table
 
 

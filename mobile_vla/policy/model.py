@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import nn
 
+from mobile_vla.data.episodes import Names
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History
@@ -84,7 +85,7 @@ class Model(nn.Module):
         *,
         backbone: BackboneFactory,
         head: HeadFactory,
-        state: Sequence[str] | Literal["none", "all"],
+        state: Names,
         state_dim: PositiveInt,
         normalization: Normalization,
         fwd_pred_next_n: int,
@@ -223,7 +224,7 @@ class Model(nn.Module):
         return self.normalizer.actions_of(self.head.predict(_at_last_frame(context_BTH, history_BT)))
 
 
-def _check_state(state: Sequence[str] | str, num_state: int) -> None:
+def _check_state(state: Names, num_state: int) -> None:
     if state == "all" and not num_state:
         raise ConfigError("model.state=all: has no effect, as the recordings hold no state; expected none")
     given = num_state if state == "all" else 0 if state == "none" else len(state)

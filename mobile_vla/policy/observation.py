@@ -106,7 +106,10 @@ def _numbers(state: object, signals: Sequence[str]) -> NDArray[np.float32]:
                 return values.astype(np.float32)
     except (ValueError, TypeError):  # numbers of different shapes
         pass
-    raise UserError(f"state: {_described(state)}; expected a number for each of {_quoted(signals)}")
+    raise UserError(
+        "state: holds what is no number, or lists of different lengths; expected a number for each of "
+        f"{_quoted(signals)}"
+    )
 
 
 def _check_names(given: Mapping[Any, object], expected: Sequence[str], *, place: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_bags import KINDS, picture, raw_image, twist, write_drive
-from test_bag_source import images_of, problem_of, read_one, source_of, write
+from test_bag_source import CACHE, images_of, problem_of, read_one, source_of, write
 from test_tub_laws import someone_else
 
 from mobile_vla.data.episodes import read_recordings
@@ -28,7 +28,7 @@ from mobile_vla.errors import DataError, UnreadableNowError
 
 pytest.importorskip("rosbags")
 
-NUM_SPOILED = int(os.environ.get("NUM_SPOILED", "40"))
+NUM_SPOILED = int(os.environ.get("NUM_SPOILED", "25"))
 
 TIMES = st.lists(st.integers(-20, 20), max_size=12)
 
@@ -203,7 +203,7 @@ def test_written_and_self_contained(tmp_path: Path, name: str):
     bag = write_drive(tmp_path / "inside" / "bag", kind, num_frames=4)
     damage(bag)
     place = bag if bag.is_dir() else bag.parent
-    scanned = read_recordings(source_of(place), num_workers=1)
+    scanned = read_recordings(source_of(place), cache_dir=CACHE, num_workers=1)
     assert list(scanned.recordings) == []
     (problem,) = scanned.problems
     assert str(problem).startswith(f"{bag}: ")
@@ -247,12 +247,17 @@ def test_everything_is_counted(tmp_path: Path):
     (tmp_path / "c" / "x.bag.active").write_bytes(b"#ROSBAG V2.0\n")
     (tmp_path / "c" / "metadata.yaml").write_text("title: notes\n")
     (tmp_path / "c" / ".hidden.mcap").touch()
-    scanned = read_recordings(source_of(tmp_path), num_workers=2)
+    scanned = read_recordings(source_of(tmp_path), cache_dir=CACHE, num_workers=2)
     assert [recording.name for recording in scanned.recordings] == ["a_run", "b_run", "c_single"]
     assert scanned.problems == []
     assert any(
         "1 bag(s) were never closed by their recorder and are left out: c/x.bag.active" in w for w in scanned.warnings
     )
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "run_2").symlink_to(tmp_path / "a" / "run")
+    assert [file.path.name for file in source_of(tmp_path / "linked").find().files] == ["run_2"]
+    assert len(source_of(tmp_path).find().files) == 4
     assert is_bag(tmp_path / "a" / "run")
     assert is_bag(tmp_path / "c" / "single.bag")
     assert not is_bag(tmp_path / "c")

@@ -7,6 +7,7 @@ import pickle
 import random
 import sqlite3
 import struct
+import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ from mobile_vla.spec import known_signal
 pytest.importorskip("rosbags")
 
 
+_folder = tempfile.TemporaryDirectory()
+CACHE = Path(_folder.name)
+
+
 def options(**changes: Any) -> BagOptions:
     values: dict[str, Any] = {
         "image_topic": "auto",
@@ -60,7 +65,7 @@ def source_of(path: Path, **changes: Any) -> BagSource:
 
 
 def recordings_of(path: Path, **changes: Any) -> list[Recording]:
-    scanned = read_recordings(source_of(path, **changes), num_workers=1)
+    scanned = read_recordings(source_of(path, **changes), cache_dir=CACHE, num_workers=1)
     assert list(scanned.problems) == []
     return list(scanned.recordings)
 
@@ -71,7 +76,7 @@ def read_one(path: Path, **changes: Any) -> Recording:
 
 
 def problem_of(path: Path, **changes: Any) -> str:
-    scanned = read_recordings(source_of(path, **changes), num_workers=1)
+    scanned = read_recordings(source_of(path, **changes), cache_dir=CACHE, num_workers=1)
     assert list(scanned.recordings) == []
     (problem,) = scanned.problems
     assert str(problem).startswith(f"{path}: ")

@@ -27,6 +27,10 @@ from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.spec import known_signal, parse_spec
 
+_folder = tempfile.TemporaryDirectory()
+CACHE = Path(_folder.name)
+"""What was read of a tub: in one folder for all tests, so that a tub that was changed must be read again."""
+
 
 @pytest.fixture
 def tub(tmp_path: Path) -> Path:
@@ -39,7 +43,7 @@ def source_of(tub: Path, **options: Any) -> TubSource:
 
 
 def recordings_of(tub: Path, **options: Any) -> list[Recording]:
-    scanned = read_recordings(source_of(tub, **options), num_workers=1)
+    scanned = read_recordings(source_of(tub, **options), cache_dir=CACHE, num_workers=1)
     assert scanned.problems == []
     return list(scanned.recordings)
 
@@ -129,11 +133,23 @@ def test_unread_columns_are_named(tub: Path):
 
 def test_an_episode_without_one_of_its_images_is_left_out_alone(tub: Path):
     (tub / "images" / "7_cam_image_array_.jpg").unlink()
-    scanned = read_recordings(source_of(tub, max_frames=10), num_workers=1)
+    scanned = read_recordings(source_of(tub, max_frames=10), cache_dir=CACHE, num_workers=1)
     assert [recording.part["first_index"] for recording in scanned.recordings] == [11, 21]
     assert [str(problem).split(",")[0] for problem in scanned.problems] == [
         f"{tub}: images/7_cam_image_array_.jpg is missing"
     ]
+
+
+def test_a_tub_is_read_again_where_its_images_changed(tub: Path):
+    assert len(recordings_of(tub)) == 1
+    for path in (tub / "images").iterdir():
+        Image.new("RGB", (8, 6)).save(tmp := path.with_suffix(".tmp"), "JPEG")
+        path.write_bytes(tmp.read_bytes())  # in place: the folder may look as before
+        tmp.unlink()
+    assert recordings_of(tub)[0].spec.cameras[0].rows == 6
+    (tub / "images" / "7_cam_image_array_.jpg").unlink()
+    scanned = read_recordings(source_of(tub), cache_dir=CACHE, num_workers=1)
+    assert "7_cam_image_array_.jpg is missing" in str(scanned.problems[0])
 
 
 def test_the_digest_covers_images_and_commands_of_the_episode_alone(tub: Path, tmp_path: Path):
@@ -193,7 +209,11 @@ def test_tubs_are_found_at_any_depth_and_recognised_by_content(tub: Path, tmp_pa
     write_small_tub(tmp_path / "deep" / "er" / "tub_2")
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "manifest.json").write_text("{}")
+    (tmp_path / "deep" / "loop").symlink_to(tmp_path)
     assert [path.name for path in find_tubs(tmp_path)] == ["tub_2", "tub"]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "tub_3").symlink_to(tub)
+    assert [path.name for path in find_tubs(tmp_path / "linked")] == ["tub_3"]
     assert is_tub(tub)
     assert not is_tub(tmp_path / "web")
     assert not is_tub(tub / "images")
@@ -210,7 +230,7 @@ def test_tubs_are_found_at_any_depth_and_recognised_by_content(tub: Path, tmp_pa
 def test_a_real_tub_agrees_with_its_files(name: str, num_episodes: int):
     tub = shared(name)
     source = TubSource(folder=tub, options=TubOptions())
-    recordings = list(read_recordings(source, num_workers=1).recordings)
+    recordings = list(read_recordings(source, cache_dir=CACHE, num_workers=1).recordings)
     assert len(recordings) == num_episodes
     entries = {}
     for catalog in tub.glob("catalog_*.catalog"):

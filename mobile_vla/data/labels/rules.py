@@ -4,7 +4,7 @@ A rule is one of
 
 - ``name``: the episode's name, read by ``dataset.grammars`` (the group ``scenario``, or ``task``);
 - ``field:KEY``: a text that the format stores with the episode, such as an attribute or ``folder``;
-- ``instruction``: the episode's instruction;
+- ``instruction``: the episode's instruction, unless it is the constant one;
 - ``csv:FILE``: a table with the columns ``episode`` and ``scenario`` (or ``task``);
 - ``actions:K``, ``first_frames:K``: one of K groups of episodes with similar actions, or similar first images (k-means
   with a fixed seed). These are guesses, and are said to be.
@@ -127,7 +127,7 @@ def _reader(rule: Rule, *, label: Label, names: set[str]) -> tuple[Callable[[Epi
             return lambda episode: None if episode.scenario == UNKNOWN else episode.scenario, []
         return lambda episode: episode.fields.get("task"), []
     if rule.kind == "instruction":
-        return lambda episode: episode.instruction, []
+        return lambda episode: None if episode.instruction_source == "constant" else episode.instruction, []
     if rule.kind == "field":
         return lambda episode: episode.fields.get(rule.argument), []
     table = read_table(Path(rule.argument), label)

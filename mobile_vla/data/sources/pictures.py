@@ -1,25 +1,22 @@
-"""The decoder for JPEG and PNG pictures; it accepts only complete pictures of plausible size."""
+"""The decoder of JPEG and PNG pictures in recordings; it accepts only complete ones of plausible size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mobile_vla.errors import DataError, UserError
-from mobile_vla.storage.disk import unreadable
-from mobile_vla.untrusted.files import read_limited
 
 Size = tuple[int, int]
 """(columns, rows) in pixels."""
 
 MAX_PIXELS = 2560 * 1600
-"""Maximum size of one picture, twice full HD.
+"""Maximum size of one picture, twice full HD; a small car's are 160x120.
 
 A picture whose header claims more is refused before it is decoded, so that a recording of small files that unpack to
 large pictures takes seconds and not minutes.
@@ -41,36 +38,25 @@ _HOLE = bytes(4096)
 """A disk block that was never written reads as zeros. JPEG has no checksum, so decoders turn them into pixels."""
 
 
-def read_picture_file(path: Path, *, remedy: str) -> bytes:
-    """Return the content of a picture's file, not decoded; raises ``UserError`` with the file's name."""
-    try:
-        content = read_limited(path, max_bytes=MAX_BYTES)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    _check_written(content, str(path), remedy=remedy)
-    return content
-
-
 def picture_size(content: bytes, *, place: str, remedy: str) -> Size:
-    """Return the size in the header of a JPEG or PNG; no pixel is decoded. Raises as ``decode_picture`` does."""
-    _check_written(content, place, remedy=remedy)
-    with _opened(content, place, remedy) as image:
-        return image.size
+    """Return the size in the picture's header; no pixel is decoded. Raises ``DataError`` as ``decode_picture`` does."""
+    _check_content(content, place, remedy)
+    with _opened(content, place, remedy) as picture:
+        return picture.size
 
 
 def decode_picture(content: bytes, *, place: str, remedy: str) -> NDArray[np.uint8]:
-    """Return a decoded picture, RGB [Y, X, 3].
+    """Return the decoded picture, RGB [Y, X, 3]; ``place`` and ``remedy`` are the begin and end of error messages.
 
-    Raises ``DataError``, which begins with ``place`` and ends with ``remedy``, where ``content`` is not a complete JPEG
-    or PNG, has an implausible size, or is animated.
+    Raises ``DataError`` where ``content`` is not one complete JPEG or PNG of at most MAX_PIXELS.
     """
-    _check_written(content, place, remedy=remedy)
-    with _opened(content, place, remedy) as image:
-        is_png = image.format == "PNG"
-        pixels = np.asarray(image.convert("RGB"))
+    _check_content(content, place, remedy)
+    with _opened(content, place, remedy) as picture:
+        is_png = picture.format == "PNG"
+        pixels = np.asarray(picture.convert("RGB"))
     if is_png:
-        with _opened(content, place, remedy) as image:
-            image.verify()  # checks the checksums, which decoding does not; it needs a newly opened file
+        with _opened(content, place, remedy) as picture:
+            picture.verify()  # checks the checksums, which decoding does not; it needs a newly opened file
     # Pillow decodes a JPEG whose last part reads as zeros without an error, so the end marker is checked here. It must
     # come after the last start of a scan, because a thumbnail in the header has an end marker of its own.
     elif content.rfind(_END_OF_IMAGE) < content.rfind(_START_OF_SCAN):
@@ -85,7 +71,7 @@ def in_pixels(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _check_written(content: bytes, place: str, *, remedy: str) -> None:
+def _check_content(content: bytes, place: str, remedy: str) -> None:
     if not content.strip(b"\0"):
         found = f"holds {len(content):,} zero bytes" if content else "is empty (0 bytes)"
         raise DataError(f"{place} {found}: it was never written to the disk. {remedy}")
@@ -95,16 +81,18 @@ def _check_written(content: bytes, place: str, *, remedy: str) -> None:
 
 @contextmanager
 def _opened(content: bytes, place: str, remedy: str) -> Iterator[Image.Image]:
-    """Open a picture of at most MAX_PIXELS; any error that a decoder raises in the block becomes a ``DataError``."""
+    """Open a picture of at most MAX_PIXELS; every error of a decoder inside the block becomes a ``DataError``."""
     try:
-        with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as image:
-            if image.size[0] * image.size[1] > MAX_PIXELS:
+        with Image.open(BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            if picture.size[0] * picture.size[1] > MAX_PIXELS:
                 raise DataError(
-                    f"{place} claims {in_pixels(image.size)} px; expected at most {MAX_PIXELS:,} pixels. {remedy}"
+                    f"{place} claims {in_pixels(picture.size)} px; expected at most {MAX_PIXELS:,} pixels. {remedy}"
                 )
-            if getattr(image, "n_frames", 1) > 1:
+            if getattr(picture, "n_frames", 1) > 1:
                 raise DataError(f"{place} holds several pictures, expected one. {remedy}")
-            yield image
+            if picture.mode.startswith(("I", "F")):  # Pillow would cut everything above 255, not scale it
+                raise DataError(f"{place} has 16 or more bits a channel, expected 8: is it a depth image? {remedy}")
+            yield picture
     except UserError:
         raise
     except UnidentifiedImageError as error:

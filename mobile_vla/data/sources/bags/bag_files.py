@@ -86,7 +86,10 @@ def find_bags(folder: Path) -> BagFiles:
 
 
 def _walk(folder: Path, problems: list[DataError]) -> Iterator[Path]:
-    """Yield ROS 2 folders, and the files of all other folders; hidden ones are left out, links to folders too."""
+    """Yield ROS 2 folders, and the files of all other folders; hidden ones are left out.
+
+    A link to a ROS 2 folder is followed, one to another folder is not: it could lead back.
+    """
     waiting = [folder]
     while waiting:
         place = waiting.pop()
@@ -98,10 +101,10 @@ def _walk(folder: Path, problems: list[DataError]) -> Iterator[Path]:
             continue
         for entry in found:
             path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False) and not is_bag(path):
-                waiting.append(path)
-            elif entry.is_dir(follow_symlinks=False) or not entry.is_dir():
+            if not entry.is_dir() or is_bag(path):
                 yield path
+            elif not entry.is_symlink():
+                waiting.append(path)
 
 
 def _has_magic(path: Path) -> bool:

@@ -177,6 +177,9 @@ def decode_frames(
     Blocks may be empty: they report progress. Raises ``DataError`` where the number of frames is not ``num_frames`` or
     one cannot be decoded as it was written.
     """
+    from av.video.reformatter import VideoReformatter
+
+    converter = VideoReformatter()  # each frame would make one of its own, with a thread for each core
     block: list[NDArray[np.uint8]] = []
     empty = np.zeros((0, video.rows, video.columns, 3), np.uint8)
     in_block = max(_BLOCK_BYTES // (video.rows * video.columns * 3), 1)
@@ -191,7 +194,7 @@ def decode_frames(
                 num_done += 1
                 if num_done > num_frames:
                     break
-                block.append(_pixels(frame, video, num_done - 1))
+                block.append(_pixels(frame, video, converter, num_done - 1))
             if len(block) == in_block or time.process_time() - reported > _PROGRESS_S:
                 yield np.stack(block) if block else empty
                 reported, block = time.process_time(), []
@@ -223,7 +226,7 @@ def _from_key_frame(video: Video, start_s: float | None, *, step_s: float) -> It
     yield from video.container.decode(video.stream)
 
 
-def _pixels(frame: Any, video: Video, index: int) -> NDArray[np.uint8]:
+def _pixels(frame: Any, video: Video, converter: Any, index: int) -> NDArray[np.uint8]:
     if frame.is_corrupt:
         raise DataError(f"{video.path}: is damaged in frame {index}. Copy the file again or remove it.")
     if (frame.height, frame.width) != (video.rows, video.columns):
@@ -231,7 +234,7 @@ def _pixels(frame: Any, video: Video, index: int) -> NDArray[np.uint8]:
             f"{video.path}: frame {index} has {frame.width}x{frame.height} px, and the first {video.columns}x"
             f"{video.rows}. Write the video again with one size."
         )
-    return frame.to_ndarray(format="rgb24")
+    return converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 @contextmanager

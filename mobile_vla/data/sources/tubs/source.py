@@ -151,9 +151,10 @@ def is_tub(folder: Path) -> bool:
 
 
 def find_tubs(folder: Path) -> list[Path]:
-    """Return the tubs in ``folder``, at any depth, in the order of their paths; links to folders are not followed.
+    """Return the tubs in ``folder``, at any depth, in the order of their paths.
 
-    Raises ``DataError`` where there is no such folder or one cannot be listed.
+    A link to a tub is followed, one to another folder is not: it could lead back. Raises ``DataError`` where there is
+    no such folder or one cannot be listed.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that DonkeyCar wrote to.")
@@ -165,18 +166,30 @@ def find_tubs(folder: Path) -> list[Path]:
             continue
         try:
             with os.scandir(place) as entries:
-                waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != "."]
+                folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         except OSError as error:
             raise UnreadableNowError(str(unreadable(place, error))) from error
+        waiting += [Path(entry.path) for entry in folders if not entry.is_symlink() or is_tub(Path(entry.path))]
     return sorted(tubs)
 
 
 def _records_of(tub: Path) -> Iterator[Path]:
-    """Yield the files that hold a tub's records; its images belong to the episodes."""
+    """Yield what changes when a tub is to be read again: its records, the images' folder, and one image.
+
+    The images themselves belong to the episodes. The status of their folder shows that one was added or removed, and
+    that of one image that all were written anew in another size.
+    """
     yield tub / _MANIFEST
     yield from sorted(
         path for path in tub.iterdir() if path.name.endswith(_CATALOG) and path.name[0] != "." and path.is_file()
     )
+    images = tub / "images"
+    yield images
+    try:
+        with os.scandir(images) as entries:
+            yield from [Path(min(entry.path for entry in entries))]
+    except (OSError, ValueError):  # reading it gives the cause
+        return
 
 
 def _dropped(plan: EpisodePlan, options: TubOptions) -> Iterator[str]:
