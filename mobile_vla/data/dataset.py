@@ -106,7 +106,7 @@ class Dataset:
     actions: Names
     state: Names
     cameras: Names
-    signals: Mapping[str, Mapping[str, Any]] | None
+    signals: Mapping[str, Mapping[str, Any]]
     instruction: Instruction
     grammars: Mapping[str, str]
     scenario: Sequence[str]
@@ -171,7 +171,7 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
