@@ -6,9 +6,15 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobile_vla.commands.arguments import AddParser
 from mobile_vla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mobile_vla.inspection.page.page import Inspected
 
 
 def add_command(add_parser: AddParser) -> None:
@@ -24,6 +30,12 @@ def add_command(add_parser: AddParser) -> None:
     parser.add_argument(
         "--pixels", action="store_true", help="also decode every frame, as a run does before it trains, and check it"
     )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page with pictures: contact sheet, episodes to play with their signals, what is odd",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -33,6 +45,7 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
     from mobile_vla.inspection.first_comparison import estimate_time, samplers_worth_trying
+    from mobile_vla.inspection.page.page import Inspected
     from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
     from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
@@ -41,6 +54,8 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.streams import Stream
 
     path, overrides = _split(args.arguments)
+    if args.html is not None:
+        _check_page(args.html)
     cfg = compose_config([*([] if path is None else ["dataset=auto"]), "dataset.on_bad_episode=skip", *overrides])
     if path is not None:
         cfg.dataset.path = str(path)  # not as an override, where quotes and brackets have a special meaning
@@ -61,14 +76,50 @@ def _run(args: argparse.Namespace) -> int:
     print_choices(contents.choices, console)
     stream = Stream(cfg.seed, "sampler")
     of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
-    print_warnings([*data.warnings, *report.warnings(), *of_samplers], console)
+    warnings = [*data.warnings, *report.warnings(), *of_samplers]
+    print_warnings(warnings, console)
     print_first_comparison(
         samplers_worth_trying(data, cfg),
         estimate_time(cfg, dataset, scan, data),
         command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
         console=console,
     )
+    if args.html is not None:
+        title = dataset.folder().resolve().name
+        _write_page(
+            Inspected(
+                title=title,
+                dataset=dataset,
+                scan=scan,
+                data=data,
+                contents=contents,
+                report=report,
+                warnings=warnings,
+            ),
+            args.html,
+            console,
+        )
     return 1 if data.problems else 0
+
+
+def _check_page(path: Path) -> None:
+    """Raise ``ConfigError`` for a place where no page can be written, before anything is read."""
+    if path.is_dir():
+        raise ConfigError(f"--html {path}: is a folder. Give the file to write, such as {path / 'data.html'}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--html {path}: the folder {path.parent} does not exist. Make it, or give another place.")
+    if path.suffix.lower() not in (".html", ".htm"):
+        # It would be overwritten: `inspect --html DIR/episode.h5` is most likely a forgotten name.
+        raise ConfigError(f"--html {path}: expected a name that ends in .html.")
+
+
+def _write_page(inspected: Inspected, path: Path, console: Console) -> None:
+    from mobile_vla.inspection.page.page import write_data_page
+    from mobile_vla.text import sizes
+
+    write_data_page(inspected, path)
+    [size] = sizes(path.stat().st_size)
+    console.print(f"Data page: {path} ({size})", highlight=False, markup=False, soft_wrap=True)
 
 
 def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:

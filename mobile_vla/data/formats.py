@@ -84,11 +84,16 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
 
 def check_channel_order(opened: OpenSource, channel_order: str) -> None:
     """Raise ``ConfigError`` where ``channel_order`` is given and the recordings state the order themselves."""
-    if channel_order != "rgb" and getattr(opened.source, "states_channel_order", False):
+    if channel_order != "rgb" and states_channel_order(opened.source):
         raise ConfigError(
             f"dataset.channel_order={channel_order}: has no effect, as each image of a bag states its encoding. "
             "Leave it out."
         )
+
+
+def states_channel_order(source: Source) -> bool:
+    """Return whether each image of ``source`` states the order of its colours."""
+    return getattr(source, "states_channel_order", False)
 
 
 def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
