@@ -24,8 +24,11 @@ _MIN_FROZEN = 10
 _MOVING = 0.1
 """Share of a signal's spread by which it changes while the picture should change too."""
 
-_MIN_REPEATED = 0.2
-"""Share of the frames that repeat their predecessor above which the camera is slower than the recording."""
+_MAX_REPEATS, _MIN_REPEATED = 4, 0.15
+"""A slow camera repeats a frame up to 4 times and then shows the next; of that are more than 0.15 of the frames.
+
+Longer repetitions are pauses of the robot. The first frames after a new command repeat too, as nothing moves at once.
+"""
 
 _MIN_CUT, _CUT_RATIO = 20.0, 6.0
 """A cut is a mean change of 20 of 255, and 6 times the change that nine of ten frames of the episode stay below.
@@ -56,7 +59,9 @@ def odd_pictures(looks: LooksByEpisode, episodes: Mapping[str, Episode]) -> list
     """Return what is odd in the decoded frames: black or flat ones, a frozen or slow camera, cuts."""
     spread_A = _spread([episodes[name].actions for name in looks])
     dark, flat, frozen, cuts = [], [], [], []
-    num_repeated, num_moving = 0, 0
+    repeats = {(name, camera): _repeats(seen) for name, cameras in looks.items() for camera, seen in cameras.items()}
+    num_repeated = sum(end - start for runs in repeats.values() for start, end in runs)
+    num_seen = sum(len(seen) for cameras in looks.values() for seen in cameras.values())
     for name, cameras in looks.items():
         actions_FA = episodes[name].actions
         for camera, seen in cameras.items():
@@ -66,11 +71,8 @@ def odd_pictures(looks: LooksByEpisode, episodes: Mapping[str, Episode]) -> list
             for start, end in _runs(seen.is_same_F):
                 moved = np.ptp(actions_FA[start - 1 : end], axis=0) > _MOVING * spread_A
                 if end - start >= _MIN_FROZEN and moved.any():
-                    frozen.append((Place(episode=name, camera=camera, frame=start), end - start))
+                    frozen.append((Place(episode=name, camera=camera, frame=start - 1), end - start + 1))
             cuts += [Place(episode=name, camera=camera, frame=frame) for frame in _cuts(seen.change_F)]
-            is_moving_F = _is_moving(actions_FA[: len(seen)], spread_A)
-            num_moving += int(is_moving_F.sum())
-            num_repeated += int((seen.is_same_F & is_moving_F).sum())
     num_dark = sum(int(seen.is_dark_F.sum()) for cameras in looks.values() for seen in cameras.values())
     num_flat = sum(
         int((seen.is_flat_F & ~seen.is_dark_F).sum()) for cameras in looks.values() for seen in cameras.values()
@@ -83,11 +85,14 @@ def odd_pictures(looks: LooksByEpisode, episodes: Mapping[str, Episode]) -> list
     if frozen:
         longest = max(length for _, length in frozen)
         text = f"The picture stays the same for up to {longest} frames while the actions change. {_FROZEN}"
-        title = f"{counted(len(frozen), 'frozen stretch').replace('stretchs', 'stretches')}"
+        title = counted(len(frozen), "part") + " with a frozen picture"
         found.append(Finding(title=title, text=text, places=[place for place, _ in frozen]))
-    if num_moving and num_repeated > _MIN_REPEATED * num_moving:
-        title = f"{num_repeated / num_moving:.0%} of the frames repeat the one before while the actions change"
-        found.append(Finding(title=title, text=_SLOW))
+    if num_repeated > _MIN_REPEATED * num_seen:
+        title = f"{num_repeated / num_seen:.0%} of the frames repeat the one before, while the picture moves"
+        places = [
+            Place(episode=name, camera=camera, frame=runs[0][0] - 1) for (name, camera), runs in repeats.items() if runs
+        ]
+        found.append(Finding(title=title, text=_SLOW, places=places))
     if cuts:
         title = f"{counted(len(cuts), 'cut')} in the pictures"
         found.append(Finding(title=title, text=_CUT, places=cuts))
@@ -103,8 +108,8 @@ _FROZEN = (
     "or something wrong."
 )
 _SLOW = (
-    "The camera is slower than the recording, or the robot reacts late. The history of a policy then holds the same "
-    "picture several times: a lower frame rate may be enough."
+    "The camera is slower than the recording. The history of a policy then holds the same picture several times: a "
+    "lower frame rate may be enough."
 )
 _CUT = (
     "From one frame to the next the picture changes far more than elsewhere in the episode: frames may be missing, two "
@@ -118,9 +123,10 @@ def _spread(actions: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     return np.where(high_A > low_A, high_A - low_A, np.inf)
 
 
-def _is_moving(actions_FA: NDArray[np.float32], spread_A: NDArray[np.float64]) -> NDArray[np.bool_]:
-    steps_FA = np.abs(np.diff(actions_FA, axis=0, prepend=actions_FA[:1]))
-    return np.any(steps_FA > _MOVING * spread_A, axis=1)
+def _repeats(seen: Looks) -> list[tuple[int, int]]:
+    """Return the short runs of frames that repeat their predecessor, between two changes of the picture."""
+    runs = _runs(seen.is_same_F)
+    return [(start, end) for start, end in runs if end - start <= _MAX_REPEATS and start > 1 and end < len(seen)]
 
 
 def _runs(mask_F: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -83,7 +83,12 @@ def write_data_page(inspected: Inspected, path: Path) -> None:
         player_notes=_player_notes(charts, played, pictures, scan.recordings),
         orders=orders_html(shown, pictures, is_stated=states_channel_order(scan.source)),
         histograms=histograms_html(inspected.contents, recordings),
-        balance=balance_html(inspected.contents, inspected.report, episodes),
+        balance=balance_html(
+            inspected.contents,
+            inspected.report,
+            episodes,
+            num_train_frames=sum(data.episodes[name].num_frames for name in data.split.train),
+        ),
     )
     page = html_document(
         title=plain(inspected.title),
@@ -115,6 +120,8 @@ def _looks(data: OpenDataset, pictures: Mapping[str, EpisodePictures]) -> tuple[
         return looks, f"All {num_all:,} frames were looked at, in the size that a policy gets."
     looks = {name: found.looks for name, found in pictures.items() if found.looks}
     num_seen = sum(max(map(len, cameras.values())) for cameras in looks.values())
+    if num_seen == num_all:
+        return looks, f"All {num_all:,} frames were looked at."
     return looks, (
         f"{num_seen:,} of {num_all:,} frames were decoded for this page and looked at: those of "
         f"{counted(len(looks), 'episode')}. With --pixels all are."
@@ -157,6 +164,8 @@ def _player_notes(
     if charts.constant:
         listed = ", ".join(f"{name} = {value:.4g}" for name, value in charts.constant[:60])
         notes.append(f"Never change in this data set: {listed}{', ...' if len(charts.constant) > 60 else ''}.")
+    if any(not chart.is_used for chart in charts.shown):
+        notes.append("Signals with grey names are recorded, but not chosen by dataset.actions or model.state.")
     if charts.num_left_out:
         notes.append(f"{counted(charts.num_left_out, 'more signal')} not drawn.")
     if any(recordings[episode.name].spec.rate_hz is None for episode in played):

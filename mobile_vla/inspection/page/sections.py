@@ -24,6 +24,9 @@ from mobile_vla.schema import NUM_PHASES, Episode
 from mobile_vla.text import counted
 
 _MAX_HISTOGRAMS = 240
+MAX_FEW = 4
+"""Most signals whose histograms are drawn larger; player.js has the same number for the charts."""
+
 _MAX_PLACES = 6
 """Places of one finding that have a button."""
 
@@ -144,14 +147,14 @@ def orders_html(episodes: Sequence[Episode], pictures: Mapping[str, EpisodePictu
     for episode in episodes:
         for camera, found in pictures[episode.name].decoded.items():
             rows.setdefault(camera, _both_orders(camera, found.sheet[len(found.sheet) // 2]))
-    said = (
-        "These recordings state the order of their colours, and writers are sometimes wrong."
+    remedy = (
+        "the encoding that these images state is wrong: mend it where they are written"
         if is_stated
-        else "These recordings do not state the order of their colours."
+        else "set dataset.channel_order=bgr (or rgb, where bgr is set)"
     )
     caption = (
-        f"{said} No statistic tells it for sure, so look: if the right picture is the natural one, set "
-        "dataset.channel_order=bgr (or rgb, if that is set)."
+        "Many programs swap red and blue when they write images, and no statistic tells it for sure. So look: if the "
+        f"second picture is the natural one, {remedy}."
     )
     return section("colours", "Red and blue", caption, f'<div class="orders">{"".join(rows.values())}</div>')
 
@@ -179,7 +182,9 @@ def histograms_html(contents: Contents, recordings: Sequence[Recording]) -> str:
             continue
         items = "".join(_histogram(entry, recordings, of_state=of_state) for entry in shown)
         rest = f'<p class="note">and {len(changing) - len(shown)} more</p>' if len(changing) > len(shown) else ""
-        blocks.append(f'<h3>{title}</h3><div class="histograms">{items}</div>{rest}')
+        blocks.append(
+            f'<h3>{title}</h3><div class="histograms"{" data-few" * (len(shown) <= MAX_FEW)}>{items}</div>{rest}'
+        )
     caption = (
         "Values of all frames of all episodes; signals that never change are left out. A range is cut where a few "
         "values are far from all others, and those are counted below it."
@@ -209,7 +214,7 @@ def _histogram(entry: SignalRange, recordings: Sequence[Recording], *, of_state:
     )
 
 
-def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Episode]) -> str:
+def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Episode], *, num_train_frames: int) -> str:
     """Return how often each scenario, task, instruction, length, phase and kind of action occurs."""
     shortest, longest = contents.lengths[0], contents.lengths[-1]
     edges = np.unique(np.linspace(shortest, longest + 1, _LENGTH_BINS + 1).astype(int))
@@ -221,6 +226,7 @@ def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Epis
         f"{10 * phase} to {10 * phase + 10} %": round(share * num_windows)
         for phase, share in enumerate(report.phase_shares[:NUM_PHASES])
     }
+    by_action = {name: round(share * num_train_frames) for name, share in report.action_shares.items()}
     instructions = Counter(episode.instruction for episode in episodes)
     tables = [
         shares_table("Episodes by scenario", report.episodes_by_scenario),
@@ -228,11 +234,7 @@ def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Epis
         shares_table("Episodes by instruction", dict(instructions.most_common())),
         shares_table("Episodes by number of frames", by_length),
         shares_table("Train windows by part of the episode", phases),
-        *(
-            [shares_table("Train frames by action, in %", {k: round(100 * v) for k, v in report.action_shares.items()})]
-            if report.action_shares
-            else []
-        ),
+        *([shares_table("Train frames by action", by_action)] if by_action else []),
     ]
     return section(
         "balance", "Balance", "What is rare here is learnt badly.", f'<div class="shares">{"".join(tables)}</div>'

@@ -55,11 +55,12 @@ function chartOf(chart, index) {
   plot.addEventListener("pointerdown", (event) => seek(event, plot));
   plot.addEventListener("pointermove", (event) => { if (event.buttons) seek(event, plot); });
   const name = element("bdi", { text: chart.name, title: chart.name });
-  const head = element("figcaption", {}, name, element("span", { className: "unit", text: chart.unit }), value);
-  const ends = element("div", { className: "ends" }, element("span", { text: short(chart.low) }),
-    element("span", { text: short(chart.high) }));
+  const head = element("figcaption", {}, name, element("span", { className: "unit", text: chart.unit }));
+  const ends = element("div", { className: "ends" },
+    element("span", { text: `${short(chart.low)} to ${short(chart.high)}` }), value);
+  const className = ["chart", ...(chart.isUsed ? [] : ["unused"]), ...(kinds.length > 1 ? ["both"] : [])].join(" ");
   return { value, values: kinds.map((kind) => lines[kind][index]).reverse(),
-    block: element("figure", { className: chart.isUsed ? "chart" : "chart unused" }, head, plot, ends) };
+    block: element("figure", { className }, head, plot, ends) };
 }
 
 function seek(event, plot) {
@@ -78,6 +79,7 @@ function choose(index) {
     element("figure", {}, image, element("figcaption", { text: episode.cameras[at].name }))));
   part("cameras").dataset.count = Math.min(images.length, 3);
   charts = page.charts.map(chartOf).filter(Boolean);
+  part("charts").toggleAttribute("data-few", charts.length <= 4);
   part("charts").replaceChildren(...charts.map(({ block }) => block));
   part("said").replaceChildren(element("b", { text: episode.scenario }), " ", element("bdi", { text: episode.instruction }));
   slider.max = String(episode.rows.length - 1);
