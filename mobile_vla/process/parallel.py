@@ -15,15 +15,22 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+def num_processes(num_workers: int | None) -> int:
+    """Return the number of processes that ``num_workers`` asks for: None is one for each core, 0 is one."""
+    return max(len(os.sched_getaffinity(0)) if num_workers is None else num_workers, 1)
+
+
 def run_parallel(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int, description: str
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, num_workers: int | None, description: str
 ) -> list[Result]:
     """Return ``work(job)`` for each job in order, computed by ``num_workers`` processes; 0 or 1: by this process.
+
+    None is one process for each core.
 
     In a job of a parallel sweep, which runs in a worker process itself, joblib uses threads instead.
     """
     use_quiet_workers()
-    pool, parent = Parallel(n_jobs=max(num_workers, 1), return_as="generator"), os.getpid()
+    pool, parent = Parallel(n_jobs=num_processes(num_workers), return_as="generator"), os.getpid()
     results = cast(Iterator[Result], pool(delayed(_followed)(parent, work, job) for job in jobs))
     return list(track(results, description=description, total=len(jobs)))
 
