@@ -28,7 +28,7 @@ from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
-from mobile_vla.process.parallel import num_processes
+from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec
 

@@ -18,7 +18,7 @@ from mobile_vla.data.frames import FrameStore, decode_into
 from mobile_vla.data.reading.process import ask
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.offline import predict_windows
-from mobile_vla.process.parallel import num_processes
+from mobile_vla.process.cores import num_processes
 from mobile_vla.run.build import PRETRAINED_BACKBONE, build_dataset, build_model, build_trainer
 from mobile_vla.sampler_report.shipped import reasons_against
 from mobile_vla.streams import Stream

@@ -8,16 +8,12 @@ from typing import TypeVar, cast
 
 from joblib import Parallel, delayed
 
+from mobile_vla.process.cores import num_processes
 from mobile_vla.process.progress_bar import track
 from mobile_vla.process.worker_processes import end_with, use_quiet_workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-
-def num_processes(num_workers: int | None) -> int:
-    """Return the number of processes that ``num_workers`` asks for: None is one for each core, 0 is one."""
-    return max(len(os.sched_getaffinity(0)) if num_workers is None else num_workers, 1)
 
 
 def run_parallel(
@@ -26,7 +22,6 @@ def run_parallel(
     """Return ``work(job)`` for each job in order, computed by ``num_workers`` processes; 0 or 1: by this process.
 
     None is one process for each core.
-
     In a job of a parallel sweep, which runs in a worker process itself, joblib uses threads instead.
     """
     use_quiet_workers()

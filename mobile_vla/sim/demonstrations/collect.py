@@ -39,7 +39,7 @@ class SimEpisodes:
 
     ``named_by``: how instructions name the bottle. If it contains ``colour``, bottles are red and blue; see
     ``shares_of``. ``imbalance``: see ``imbalanced``; if it is not 1, every scenario has at least 2 episodes.
-    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: the calling process, None: one for each core); the bytes do not
+    ``image_size`` in pixels (square). ``num_workers`` processes render (see ``num_processes``); the bytes do not
     depend on it.
     """
 

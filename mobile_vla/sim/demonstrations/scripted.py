@@ -44,7 +44,7 @@ SCRIPTED_PLACEMENTS: Mapping[str, Placement] = {
 class ScriptedEpisodes:
     """The data set ``sim_scripted``: ``num_left`` + ``num_right`` episodes that differ mainly in appearance.
 
-    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: the calling process, None: one for each core); the bytes do not
+    ``image_size`` in pixels (square). ``num_workers`` processes render (see ``num_processes``); the bytes do not
     depend on it.
     """
 
