@@ -19,7 +19,7 @@ from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_record
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
-from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
+from mobile_vla.data.labels.rules import FirstImages, Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
@@ -28,6 +28,7 @@ from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec
 
@@ -99,7 +100,7 @@ class Dataset:
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
-    num_workers: NonNegativeInt
+    num_workers: NonNegativeInt | None
     image_size: Side | tuple[Side, Side] | Literal["auto"]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
@@ -167,7 +168,9 @@ class Dataset:
         options = ReadingOptions(layout=self.layout, bag=self.bag, tub=self.tub, order=tuple(self.instruction.order))
         opened = open_source(self.folder(), self.format, options)
         check_channel_order(opened, self.channel_order)
-        scanned = read_recordings(opened.source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
+        scanned = read_recordings(
+            opened.source, cache_dir=Path(self.cache_dir), num_workers=num_processes(self.num_workers)
+        )
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
@@ -175,6 +178,9 @@ class Dataset:
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
+        if not self.looks_at_frames:
+            episodes, said = self._label(episodes, first_images=None)
+            warnings += said
         by_name = {recording.name: recording for recording in scanned.recordings}
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
@@ -198,17 +204,13 @@ class Dataset:
             options=self.image,
             digests=scan.digests,
             cache_dir=Path(self.cache_dir),
-            num_workers=self.num_workers,
+            num_workers=num_processes(self.num_workers),
         )
         episodes = [episode for episode in scan.episodes if episode.name not in undecodable]
         return replace(scan, episodes=episodes, problems=[*scan.problems, *undecodable.values()]), frames
 
-    def _label(self, episodes: Sequence[Episode], frames: FrameStore) -> tuple[list[Episode], list[str]]:
+    def _label(self, episodes: Sequence[Episode], first_images: FirstImages | None) -> tuple[list[Episode], list[str]]:
         """Return ``episodes`` with their scenarios and tasks by the configured rules, and warnings."""
-        first_images = {
-            episode.name: [images_FYXC[frames.first_row[episode.name]] for images_FYXC in frames.cameras.values()]
-            for episode in episodes
-        }
         warnings = []
         for label, rules in self._rules().items():
             episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
@@ -246,8 +248,13 @@ class Dataset:
             raise DataError(summarise_problems(problems))
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
-        episodes, label_warnings = self._label(episodes, frames)
-        scan = replace(scan, episodes=episodes, warnings=[*scan.warnings, *label_warnings])
+        if self.looks_at_frames:
+            first_images = {
+                episode.name: [images_FYXC[frames.first_row[episode.name]] for images_FYXC in frames.cameras.values()]
+                for episode in episodes
+            }
+            episodes, said = self._label(episodes, first_images)
+            scan = replace(scan, episodes=episodes, warnings=[*scan.warnings, *said])
         try:
             split = split_episodes(
                 episodes,
