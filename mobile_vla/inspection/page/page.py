@@ -30,6 +30,7 @@ from mobile_vla.inspection.page.sections import (
 )
 from mobile_vla.inspection.page.signals import Charts, charts_of, lines_of
 from mobile_vla.inspection.page.texts import html_text, plain
+from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode
 from mobile_vla.storage.disk import write_atomically
 from mobile_vla.text import counted
@@ -62,7 +63,7 @@ def write_data_page(inspected: Inspected, path: Path) -> None:
         scan.source,
         num_playable=MAX_PLAYABLE,
         is_bgr=inspected.dataset.channel_order == "bgr",
-        num_workers=inspected.dataset.num_workers,
+        num_workers=num_processes(inspected.dataset.num_workers),
     )
     played = [episode for episode in shown if pictures[episode.name].strip_rows and pictures[episode.name].decoded]
     playable = {episode.name: index for index, episode in enumerate(played)}
@@ -80,6 +81,7 @@ def write_data_page(inspected: Inspected, path: Path) -> None:
         ),
         sheet=sheet_html(shown, pictures, num_all=len(episodes), playable=playable),
         options="".join(_option(index, episode) for index, episode in enumerate(played)),
+        key=_key(charts),
         player_notes=_player_notes(charts, played, pictures, scan.recordings),
         orders=orders_html(shown, pictures, is_stated=states_channel_order(scan.source)),
         histograms=histograms_html(inspected.contents, recordings),
@@ -152,6 +154,17 @@ def _lines(text: str) -> str:
 def _option(index: int, episode: Episode) -> str:
     text = escape(plain(f"{episode.scenario} · {episode.name}", limit=100))
     return f'<option value="{index}">{text}</option>'
+
+
+def _key(charts: Charts) -> str:
+    kinds = {
+        "action": any(chart.has_action for chart in charts.shown),
+        "state": any(chart.has_state for chart in charts.shown),
+        "value at rest": any(chart.rest is not None for chart in charts.shown),
+    }
+    return "".join(
+        f'<span class="line {name.split()[-1]}"></span>{name}' for name, is_drawn in kinds.items() if is_drawn
+    )
 
 
 def _player_notes(
