@@ -237,9 +237,7 @@ def test_a_place_where_no_page_can_be_is_refused_before_anything_is_read(
     assert "--html" in f"{end.value.code} {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize(
-    "name", ["formats/aloha", "formats/robomimic", "formats/lerobot_v30_video", "formats/mcap_ros2"]
-)
+@pytest.mark.parametrize("name", ["aloha", "robomimic", "lerobot_v30_video", "lerobot_v30_image", "minari"])
 def test_recordings_of_other_tools_have_a_page(tmp_path: Path, name: str) -> None:
     source = shared(f"formats/{name}")
     (tmp_path / "set").symlink_to(source)
