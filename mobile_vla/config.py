@@ -18,10 +18,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
+from mobile_vla.config_keys import register_own_keys
 from mobile_vla.errors import ConfigError
 from mobile_vla.extras import missing_extra
 from mobile_vla.installation import CONF
-from mobile_vla.own_keys import register_own_keys
 
 register_own_keys()
 

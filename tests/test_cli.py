@@ -127,7 +127,7 @@ def test_inspect_lists_the_problems_of_a_folder_where_nothing_is_usable(
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("empty", "holds no episode file (*.h5, *.hdf5)"), ("nowhere", "no such folder")],
+    [("empty", "holds no recordings that are understood"), ("nowhere", "no such folder")],
 )
 def test_inspect_of_nothing_says_so(
     path: str, message: str, stores: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -25,7 +25,7 @@ def is_pretrained(group: str, option: str) -> bool:
 
 def required(group: str, option: str, folder: Path) -> list[str]:
     """Return overrides that give what the option leaves to the user."""
-    if option in ("h5", "donkeycar"):
+    if option in ("auto", "h5", "donkeycar"):
         return [f"dataset.path={folder}"]
     if option == "pretrained":
         return [f"model.backbone.weights={folder}"]

@@ -13,6 +13,9 @@ from tiny_runs import CONF, SMALLEST_MODEL, Ran, choose_sampler, compose_config,
 ONE_OF_A_KIND = ("stratified", "hard_negative", "rho", "mixture")
 """Samplers that differ in what a resumed run has to know: counts, losses, a file, another sampler."""
 
+OF_YOUR_OWN = ("my_data",)
+"""Experiments on recordings that the user gives; see tests/inspection/test_first_comparison.py."""
+
 SMALLEST_DATA = {
     "sim": ("dataset.generator.num_episodes=8",),
     "sim_scripted": ("dataset.generator.num_left=5", "dataset.generator.num_right=5"),
@@ -89,11 +92,12 @@ def test_every_experiment_begins_with_its_command(experiment: str) -> None:
     first, second, third = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()[:3]
 
     assert first == "# @package _global_"
-    assert second == f"# python run.py experiment={experiment}"
+    needs = " dataset.path=DIR" if experiment in OF_YOUR_OWN else ""
+    assert second == f"# python run.py experiment={experiment}{needs}"
     assert third.startswith("# ")
 
 
-@pytest.mark.parametrize("experiment", options_of("experiment"))
+@pytest.mark.parametrize("experiment", [name for name in options_of("experiment") if name not in OF_YOUR_OWN])
 def test_an_experiment_that_sweeps_does_so_without_being_told(experiment: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [f"experiment={experiment}"], return_hydra_config=True)

@@ -99,7 +99,9 @@ def test_a_named_study_sweeps_by_itself_and_can_be_narrowed(tiny: tuple[str, ...
     assert [path.name.rsplit("-", 1)[0] for path in jobs_of(folder)] == ["random_temporal-s3", "shuffled-s3"]
     manifest = json.loads((jobs_of(folder)[0] / "manifest.json").read_text())
     assert manifest["study"] == "compare_samplers"
-    for record in (manifest, strict_json((folder / "study.json").read_text())):
-        assert (record["primary"], record["baseline"]) == ("val/rmse", "shuffled")
+    plan = strict_json((folder / "study.json").read_text())
+    assert (manifest["primary"], plan["primary"]) == ("val/rmse", "auto")  # a run knows the units of its data
+    for record in (manifest, plan):
+        assert record["baseline"] == "shuffled"
         assert record["controls"] == {"random_temporal": "x"}
     assert comparison_of(folder).keys() == {"random_temporal", "shuffled"}

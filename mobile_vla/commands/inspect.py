@@ -40,11 +40,11 @@ def _run(args: argparse.Namespace) -> int:
     if not scan.episodes:
         _print_problems(summarise_problems(scan.problems), console)
         return 1
+    contents = contents_of(scan, scan.episodes)
+    print_contents(contents, console)
     data = dataset.open(scan, with_pixels=args.pixels)
     if data.problems:
         _print_problems(summarise_problems(data.problems), console)
-    contents = contents_of(scan, list(data.episodes.values()))
-    print_contents(contents, console)
     report = data_report_of(data)
     print_data_report(report, console)
     print_choices(contents.choices, console)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from mobile_vla.config_keys import register_own_keys
 from mobile_vla.extras import require
 from mobile_vla.installation import CONF, PROGRAM, TRAIN
-from mobile_vla.own_keys import register_own_keys
 from mobile_vla.study import naming
 
 

@@ -19,7 +19,7 @@ from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_record
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
-from mobile_vla.data.labels.rules import Label, Rule, label_episodes, parse_rules
+from mobile_vla.data.labels.rules import FirstImages, Label, Rule, label_episodes, parse_rules
 from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
@@ -106,7 +106,7 @@ class Dataset:
     actions: Names
     state: Names
     cameras: Names
-    signals: Mapping[str, Mapping[str, Any]] | None
+    signals: Mapping[str, Mapping[str, Any]]
     instruction: Instruction
     grammars: Mapping[str, str]
     scenario: Sequence[str]
@@ -171,10 +171,13 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals or {}),
+            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
+        if not self.looks_at_frames:
+            episodes, said = self._label(episodes, first_images=None)
+            warnings += said
         by_name = {recording.name: recording for recording in scanned.recordings}
         recordings = {episode.name: by_name[episode.name] for episode in episodes}
         return Scan(
@@ -203,12 +206,8 @@ class Dataset:
         episodes = [episode for episode in scan.episodes if episode.name not in undecodable]
         return replace(scan, episodes=episodes, problems=[*scan.problems, *undecodable.values()]), frames
 
-    def _label(self, episodes: Sequence[Episode], frames: FrameStore) -> tuple[list[Episode], list[str]]:
+    def _label(self, episodes: Sequence[Episode], first_images: FirstImages | None) -> tuple[list[Episode], list[str]]:
         """Return ``episodes`` with their scenarios and tasks by the configured rules, and warnings."""
-        first_images = {
-            episode.name: [images_FYXC[frames.first_row[episode.name]] for images_FYXC in frames.cameras.values()]
-            for episode in episodes
-        }
         warnings = []
         for label, rules in self._rules().items():
             episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
@@ -251,8 +250,13 @@ class Dataset:
             raise DataError(summarise_problems(problems))
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
-        episodes, label_warnings = self._label(episodes, frames)
-        scan = replace(scan, episodes=episodes, warnings=[*scan.warnings, *label_warnings])
+        if self.looks_at_frames:
+            first_images = {
+                episode.name: [images_FYXC[frames.first_row[episode.name]] for images_FYXC in frames.cameras.values()]
+                for episode in episodes
+            }
+            episodes, said = self._label(episodes, first_images)
+            scan = replace(scan, episodes=episodes, warnings=[*scan.warnings, *said])
         try:
             split = split_episodes(
                 episodes,

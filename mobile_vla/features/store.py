@@ -133,12 +133,13 @@ def _episode_batch(data: OpenDataset, name: str, *, with_images: bool = True) ->
         if with_images
         else np.zeros((len(cameras), episode.num_frames, 1, 1, 3), np.uint8)
     )
+    # Copies: arrays from the cache of recordings cannot be written, and torch warns about those.
     exists_1T = torch.ones(1, episode.num_frames, dtype=torch.bool)
     return Batch(
         images_BTVCYX=torch.from_numpy(images_VTYXC).permute(1, 0, 4, 2, 3)[None],
         history_BT=exists_1T,
-        state_BTS=torch.from_numpy(episode.state)[None],
-        actions_BTKA=torch.from_numpy(episode.actions)[None, :, None],
+        state_BTS=torch.from_numpy(episode.state.copy())[None],
+        actions_BTKA=torch.from_numpy(episode.actions.copy())[None, :, None],
         mask_BTK=exists_1T[..., None],
         instruction=(episode.instruction,),
         scenario=(episode.scenario,),

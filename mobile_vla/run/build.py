@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mobile_vla.augmentation.pipeline import Pipeline
@@ -66,7 +66,7 @@ def build_dataset(cfg: DictConfig) -> Dataset:
 
 def _image_side(backbone: DictConfig) -> int:
     if backbone._target_ != PRETRAINED_BACKBONE:
-        return get_class(backbone._target_).image_side
+        return instantiate(backbone, _convert_="all").func.image_side
     from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
 
     return image_side(read_settings(backbone.weights))

@@ -225,4 +225,12 @@ def test_a_command_on_a_full_disk_ends_with_a_sentence(folder: Path, small_disk:
     ):
         file.write(bytes(2**20))
     with pytest.raises(SystemExit, match=r"^error: .*(the disk is full|are needed and|are free\. Make room)"):
-        cli.main(["inspect", str(folder / "episodes"), f"dataset.cache_dir={small_disk}", "dataset.num_workers=0"])
+        cli.main(
+            [
+                "inspect",
+                "--pixels",
+                str(folder / "episodes"),
+                f"dataset.cache_dir={small_disk}",
+                "dataset.num_workers=0",
+            ]
+        )

@@ -13,10 +13,11 @@ import pytest
 from made_episodes import actions, h5_dataset, h5_source, images, read_h5
 from PIL import Image
 from shared_data import shared
-from tiny_runs import run_in, tiny_overrides
+from tiny_runs import CONF, options_of, run_in, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
 from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.hdf5.layout import shipped_layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.spec import Camera, Signal, Spec
@@ -544,8 +545,29 @@ def test_a_wrong_layout_is_refused_before_any_file_is_read(override: str, messag
     assert message in str(refused.value)
 
 
+def test_what_the_recordings_do_not_say_is_given_without_a_plus(tmp_path: Path) -> None:
+    (tmp_path / "episodes").mkdir()
+    write_flat(tmp_path / "episodes" / "a.h5")
+    for own in (
+        ["dataset.signals.linear_x.unit=mph", "dataset.signals.linear_x.rest=1"],
+        ["dataset.signals={linear_x: {unit: mph, rest: 1}}"],
+    ):
+        spec = h5_dataset(tmp_path / "episodes", *own).scan().spec
+        assert spec is not None
+        assert (spec.actions[0].unit, spec.actions[0].rest) == ("mph", 1)
+
+
 def test_signals_of_a_layout_have_the_fields_of_signals(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"dataset\.layout\.signals\.qpos: .*kind.* Expected some of unit, kind, rest"
     ):
         h5_dataset(tmp_path, "dataset.layout.signals.qpos={kind: joint}")
+
+
+@pytest.mark.parametrize("layout", options_of("dataset/layout"))
+def test_every_layout_composes_is_checked_and_says_what_it_is_for(tmp_path: Path, layout: str) -> None:
+    cfg = compose_config(["dataset=h5", f"dataset/layout={layout}", "dataset.path=/nowhere"])
+    check_config(cfg)
+    assert h5_dataset(tmp_path, f"dataset/layout={layout}").layout == shipped_layout(layout)
+    assert shipped_layout(layout).name == layout
+    assert (CONF / "dataset" / "layout" / f"{layout}.yaml").read_text().startswith("# ")

@@ -201,6 +201,20 @@ def test_with_many_joints_only_a_change_of_the_whole_arm_is_critical() -> None:
     assert set(targets.frame_NK[found].tolist()) == {29, 30}
 
 
+def test_a_smooth_motion_is_critical_where_it_is_fast_and_a_steady_one_nowhere() -> None:
+    # Still, then a reach of 20 frames whose speed rises and falls, then still: no step is half a spread.
+    place = np.concatenate([np.zeros(20), (1 - np.cos(np.linspace(0, np.pi, 20))) / 2, np.ones(20)])
+    reader = reader_of(episodes_of([place[:, None] * np.linspace(0.5, 2, NUM_JOINTS)]))
+    targets, groups = reader.current_targets(), [range(NUM_JOINTS)]
+    found = critical_targets(targets, threshold=0.5, groups=groups, rest_A=np.full(NUM_JOINTS, np.nan))
+    frames = set(targets.frame_NK[found].tolist())
+    assert frames <= set(range(20, 40))
+    assert {29, 30} <= frames
+    assert not critical_targets(targets, threshold=0.5, rest_A=np.full(NUM_JOINTS, np.nan)).any()
+    steady = reader_of(episodes_of([np.linspace(0, 1, 30)[:, None] * np.ones(NUM_JOINTS)])).current_targets()
+    assert not critical_targets(steady, threshold=0.5, groups=groups, rest_A=np.full(NUM_JOINTS, np.nan)).any()
+
+
 def test_a_gripper_beside_a_trembling_arm_is_critical_where_it_closes() -> None:
     arm = np.random.default_rng(0).normal(0, 0.01, (40, NUM_JOINTS)) + np.linspace(0, 9, 40)[:, None]
     closed = (np.arange(40) >= 20).astype(float)[:, None]

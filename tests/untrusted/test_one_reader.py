@@ -12,7 +12,11 @@ PACKAGE = ROOT / "mobile_vla"
 
 PLACES: dict[tuple[str, ...], set[str]] = {
     ("OmegaConf.load",): set(),
-    ("OmegaConf.create",): {"untrusted/stored_config.py", "study/finished.py"},  # the second reads what it wrote
+    ("OmegaConf.create",): {
+        "untrusted/stored_config.py",
+        "study/finished.py",  # what it wrote
+        "inspection/sweep.py",  # a part of the config of this call
+    },
     ("yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.safe_load_all"): {
         "untrusted/yaml_file.py"
     },
@@ -28,6 +32,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
     ("json.load", "json.loads"): {
         "untrusted/files.py",
         "data/frames.py",  # caches of this machine
+        "data/recordings_cache.py",
         "storage/build_once.py",
         "tracking/ownership.py",  # at most 64 KiB, and whatever it is, it only names a process
         "tracking/wandb/confirmation.py",  # what a server of W&B answers
@@ -37,7 +42,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "training/checkpoint.py",
     },
     ("pickle.load", "pickle.loads", "torch.load", "joblib.load", "eval", "exec", "marshal.loads"): set(),
-    ("regex.compile",): {"data/scenario.py"},
+    ("regex.compile",): {"data/labels/grammars.py"},
     ("csv.reader", "csv.DictReader"): {"untrusted/files.py"},
     ("Console", "rich.print"): {"process/console.py"},
 }

@@ -12,8 +12,6 @@ A rule is one of
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobile_vla.data.labels.grammars import UNKNOWN
-from mobile_vla.errors import ConfigError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.schema import Episode
 from mobile_vla.text import first_few
-from mobile_vla.untrusted.files import read_limited
+from mobile_vla.untrusted.files import csv_rows
 
 Label = Literal["scenario", "task"]
 
@@ -140,14 +138,15 @@ def read_table(path: Path, label: Label) -> Mapping[str, str]:
     """Return the column ``label`` of a CSV file by its column ``episode``; raises ``ConfigError`` for another file."""
     place = f"dataset.{label}: {path}"
     try:
-        text = read_limited(path.expanduser()).decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text)))
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise ConfigError(f"{place}: cannot be read ({error}); expected a CSV file in UTF-8") from error
+        rows = [row for _, row in csv_rows(path.expanduser())]
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be read ({error.strerror})") from error
+    except UserError as error:
+        raise ConfigError(f"dataset.{label}: {error}") from error
     if not rows or {"episode", label} - set(rows[0]):
         found = ", ".join(map(str, rows[0])) if rows else "no row"
         raise ConfigError(f"{place}: has {found}; expected the columns episode and {label}, and a row an episode")
-    return {str(row["episode"]): row[label] or "" for row in rows}
+    return {row["episode"]: row[label] or "" for row in rows}
 
 
 def _clusters(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import h5py.h5o
 import numpy as np
 from numpy.typing import NDArray
 
@@ -218,15 +218,25 @@ def _claims_too_much(place: str, shape: Sequence[int], claimed: int, found: str)
     return f"{place} claims {list(shape)}, {claimed} bytes, but {found}: {_DAMAGED}"
 
 
-def check_apart(extents: Mapping[str, NDArray[np.int64]], objects: Sequence[h5py.HLObject], path: Path) -> None:
-    """Raise ``DataError`` where stored bytes (by key: [N, 2] offset and size) overlap each other or the structure.
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Where a data set is stored: the address of its header, and offset and size in bytes of its parts [N, 2]."""
+
+    header: int
+    parts: NDArray[np.int64]
+
+
+def check_apart(stored_by_key: Mapping[str, Stored], path: Path, *, userblock_size: int) -> None:
+    """Raise ``DataError`` where stored bytes overlap each other or the structure of the file.
 
     HDF5 never writes such a file: an address is damaged, and the data read from it are not what was recorded. Of the
-    file's structure only the superblock and the first bytes of the headers of ``objects`` are checked.
+    file's structure only the superblock and the first bytes of the headers are checked. A data set with two keys (a
+    hard link) is one.
     """
+    by_header = {found.header: (key, found) for key, found in stored_by_key.items()}
     # Addresses of objects count from the end of the user block, those of data from the start of the file.
-    start = objects[0].file.userblock_size
-    headers = [[start, 48], *([start + h5py.h5o.get_info(node.id).addr, 8] for node in objects)]
+    headers = [[userblock_size, 48], *([userblock_size + header, 8] for header in by_header)]
+    extents = {key: found.parts for key, found in by_header.values()}
     named = {f"key '{key}'": found for key, found in extents.items()}
     named["the structure of the file"] = np.array(headers, np.int64)
     names = np.repeat(np.array(list(named)), [len(found) for found in named.values()])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.hdf5.errors import report_damage
-from mobile_vla.data.sources.hdf5.extents import check_apart, check_filters, check_length, check_stored
+from mobile_vla.data.sources.hdf5.extents import Stored, check_apart, check_filters, check_length, check_stored
 from mobile_vla.data.sources.hdf5.images import (
     ImageData,
     check_not_blank,
@@ -94,7 +94,7 @@ class FileReader:
     layout: Layout
     order: Sequence[str]
     notes: tuple[str, ...]
-    stored: dict[str, tuple[h5py.Dataset, NDArray[np.int64]]] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
 
     def read(self, places: Places, *, name: str, mask: str | None) -> Recording:
         """Return the recording at ``places``; ``mask`` names the masks of the file that list it.
@@ -194,8 +194,8 @@ class FileReader:
         return float(rate) if isinstance(rate, int | float) and 0 < rate < 1e6 else None
 
 
-def check_claims(found: Mapping[str, h5py.Dataset], path: Path) -> dict[str, tuple[h5py.Dataset, NDArray[np.int64]]]:
-    """Return where the data sets are stored: each with offset and size of its parts [N, 2].
+def check_claims(found: Mapping[str, h5py.Dataset], path: Path) -> dict[str, Stored]:
+    """Return where the data sets are stored.
 
     Raises ``DataError`` where one of them is not stored completely in this file, or two share bytes.
     """
@@ -204,18 +204,11 @@ def check_claims(found: Mapping[str, h5py.Dataset], path: Path) -> dict[str, tup
     for key, dataset in found.items():
         with report_damage(f"{path}: key '{key}' cannot be read"):
             check_filters(dataset, f"{path}: key '{key}'")
-            stored[key] = (dataset, check_stored(dataset, f"{path}: key '{key}'", file_size=file_size))
-    check_all_apart(stored, path)
-    return stored
-
-
-def check_all_apart(stored: Mapping[str, tuple[h5py.Dataset, NDArray[np.int64]]], path: Path) -> None:
-    """Raise ``DataError`` where two data sets share bytes of the file; the same one under two keys is one."""
+            parts = check_stored(dataset, f"{path}: key '{key}'", file_size=file_size)
+            stored[key] = Stored(header=h5py.h5o.get_info(dataset.id).addr, parts=parts)
     with report_damage(f"{path}: is damaged"):
-        by_address = {h5py.h5o.get_info(dataset.id).addr: (key, dataset) for key, (dataset, _) in stored.items()}
-        extents = {key: stored[key][1] for key, _ in by_address.values()}
-        datasets = [dataset for _, dataset in by_address.values()]
-        check_apart(extents, [datasets[0].file["/"], *datasets], path)
+        check_apart(stored, path, userblock_size=next(iter(found.values())).file.userblock_size)
+    return stored
 
 
 def masks_of(file: h5py.File, layout: Layout, path: Path) -> dict[str, str]:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
+from mobile_vla.data.sources.hdf5.extents import check_apart
 from mobile_vla.data.sources.hdf5.images import image_data, read_images
 from mobile_vla.data.sources.hdf5.layout import AUTO, Layout
 from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
 from mobile_vla.data.sources.hdf5.places import episode_groups, fitting_layout, places_of
-from mobile_vla.data.sources.hdf5.recording import FileReader, check_all_apart, check_claims, masks_of, open_recording
+from mobile_vla.data.sources.hdf5.recording import FileReader, check_claims, masks_of, open_recording
 from mobile_vla.errors import DataError
 
 
@@ -63,8 +64,7 @@ class Hdf5Source:
                 except DataError as error:
                     results.append(error)
                 yield
-            if reader.stored:
-                check_all_apart(reader.stored, path)
+            check_apart(reader.stored, path, userblock_size=opened.userblock_size)  # of all episodes
             return results
 
     def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
