@@ -214,11 +214,6 @@ class Dataset:
             warnings += said
         return list(episodes), warnings
 
-    def label(self, episodes: Sequence[Episode]) -> tuple[list[Episode], list[str]]:
-        """Return ``episodes`` with their scenarios and tasks, and warnings; only where not ``looks_at_frames``."""
-        assert not self.looks_at_frames
-        return self._label(episodes, FrameStore(cameras={}, first_row={}, key=""))
-
     def is_decoded(self, scan: Scan) -> bool:
         """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""
         return scan.spec is not None and is_decoded(

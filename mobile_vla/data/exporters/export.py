@@ -11,7 +11,7 @@ from typing import Literal
 from mobile_vla.data.dataset import Dataset, summarise_problems
 from mobile_vla.data.exporters.episodes import read_outgoings
 from mobile_vla.data.exporters.hdf5 import write_hdf5
-from mobile_vla.data.exporters.lerobot import check_exportable, write_lerobot
+from mobile_vla.data.exporters.lerobot import check_exportable, rate_of, write_lerobot
 from mobile_vla.data.exporters.outgoing import Outgoings
 from mobile_vla.data.frames import WRITTEN_MEANWHILE, digest_recordings
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
@@ -98,7 +98,10 @@ def export_data(
         num_bytes=num_bytes,
         spec=written[0].spec,
         problems=[*outgoings.problems, *problems.values()],
-        warnings=[*outgoings.warnings, *_mixed_sizes(outgoings)],
+        warnings=[
+            *outgoings.warnings,
+            *(_changed_rates(outgoings) if format == "lerobot" else _mixed_sizes(outgoings)),
+        ],
     )
 
 
@@ -114,3 +117,13 @@ def _mixed_sizes(outgoings: Outgoings) -> list[str]:
     found = Counter(camera for outgoing in outgoings.episodes for camera in outgoing.spec.cameras)
     names = [name for name, count in Counter(camera.name for camera in found).items() if count > 1]
     return [f"the episodes have images of several sizes, of the cameras {first_few(names)}"] if names else []
+
+
+def _changed_rates(outgoings: Outgoings) -> list[str]:
+    rates = [float(outgoing.spec.rate_hz or 0) for outgoing in outgoings.episodes]
+    if min(rates) == max(rates):
+        return []
+    return [
+        f"the episodes were recorded at {min(rates):g} to {max(rates):g} frames a second, and the data set has one "
+        f"rate: {rate_of(outgoings):g}"
+    ]

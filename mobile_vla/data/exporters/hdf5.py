@@ -37,7 +37,7 @@ def write_hdf5(outgoings: Outgoings, folder: Path, *, out: Path, num_workers: in
     ``out`` is the folder that errors of the disk name. Files are written by ``num_workers`` reading processes, and
     their memory does not grow with the number of frames.
     """
-    names = _file_names([outgoing.recording.name for outgoing in outgoings.episodes])
+    names = _file_names([outgoing.name for outgoing in outgoings.episodes])
     requests = [
         Request(
             work=write_file,
@@ -77,9 +77,9 @@ def write_file(
     recording, spec = outgoing.recording, outgoing.spec
     with _open_file(target, out) as file:
         # The attributes of the recording come last: a reader may look at the first ones only.
-        file.attrs["episode_name"] = recording.name
+        file.attrs["episode_name"] = outgoing.name
         file.attrs["num_frames"] = recording.num_frames
-        file.attrs[SPEC_ATTRIBUTE] = _spec_text(spec)
+        file.attrs[SPEC_ATTRIBUTE] = spec_text(spec)
         for name, text in outgoing.fields.items():
             if name not in _OWN_ATTRIBUTES:
                 file.attrs[name] = text
@@ -127,7 +127,8 @@ def _open_file(target: Path, out: Path) -> Iterator[h5py.File]:
         raise UserError(sentence) from error
 
 
-def _spec_text(spec: Spec) -> str:
+def spec_text(spec: Spec) -> str:
+    """Return the spec as the JSON text of the attribute, without defaults where it would be too long."""
     text = json.dumps(spec.to_json())
     return text if len(text.encode()) <= _MAX_ATTRIBUTE_BYTES else json.dumps(_short(spec), separators=(",", ":"))
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from mobile_vla.data.episode_writer import SPEC_ATTRIBUTE
 from mobile_vla.data.exporters.lerobot_files import Tables, Videos, episode_tables
 from mobile_vla.data.exporters.lerobot_frames import EncodedCamera, clock_of, encode_episode, video_info
 from mobile_vla.data.exporters.lerobot_info import (
@@ -23,7 +22,6 @@ from mobile_vla.data.exporters.lerobot_info import (
     DATA_MB,
     DATA_PATH,
     EPISODES_PATH,
-    FIELD_PREFIX,
     STATE,
     VIDEO_MB,
     VIDEO_PATH,
@@ -39,6 +37,7 @@ from mobile_vla.data.exporters.lerobot_info import (
 from mobile_vla.data.exporters.outgoing import Outgoing, Outgoings, work_folder
 from mobile_vla.data.exporters.statistics import Statistics, joined, of_values
 from mobile_vla.data.reading.process import Request, ask_each
+from mobile_vla.data.sources.lerobot.declared import FIELD_PREFIX
 from mobile_vla.errors import DataError
 from mobile_vla.extras import require
 from mobile_vla.process.progress_bar import track
@@ -46,7 +45,7 @@ from mobile_vla.process.progress_bar import track
 _SAME_RATE = 0.05
 """Episodes whose rates differ by a smaller share have one rate: clocks that measure it jitter."""
 
-_NOT_FIELDS = ("task_text", "num_frames", SPEC_ATTRIBUTE)
+_NOT_FIELDS = ("task_text", "num_frames")
 """Texts that LeRobot has a place of its own for."""
 
 
@@ -147,7 +146,7 @@ class _Writer:
         spec = episodes[0].spec
         self._folder, self._fps, self._is_video = folder, fps, is_video
         self._features = features_of(spec, video=video_info(fps) if is_video else None)
-        self._fields = [n for n in dict.fromkeys(n for e in episodes for n in _fields_of(e)) if n not in _NOT_FIELDS]
+        self._fields = [n for n in dict.fromkeys(n for e in episodes for n in e.fields) if n not in _NOT_FIELDS]
         self._schema = data_schema(self._features)
         self._data = Tables(folder, DATA_PATH, schema=self._schema, limit=DATA_MB * 2**20)
         self._episodes_schema = episodes_schema(self._features, is_video=is_video, fields=self._fields)
@@ -187,7 +186,7 @@ class _Writer:
             "dataset_from_index": self._num_frames,
             "dataset_to_index": self._num_frames + num_frames,
             **statistics_row(statistics),
-            **{f"{FIELD_PREFIX}{name}": _fields_of(outgoing).get(name) for name in self._fields},
+            **{f"{FIELD_PREFIX}{name}": outgoing.fields.get(name) for name in self._fields},
         }
         for key, videos in self._videos.items():
             start_s, end_s = videos.append(cameras[key].path, num_frames=num_frames)
@@ -249,11 +248,7 @@ class _Writer:
         write_json(self._folder / "meta/info.json", info)
 
     def close(self) -> None:
-        """Complete all open files."""
-        for files in (self._data, self._episodes, *self._videos.values()):
-            files.close()
-
-
-def _fields_of(outgoing: Outgoing) -> dict[str, str]:
-    # A LeRobot episode has a number and no name.
-    return {"episode_name": outgoing.recording.name, **outgoing.fields}
+        """Complete all open files; each of them is closed, also where one cannot be completed."""
+        with ExitStack() as stack:
+            for files in (self._data, self._episodes, *self._videos.values()):
+                stack.callback(files.close)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobile_vla.data.exporters.statistics import NAMES, Statistics
+from mobile_vla.data.sources.lerobot.declared import FIELD_PREFIX
 from mobile_vla.spec import Camera, Signal, Spec
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ CHUNKS_SIZE, DATA_MB, VIDEO_MB = 1000, 100, 200
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-
-FIELD_PREFIX = "mobile_vla/"
-"""What the columns of meta/episodes begin with that hold texts about an episode: lerobot passes over them."""
 
 _OWN_COLUMNS = {
     "timestamp": "float32",

@@ -24,13 +24,14 @@ _PROGRESS_S = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class Outgoing:
-    """One episode to write: its recording, whose columns ``spec`` describes, and the texts about it.
+    """One episode to write: its recording, whose columns ``spec`` describes, its name, and the texts about it.
 
     ``spec`` has all recorded signals and cameras, with what the user stated of them.
     """
 
     recording: Recording
     spec: Spec
+    name: str
     instruction: str
     fields: Mapping[str, str]
 
