@@ -333,7 +333,7 @@ def test_serve_answers_a_robot_and_ends_with_figures(ran: Ran) -> None:
             policy = Policy.load(ran.folder)
             images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
             with PolicyClient(url[0]) as robot:
-                assert robot.metadata["action_names"] == ["linear_x", "linear_y"]
+                assert [signal["name"] for signal in robot.metadata["spec"]["actions"]] == ["linear_x", "linear_y"]
                 for image in images:
                     answer = robot.act(image, "go left")
                     np.testing.assert_allclose(answer, policy.act(image, "go left"), atol=1e-5)

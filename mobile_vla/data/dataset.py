@@ -28,6 +28,7 @@ from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec
 
@@ -99,7 +100,7 @@ class Dataset:
     generator: Generator | None
     datasets_dir: str
     cache_dir: str
-    num_workers: NonNegativeInt
+    num_workers: NonNegativeInt | None
     image_size: Side | tuple[Side, Side] | Literal["auto"]
     resize: Literal["direct", "letterbox"]
     channel_order: Literal["rgb", "bgr"]
@@ -167,7 +168,9 @@ class Dataset:
         options = ReadingOptions(layout=self.layout, bag=self.bag, tub=self.tub, order=tuple(self.instruction.order))
         opened = open_source(self.folder(), self.format, options)
         check_channel_order(opened, self.channel_order)
-        scanned = read_recordings(opened.source, cache_dir=Path(self.cache_dir), num_workers=self.num_workers)
+        scanned = read_recordings(
+            opened.source, cache_dir=Path(self.cache_dir), num_workers=num_processes(self.num_workers)
+        )
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
@@ -201,7 +204,7 @@ class Dataset:
             options=self.image,
             digests=scan.digests,
             cache_dir=Path(self.cache_dir),
-            num_workers=self.num_workers,
+            num_workers=num_processes(self.num_workers),
         )
         episodes = [episode for episode in scan.episodes if episode.name not in undecodable]
         return replace(scan, episodes=episodes, problems=[*scan.problems, *undecodable.values()]), frames

@@ -14,12 +14,12 @@ from mobile_vla.data.sources.bags.source import BagSource
 from mobile_vla.data.sources.contract import Source
 from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
-from mobile_vla.data.sources.lerobot.info import is_lerobot
+from mobile_vla.data.sources.lerobot.info import is_lerobot, read_info
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.data.sources.tubs.source import TubSource, is_tub
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.errors import ConfigError, DataError
-from mobile_vla.text import first_few
+from mobile_vla.text import counted, first_few
 
 Format = Literal["auto", "hdf5", "lerobot", "bag", "tub"]
 
@@ -113,11 +113,15 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
         )
     place = places[0] if name == "lerobot" else path
     opened = open_source(place, _FORMATS[name], options)
-    number = f"{len(places)} " if name != "lerobot" else ""
-    what = _TITLES[name].split(" (")[0] + ("s" if len(places) > 1 else "")
+    what = _TITLES[name].split(" (")[0]
+    if name == "lerobot":
+        info = read_info(place)
+        what = f"{what} {info.version}" if info and info.version else f"{what} without its meta/info.json"
+    else:
+        what = counted(len(places), what)
     where = f" at {place}" if place != path else ""
     return OpenSource(
-        source=opened.source, format=name, described=f"{number}{what}{where}, recognised by content", root=opened.root
+        source=opened.source, format=name, described=f"{what}{where}, recognised by content", root=opened.root
     )
 
 

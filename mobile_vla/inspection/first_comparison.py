@@ -18,6 +18,7 @@ from mobile_vla.data.frames import FrameStore, decode_into
 from mobile_vla.data.reading.process import ask
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.offline import predict_windows
+from mobile_vla.process.cores import num_processes
 from mobile_vla.run.build import PRETRAINED_BACKBONE, build_dataset, build_model, build_trainer
 from mobile_vla.sampler_report.shipped import reasons_against
 from mobile_vla.streams import Stream
@@ -110,7 +111,7 @@ def _decoding_s(dataset: Dataset, scan: Scan) -> float:
                 continue  # a bad episode: building the cache will name it
             seconds += time.perf_counter() - started
     num_frames = sum(recording.num_frames for recording in recordings)
-    return seconds * num_frames / shortest.num_frames / max(dataset.num_workers, 1)
+    return seconds * num_frames / shortest.num_frames / num_processes(dataset.num_workers)
 
 
 def _run_s(cfg: DictConfig, trainer: Trainer, dataset: Dataset, data: OpenDataset) -> float:

@@ -71,7 +71,7 @@ def _tells(column: Sequence[str], kind: str) -> bool:
 
 def _is_counter(column: Sequence[str], kind: str) -> bool:
     """Return whether numbers count episodes or tell the time: long ones, and those of many values."""
-    return kind == "number" and (max(map(len, column)) > 2 or len(set(column)) > 6)
+    return kind == "number" and (max(map(len, column)) > 2 or len(set(column)) > 3)
 
 
 def _pattern(column: Sequence[str], kind: str) -> str:

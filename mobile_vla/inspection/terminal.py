@@ -46,7 +46,7 @@ def _lengths(contents: Contents) -> str:
     return f"{text}; {rates} frames a second, {sum(lengths) / contents.rates_hz[0] / 60:.1f} minutes in all"
 
 
-def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Table:
+def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Group:
     shown = ranges[:_MAX_SIGNALS]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(title, no_wrap=True)
@@ -71,10 +71,8 @@ def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Table:
     if len(ranges) > _MAX_SIGNALS:
         table.add_row(f"and {len(ranges) - _MAX_SIGNALS} more")
     unsaid = [heading for heading in details if heading not in known]
-    if unsaid:
-        table.caption = f"not recorded: {', '.join(unsaid)} (dataset.signals states them)"
-        table.caption_justify = "left"
-    return table
+    note = f"not recorded: {', '.join(unsaid)} (dataset.signals states them)" if unsaid else ""
+    return Group(table, Text(note, style="dim")) if note else Group(table)
 
 
 def print_choices(choices: Sequence[ScenarioChoice], console: Console) -> None:

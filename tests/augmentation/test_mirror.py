@@ -50,6 +50,16 @@ def test_signs_follow_the_names_of_the_columns(action_names: tuple[str, ...], si
     assert torch.equal(mirrored.actions_BTKA, batch.actions_BTKA * torch.tensor(signs))
 
 
+def test_the_state_is_mirrored_with_its_window() -> None:
+    state = (known_signal("linear_y"), Signal(name="height", flips=False), known_signal("angular_z"))
+    spec = replace(made_spec(), state=state)
+    batch = replace(BATCH, state_BTS=torch.randn(*BATCH.history_BT.shape, 3))
+    mirrored = Mirror(probability=1, spec=spec)(batch, stream=STREAM, step=0)
+    assert torch.equal(mirrored.state_BTS, batch.state_BTS * torch.tensor([-1.0, 1.0, -1.0]))
+    with pytest.raises(ConfigError, match="height"):
+        Mirror(probability=1, spec=replace(spec, state=(Signal(name="height"),)))
+
+
 @law
 @given(probability=st.floats(0, 1), step=st.integers(0, 10**6))
 def test_each_window_is_mirrored_whole_or_not_at_all(probability: float, step: int) -> None:

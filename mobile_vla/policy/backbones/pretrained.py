@@ -28,6 +28,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from mobile_vla.errors import ConfigError
+from mobile_vla.policy.backbones.families.family import find_family
 from mobile_vla.policy.backbones.families.preprocessing import ImageProcessor
 
 _ANSWER_WITHIN_S = 5.0
@@ -87,14 +88,12 @@ def read_settings(weights: str) -> Settings:
 def image_side(settings: Settings) -> int:
     """Return the number of rows and columns that the model's own image processor makes of a square image.
 
-    A processor that takes images of any size, and lets the model see as many tokens, has no size of its own: 224, which
-    is common and still cheap.
+    Where it takes images of any size, and the model then sees more tokens of larger ones: 224, which is common and
+    still cheap.
     """
-    largest = getattr(settings.processor, "max_image_size", None) or {}
-    size = {**settings.processor.size, **largest}
-    side = size.get("height") or size.get("longest_edge") or size.get("shortest_edge")
-    has_own = "max_pixels" not in size and getattr(settings.processor, "max_pixels", None) is None
-    return int(side) if side and has_own else _COMMON_SIDE
+    family = find_family(settings.config)(settings.config, settings.tokenizer, settings.processor)
+    found = {family.preprocessing((side, side)).size for side in (_COMMON_SIDE, 4 * _COMMON_SIDE)}
+    return found.pop()[0] if len(found) == 1 else _COMMON_SIDE
 
 
 def load_model(settings: Settings, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:

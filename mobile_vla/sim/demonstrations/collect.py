@@ -39,7 +39,7 @@ class SimEpisodes:
 
     ``named_by``: how instructions name the bottle. If it contains ``colour``, bottles are red and blue; see
     ``shares_of``. ``imbalance``: see ``imbalanced``; if it is not 1, every scenario has at least 2 episodes.
-    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: the calling process); the bytes do not
+    ``image_size`` in pixels (square). ``num_workers`` processes render (see ``num_processes``); the bytes do not
     depend on it.
     """
 
@@ -48,7 +48,7 @@ class SimEpisodes:
     imbalance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     seed: int
     image_size: int
-    num_workers: int
+    num_workers: int | None
 
     def __post_init__(self) -> None:
         check_sizes(num_episodes=self.num_episodes, image_size=self.image_size)

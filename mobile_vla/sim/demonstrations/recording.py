@@ -44,7 +44,9 @@ def episode_names(scenario_names: Sequence[str], *, stream: Stream) -> list[str]
     return [f"episode_{time:%Y%m%d_%H%M%S}_{name}" for time, name in zip(times, scenario_names, strict=True)]
 
 
-def write_recordings(recordings: Sequence[Demonstration], folder: Path, *, image_size: int, num_workers: int) -> None:
+def write_recordings(
+    recordings: Sequence[Demonstration], folder: Path, *, image_size: int, num_workers: int | None
+) -> None:
     """Render every recording and write it as ``folder/<name>.h5``; the bytes do not depend on ``num_workers``.
 
     Raises ``UserError`` if the disk is full or cannot be written; the caller then removes ``folder``.

@@ -44,7 +44,7 @@ SCRIPTED_PLACEMENTS: Mapping[str, Placement] = {
 class ScriptedEpisodes:
     """The data set ``sim_scripted``: ``num_left`` + ``num_right`` episodes that differ mainly in appearance.
 
-    ``image_size`` in pixels (square). ``num_workers`` processes render (0 or 1: the calling process); the bytes do not
+    ``image_size`` in pixels (square). ``num_workers`` processes render (see ``num_processes``); the bytes do not
     depend on it.
     """
 
@@ -52,7 +52,7 @@ class ScriptedEpisodes:
     num_right: int
     seed: int
     image_size: int
-    num_workers: int
+    num_workers: int | None
 
     def __post_init__(self) -> None:
         check_sizes(num_episodes=self.num_left + self.num_right, image_size=self.image_size)

@@ -43,6 +43,7 @@ class Info:
     episode of each and the first after it.
     """
 
+    version: str | None = None
     fps: float | None = None
     features: Mapping[str, Feature] = field(default_factory=dict)
     data_path: str | None = None
@@ -106,6 +107,7 @@ def parse_info(content: Any, *, place: str) -> Info:
         raise DataError(f"{place}: 'features' is no object of at most {_MAX_FEATURES} entries, as lerobot writes it.")
     chunks_size = content.get("chunks_size")
     return Info(
+        version=_text(version),
         fps=_positive(content.get("fps")),
         features={key: _feature(value, f"{place}: feature '{key[:80]}'") for key, value in features.items()},
         data_path=_text(content.get("data_path")),

@@ -1,0 +1,83 @@
+"""Check `experiment=my_data`: the samplers are chosen on the data, its time is said, and a report is at its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from made_episodes import actions, images, write_h5
+from tiny_runs import SMALLEST_MODEL, run_py
+
+from mobile_vla.commands import cli
+
+SMALL = (
+    *SMALLEST_MODEL,
+    "trainer.steps=2",
+    "trainer.eval_every=2",
+    "trainer.batch_size=4",
+    "trainer.device=cpu",
+    "evaluation.probe_windows=8",
+    "evaluation.shortcuts=false",
+    "dataset.image_size=16",
+    "logger=local",
+)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Episodes of one length whose names no shipped grammar reads."""
+    folder = tmp_path / "my recordings"
+    folder.mkdir()
+    for number in range(10):
+        name = f"run_{'left' if number % 2 else 'right'}_{number:03d}.h5"
+        write_h5(folder / name, images=images(20, seed=number), actions=actions(20, seed=number, num_columns=3))
+    return folder
+
+
+def test_names_that_nobody_reads_are_shown_with_the_override_that_does(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = (str(recordings), f"dataset.cache_dir={tmp_path / 'cache'}", "dataset.image_size=16")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", *common])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    override = re.search(r"(dataset\.grammars\.own='.*') dataset\.scenario=\[name\]", said)
+    assert override, said
+    assert "2 scenarios: left 5, right 5" in said or "2 scenarios: right 5, left 5" in said
+
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", *common, override[1], "dataset.scenario=[name]"])
+    assert re.search(r"scenarios\s+(left 5, right 5|right 5, left 5)", capsys.readouterr().out)
+
+
+def test_from_a_folder_to_a_report(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "sweep"
+    path = f"dataset.path='{recordings}'"
+
+    exit_code, message = run_py(
+        "experiment=my_data",
+        path,
+        f"dataset.cache_dir={tmp_path / 'cache'}",
+        f"hydra.sweep.dir={folder}",
+        *SMALL,
+        "seed=0,1",
+    )
+
+    said = capsys.readouterr().out
+    assert exit_code == 0, message
+    # Episodes of one length in one scenario: two candidates cannot differ from shuffling, and are not run.
+    assert "not random_temporal: it cannot differ from shuffled here" in said
+    assert "not stratified: it cannot differ from shuffled here" in said
+    assert re.search(r"8 runs: about .* here", said)
+    jobs = {path.name.rsplit("-", 2)[0] for path in folder.iterdir() if path.is_dir()}
+    assert jobs == {"shuffled", "sequential", "action_balanced", "hard_negative"}
+    assert "my_data_my_recordings" in (folder / "study.json").read_text()
+    assert (folder / "report.html").is_file()
+
+
+def test_data_that_are_not_there_end_it_with_a_sentence(tmp_path: Path) -> None:
+    exit_code, message = run_py("experiment=my_data", f"dataset.path={tmp_path / 'nowhere'}")
+    assert exit_code == 1
+    assert message.startswith(f"error: {tmp_path / 'nowhere'}: no such folder or file")
