@@ -164,6 +164,7 @@ def _read_episode(
         fields={
             **({} if text is None else {"task_text": text}),
             **({} if split is None else {"split": split}),
+            **episode["fields"],
         },
         notes=tuple(notes),
     )
