@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     print_first_comparison(
         samplers_worth_trying(data, cfg),
         estimate_time(cfg, dataset, scan, data),
-        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
+        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides, skips=bool(data.problems))]),
         console=console,
     )
     if args.html is not None:
@@ -112,9 +112,8 @@ def _write_page(inspected: Inspected, path: Path, console: Console) -> None:
     console.print(f"Data page: {path} ({size})", highlight=False, markup=False, soft_wrap=True)
 
 
-def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:
+def _first_comparison(path: Path | None, overrides: Sequence[str], *, skips: bool) -> list[str]:
     given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
-    skips = any(text == "dataset.on_bad_episode=skip" for text in overrides)
     return [
         "experiment=my_data",
         *([] if path is None else [f"dataset.path={path}"]),

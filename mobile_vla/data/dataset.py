@@ -359,7 +359,8 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
     if num_unknown:
         found.append(
-            f"no rule of dataset.scenario gives {num_unknown} of {len(episodes)} episodes a scenario: they count as '{UNKNOWN}'"
+            f"no rule of dataset.scenario gives {num_unknown} of {len(episodes)} episodes a scenario: they count as "
+            f"'{UNKNOWN}'"
         )
     for part, table in windows.items():
         without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}

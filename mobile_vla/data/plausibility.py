@@ -53,6 +53,8 @@ def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
     spread_A = np.ptp(values_FA, axis=0)
     middle_A = np.subtract(*np.quantile(values_FA, [0.99, 0.01], axis=0))
     units = [used[name].unit if name in used else None for name in names]
+    # Where units differ, val/nrmse decides, which leaves out what never changes.
+    lowers = ", yet it lowers the RMSE over all dimensions" if spec.common_unit else ""
     found = []
     for index, (name, spread) in enumerate(zip(names, spread_A.tolist(), strict=True)):
         # Only columns of one unit can be compared; of unknown ones nobody knows what much is.
@@ -61,11 +63,11 @@ def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
         if spread > 0 and name not in used:
             found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
         elif spread == 0 and name in used:
-            found.append(f"{name} never changes: predicting it is trivial, yet it lowers the RMSE over all dimensions")
+            found.append(f"{name} never changes: predicting it is trivial{lowers}")
         elif spread < _HARDLY * largest and name in used:
             found.append(
                 f"{name} hardly changes (by {_with_unit(spread, used[name], '.2g')}, another by {largest:.2g}): "
-                "predicting it is trivial, yet it lowers the RMSE over all dimensions"
+                f"predicting it is trivial{lowers}"
             )
     return found
 

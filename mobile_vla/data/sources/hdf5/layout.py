@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.installation import CONF
+from mobile_vla.spec import check_details
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 AUTO = "auto"
