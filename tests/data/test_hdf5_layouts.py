@@ -585,3 +585,25 @@ def test_auto_is_another_source_when_a_shipped_layout_changes(tmp_path: Path, mo
     monkeypatch.setattr(source_module, "shipped_layouts", lambda: changed)
     assert repr(h5_source(tmp_path, layout="auto")) != repr(before)
     assert repr(h5_source(tmp_path, layout="flat")) == repr(before_flat)
+
+
+def test_a_file_with_images_at_both_usual_keys_is_other_data_for_each_of_them(tmp_path: Path) -> None:
+    path = write_flat(tmp_path / "episode_1.h5")
+    assert one(path, layout="flat").part == {}, "as before there were layouts"
+    with h5py.File(path, "a") as file:
+        file["observations/images"] = images(seed=9)
+    own = replace(shipped_layout("flat"), images={"camera": "images"})
+    source = Hdf5Source(folder=tmp_path, layout=own, order=("file",))
+    flat = usable(read_with(source, source.find().files[0])[0])
+    nested = one(path, layout="nested")
+    assert flat.part != nested.part
+    assert flat.part
+    assert nested.part
+    np.testing.assert_array_equal(np.concatenate(list(source.frames(flat, "camera"))), file_images(path, "images"))
+    found = frames_of(nested, "camera", layout="nested")
+    np.testing.assert_array_equal(found, file_images(path, "observations/images"))
+
+
+def file_images(path: Path, key: str) -> np.ndarray:
+    with h5py.File(path) as file:
+        return np.asarray(file[key][()])  # pyright: ignore[reportIndexIssue]
