@@ -356,7 +356,7 @@ def test_the_task_is_the_instruction(tmp_path: Path, column: str) -> None:
     _, recordings, _ = read_here(folder)
     assert {recording.texts.key for recording in recordings} == {TASK}
     assert [dict(recording.fields) for recording in recordings] == [
-        {"task_text": TASK, "split": split} for split in ("train", "train", "val")
+        {"split": split} for split in ("train", "train", "val")
     ]
     _, recordings, _ = read_here(folder, order=("constant",))
     assert {recording.texts.key for recording in recordings} == {None}

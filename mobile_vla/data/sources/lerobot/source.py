@@ -161,10 +161,7 @@ def _read_episode(
         actions=rows.actions,
         state=rows.state,
         texts=RecordedTexts(key=text),
-        fields={
-            **({} if text is None else {"task_text": text}),
-            **({} if split is None else {"split": split}),
-        },
+        fields={} if split is None else {"split": split},
         notes=tuple(notes),
     )
 
