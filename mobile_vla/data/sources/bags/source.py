@@ -42,15 +42,21 @@ class BagSource:
         """See ``Source``. Raises ``ConfigError`` where the package ``rosbags`` is not installed."""
         found = find_bags(self.folder)
         require("rosbags", asked_by=f"{self.folder}: reading bags")
+        is_one_of_several = len(found.bags) > 1
         files = [
-            RecordingFile(path=bag, files=storage_files(bag), arguments={"name": name})
+            RecordingFile(
+                path=bag,
+                files=storage_files(bag),
+                arguments={"name": name, "is_one_of_several": is_one_of_several},
+            )
             for bag, name in zip(found.bags, _names(found.bags, self.folder), strict=True)
         ]
         return Found(files=files, problems=found.problems, warnings=found.warnings)
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
         """See ``Source``."""
-        return (yield from read_bag(file.path, str(file.arguments["name"]), self.options))
+        name, is_one_of_several = str(file.arguments["name"]), bool(file.arguments["is_one_of_several"])
+        return (yield from read_bag(file.path, name, self.options, is_one_of_several=is_one_of_several))
 
     def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
         """See ``Source``; the channel order is RGB."""

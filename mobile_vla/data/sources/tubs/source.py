@@ -62,7 +62,8 @@ class TubSource:
                 f"{self.folder}: holds no DonkeyCar tub (a folder with {_MANIFEST} and *{_CATALOG}). Give the folder "
                 "that DonkeyCar wrote to."
             )
-        return Found(files=[RecordingFile(path=tub, files=tuple(_records_of(tub))) for tub in tubs])
+        arguments = {"is_one_of_several": len(tubs) > 1}
+        return Found(files=[RecordingFile(path=t, files=tuple(_records_of(t)), arguments=arguments) for t in tubs])
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
         """See ``Source``."""
@@ -77,6 +78,7 @@ class TubSource:
         name = file.path.resolve().name.encode("utf-8", "backslashreplace").decode()
         found = [*oddities(tub, folder, plan, self.options, options_at="dataset.tub."), *_dropped(plan, self.options)]
         notes = tuple(f"tub {name}: {text.rstrip('.')}" for text in found)
+        fields = {"tub": name} if file.arguments["is_one_of_several"] else {}
         rate_hz, _ = frame_rate(plan.episodes, self.options)
         recordings: list[Recording | DataError] = []
         for number, episode in enumerate(plan.episodes):
@@ -84,7 +86,9 @@ class TubSource:
                 with _errors_of(file.path):
                     if missing := missing_image(tub, episode, folder):
                         raise missing
-                    recordings.append(self._recording(tub, episode, number, name=name, rate_hz=rate_hz, notes=notes))
+                    recordings.append(
+                        self._recording(tub, episode, number, fields=fields, rate_hz=rate_hz, notes=notes)
+                    )
             except DataError as problem:
                 recordings.append(problem)
             yield
@@ -96,7 +100,7 @@ class TubSource:
         episode: Sequence[Record],
         number: int,
         *,
-        name: str,
+        fields: dict[str, str],
         rate_hz: float | None,
         notes: tuple[str, ...],
     ) -> Recording:
@@ -121,7 +125,7 @@ class TubSource:
             ),
             actions=actions_FA,
             state=np.zeros((len(episode), 0), np.float32),
-            fields={"tub": name} | ({} if session is None else {"session": session}),
+            fields=fields | ({} if session is None else {"session": session}),
             notes=notes,
         )
 
