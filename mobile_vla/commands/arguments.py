@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobile_vla.errors import ConfigError
+
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from mobile_vla.policy.policy import Policy
 
 AddParser = Callable[..., argparse.ArgumentParser]
@@ -15,6 +19,39 @@ AddParser = Callable[..., argparse.ArgumentParser]
 
 Each command sets the default ``run``, a function from the parsed arguments to the exit code.
 """
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``overrides``, the arguments that choose recordings: a path, or overrides of the config, or both."""
+    parser.add_argument(
+        "overrides",
+        nargs="+",
+        metavar="PATH | OVERRIDE",
+        help="the folder or file of the recordings, and config overrides, such as dataset.padding=none; "
+        "in place of a path, dataset=NAME for a data set that records itself",
+    )
+
+
+def split_path(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Return the path, the only argument without ``=`` (or the one that exists), and the overrides."""
+    paths = [text for text in arguments if "=" not in text or Path(text).exists()]
+    overrides = [text for text in arguments if text not in paths]
+    if len(paths) > 1:
+        raise ConfigError(f"{', '.join(paths)}: expected one folder or file of recordings")
+    if paths and any(override.startswith("dataset.path=") for override in overrides):
+        raise ConfigError(f"dataset.path: is PATH already ({paths[0]}); leave it out")
+    return (Path(paths[0]) if paths else None), overrides
+
+
+def data_config(path: Path | None, overrides: Sequence[str], *, defaults: Sequence[str] = ()) -> DictConfig:
+    """Return the checked config of the recordings at ``path``; ``overrides`` win over ``defaults``."""
+    from mobile_vla.config import check_config, compose_config
+
+    cfg = compose_config([*([] if path is None else ["dataset=auto"]), *defaults, *overrides])
+    if path is not None:
+        cfg.dataset.path = str(path)  # not as an override, where quotes and brackets have a special meaning
+    check_config(cfg)
+    return cfg
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:

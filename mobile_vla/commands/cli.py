@@ -14,6 +14,7 @@ from mobile_vla.commands import (
     compare,
     dashboard,
     export,
+    export_data,
     import_recordings,
     inspect,
     irreducible,
@@ -30,7 +31,20 @@ from mobile_vla.process.console import printable
 from mobile_vla.process.world_size import check_alone
 from mobile_vla.storage.disk import unwritable_errors
 
-_COMMANDS = (inspect, import_recordings, sampler, compare, dashboard, sync, rollout, serve, export, losses, irreducible)
+_COMMANDS = (
+    inspect,
+    import_recordings,
+    export_data,
+    sampler,
+    compare,
+    dashboard,
+    sync,
+    rollout,
+    serve,
+    export,
+    losses,
+    irreducible,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobile_vla.commands.arguments import AddParser
+from mobile_vla.commands.arguments import AddParser, add_data_arguments, data_config, split_path
 from mobile_vla.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 def add_command(add_parser: AddParser) -> None:
     """Add the command; what it needs is imported when it runs."""
     parser = add_parser("inspect", help="contents and problems of recordings in any format, and what they can show")
-    parser.add_argument(
-        "arguments",
-        nargs="+",
-        metavar="PATH | OVERRIDE",
-        help="the folder or file of the recordings, and config overrides, such as dataset.padding=none; "
-        "in place of a path, dataset=NAME for a data set that records itself",
-    )
+    add_data_arguments(parser)
     parser.add_argument(
         "--pixels", action="store_true", help="also decode every frame, as a run does before it trains, and check it"
     )
@@ -40,7 +34,6 @@ def add_command(add_parser: AddParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mobile_vla.config import check_config, compose_config
     from mobile_vla.data.dataset import summarise_problems
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
@@ -53,13 +46,10 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.sampler_report.shipped import warn_of_samplers
     from mobile_vla.streams import Stream
 
-    path, overrides = _split(args.arguments)
+    path, overrides = split_path(args.overrides)
     if args.html is not None:
         _check_page(args.html)
-    cfg = compose_config([*([] if path is None else ["dataset=auto"]), "dataset.on_bad_episode=skip", *overrides])
-    if path is not None:
-        cfg.dataset.path = str(path)  # not as an override, where quotes and brackets have a special meaning
-    check_config(cfg)
+    cfg = data_config(path, overrides, defaults=["dataset.on_bad_episode=skip"])
     dataset = build_dataset(cfg)
     console = new_console()
     scan = dataset.scan()
@@ -81,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     print_first_comparison(
         samplers_worth_trying(data, cfg),
         estimate_time(cfg, dataset, scan, data),
-        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
+        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides, skips=bool(data.problems))]),
         console=console,
     )
     if args.html is not None:
@@ -122,26 +112,14 @@ def _write_page(inspected: Inspected, path: Path, console: Console) -> None:
     console.print(f"Data page: {path} ({size})", highlight=False, markup=False, soft_wrap=True)
 
 
-def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:
+def _first_comparison(path: Path | None, overrides: Sequence[str], *, skips: bool) -> list[str]:
     given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
-    skips = any(text == "dataset.on_bad_episode=skip" for text in overrides)
     return [
         "experiment=my_data",
         *([] if path is None else [f"dataset.path={path}"]),
         *given,
         *(["dataset.on_bad_episode=skip"] if skips else []),
     ]
-
-
-def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """Return the path, the only argument without ``=`` (or the one that exists), and the overrides."""
-    paths = [text for text in arguments if "=" not in text or Path(text).exists()]
-    overrides = [text for text in arguments if text not in paths]
-    if len(paths) > 1:
-        raise ConfigError(f"{', '.join(paths)}: expected one folder or file of recordings")
-    if paths and any(override.startswith("dataset.path=") for override in overrides):
-        raise ConfigError(f"dataset.path: is PATH already ({paths[0]}); leave it out")
-    return (Path(paths[0]) if paths else None), overrides
 
 
 def _print_problems(text: str, console) -> None:

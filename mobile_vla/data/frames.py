@@ -30,7 +30,8 @@ CACHE_VERSION = 2
 """Part of every cache key. Increase it when a code change makes the same settings give different pixels."""
 
 
-_WRITTEN_MEANWHILE = "was written while it was read. Start again when the program that writes it has closed it."
+WRITTEN_MEANWHILE = "was written while it was read. Start again when the program that writes it has closed it."
+"""What is said of a recording whose content changed between its reading and the decoding of its frames."""
 
 
 Side = Annotated[int, Field(gt=0, le=8192)]
@@ -309,7 +310,7 @@ def _build(
     after = digest_recordings([r for r in recordings if r.name not in unreadable], cache_dir=cache_dir)
     for recording in recordings:
         if recording.name in after and after[recording.name] != digests[recording.name]:
-            unreadable[recording.name] = UnreadableNowError(f"{recording.path}: {_WRITTEN_MEANWHILE}")
+            unreadable[recording.name] = UnreadableNowError(f"{recording.path}: {WRITTEN_MEANWHILE}")
     if unreadable:
         raise _UnreadableFilesError(unreadable)
     # The messages are stored without the path, because the same content may be in another folder next time, and in the
@@ -342,7 +343,7 @@ def decode_into(
             _write(file, (prepare_image(image, options) for image in block), frames)
             yield
     if num_done != recording.num_frames:
-        raise UnreadableNowError(f"{path}: {_WRITTEN_MEANWHILE}")
+        raise UnreadableNowError(f"{path}: {WRITTEN_MEANWHILE}")
 
 
 def _write(file: BinaryIO, images: Iterable[NDArray[np.uint8]], frames: Path) -> None:

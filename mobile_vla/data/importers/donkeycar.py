@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,10 @@ from mobile_vla.data.sources.tubs.tub import Record, Tub, read_tub
 from mobile_vla.errors import DataError
 from mobile_vla.process.progress_bar import track
 from mobile_vla.spec import Camera, Spec, known_signal
-from mobile_vla.storage.disk import storage_errors
+from mobile_vla.storage.new_folder import check_new, new_folder
 from mobile_vla.text import sizes as byte_texts
+
+_WHAT = "the episodes"
 
 _MAX_EPISODE_BYTES = 2 * 2**30
 """Maximum size of an episode's images before compression: half an hour at 20 Hz and 160x120.
@@ -57,7 +58,7 @@ def import_tub(tub: Path, out: Path, options: TubOptions, *, text: WrittenText |
     ``UserError`` for a tub that cannot be used, for an ``out`` that is not empty, and for a disk that does not accept
     the episodes.
     """
-    _check_out(out)
+    check_new(out, what=_WHAT)
     source = read_tub(tub)
     plan = plan_episodes(source.records, source.deleted, options, autopilot=source.autopilot)
     check_any_episode(source, plan, options)
@@ -101,15 +102,6 @@ def import_tub(tub: Path, out: Path, options: TubOptions, *, text: WrittenText |
     )
 
 
-def _check_out(out: Path) -> None:
-    with storage_errors(out, what="the episodes"):
-        if out.is_mount():  # a folder cannot be renamed to a mount point
-            raise DataError(f"{out} is a whole disk (a mount point). Name a new folder in it.")
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-            return
-    raise DataError(f"{out} exists and is not an empty folder. Name a new folder, or remove this one first.")
-
-
 def _actions(episode: Sequence[Record], options: TubOptions) -> NDArray[np.float32]:
     """Return the actions [F, 3] of an episode: ``linear_x``, 0 for ``linear_y``, and ``angular_z``."""
     return np.insert(commands(episode, options), 1, 0.0, axis=1)
@@ -138,7 +130,6 @@ def _write_out(
     sizes = [image_size(source.image_path(episode[0])) for episode in episodes]
     num_bytes = [3 * columns * rows * len(episode) for (columns, rows), episode in zip(sizes, episodes, strict=True)]
     _check_memory(source, episodes, num_bytes)
-    place = out.resolve()
     written = [0] * len(episodes)  # bytes of each file, to estimate the total size for the message of a full disk
 
     def write(number: int, folder: Path) -> None:
@@ -154,16 +145,11 @@ def _write_out(
         )
         written[number] = path.stat().st_size
 
-    with storage_errors(out, what="the episodes", num_bytes=lambda: _expected_size(written, num_bytes)):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as staging:
-            folder = Path(staging) / "episodes"
-            folder.mkdir()
-            num_threads = max(1, min(os.cpu_count() or 1, _MAX_BYTES_AT_ONCE // max(num_bytes)))
-            with ThreadPoolExecutor(num_threads) as pool:
-                done = pool.map(write, range(len(episodes)), repeat(folder))
-                list(track(done, description="writing episodes", total=len(episodes)))
-            folder.rename(place)
+    with new_folder(out, what=_WHAT, num_bytes=lambda: _expected_size(written, num_bytes)) as folder:
+        num_threads = max(1, min(os.cpu_count() or 1, _MAX_BYTES_AT_ONCE // max(num_bytes)))
+        with ThreadPoolExecutor(num_threads) as pool:
+            done = pool.map(write, range(len(episodes)), repeat(folder))
+            list(track(done, description="writing episodes", total=len(episodes)))
 
 
 def _check_memory(source: Tub, episodes: Sequence[Sequence[Record]], num_bytes: Sequence[int]) -> None:

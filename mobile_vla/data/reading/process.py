@@ -90,6 +90,7 @@ class _Reader:
                 stderr=self._errors,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it forks, and a fork copies only the calling thread
+                process_group=0,  # so that its worker is ended with it
             )
             theirs.close()
         except OSError as error:
@@ -102,9 +103,10 @@ class _Reader:
         return self.is_whole and self._process.poll() is None
 
     def close(self) -> None:
-        """End the process; its worker ends because the pipe closes."""
+        """End the process and its worker, which may be writing to a folder that is removed next."""
         self.connection.close()
-        self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._errors.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 """Size from which a block is handed on: the memory does not grow with the length of the episode."""
 
 _PROGRESS_S = 0.3

@@ -46,7 +46,7 @@ def numbers_html(contents: Contents, report: DataReport, *, data_hash: str) -> s
             f"{report.num_frames:,}; {lengths[0]} to {lengths[-1]} an episode, median {lengths[len(lengths) // 2]}",
         ),
         ("Rate", f"{rates} frames a second" if rates else "not recorded"),
-        *([("Duration", f"{sum(lengths) / contents.rates_hz[0] / 60:.1f} minutes")] if rates else []),
+        *([("Duration", f"{contents.duration_s / 60:.1f} minutes")] if contents.duration_s is not None else []),
         (
             "Cameras",
             "; ".join(

@@ -33,6 +33,7 @@ from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.links import find_object
 from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like
 from mobile_vla.data.sources.hdf5.signals import (
+    SPEC_ATTRIBUTE,
     action_signals,
     check_written,
     fitting_spec,
@@ -132,6 +133,7 @@ class FileReader:
         )
         group = find_object(file, episode, path)
         fields = fields_of([file, group] if episode else [file], str(path))
+        fields.pop(SPEC_ATTRIBUTE, None)
         fields |= {} if mask is None else {"mask": mask}
         return Recording(
             name=name,
@@ -235,9 +237,14 @@ def _joined(values: Mapping[str, NDArray[np.float32]], path: Path) -> NDArray[np
 
 
 def _with_own_places(places: Places, spec: Spec) -> Places:
-    """Return the places of a file that says its spec: an unnamed camera has its name, and ``state`` its state."""
+    """Return the places of a file that says its spec: an unnamed camera has its name, and ``state`` its state.
+
+    The cameras are in the order of the spec, as HDF5 lists them by name.
+    """
     if len(spec.cameras) == 1 and list(places.cameras) == [CAMERA]:
         places = replace(places, cameras={spec.cameras[0].name: places.cameras[CAMERA]})
+    stated = [name for name in spec.camera_names if name in places.cameras]
+    places = replace(places, cameras={name: places.cameras[name] for name in dict.fromkeys([*stated, *places.cameras])})
     if spec.state and not places.state:
         places = replace(places, state={"state": full_key("state", places.episode)})
     return places

@@ -19,6 +19,9 @@ TASKS_V2, TASKS_V3 = "meta/tasks.jsonl", "meta/tasks.parquet"
 MAX_EPISODES = 1_000_000
 _MAX_TEXT = 10_000
 
+FIELD_PREFIX = "mobile_vla/"
+"""What the columns of ``meta/episodes`` begin with that hold texts about an episode: lerobot passes over them."""
+
 _REMEDY = "Copy the file again or remove it."
 
 
@@ -27,7 +30,8 @@ class Declared:
     """One episode as the meta files declare it.
 
     ``data`` has the numbers of its parquet file (v3): chunk and file. ``videos`` has, by the key of a camera, the
-    numbers of its video and the seconds from which and to which the episode is in it.
+    numbers of its video and the seconds from which and to which the episode is in it. ``fields`` are texts about it
+    that ``export-data`` writes and lerobot does not.
     """
 
     index: int
@@ -35,6 +39,7 @@ class Declared:
     length: int | None = None
     data: tuple[int, int] | None = None
     videos: Mapping[str, tuple[int, int, float, float]] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def episodes_in_tables(folder: Path) -> Generator[None, None, list[Declared]]:
@@ -134,6 +139,11 @@ def _from_v3(row: Mapping[str, Any], path: Path) -> Declared:
             _number(row.get("data/file_index"), f"{place}: data/file_index"),
         ),
         videos=videos,
+        fields={
+            name.removeprefix(FIELD_PREFIX): _text(text, f"{place}: {name}")
+            for name, text in row.items()
+            if name.startswith(FIELD_PREFIX) and text is not None
+        },
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -52,6 +52,7 @@ class Placed:
     tasks: tuple[str, ...]
     length: int | None
     videos: Mapping[str, Mapping[str, Any]]
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,14 @@ def _requests(folder: Path, placed: Sequence[Placed], cameras: Sequence[CameraPl
                 if os.path.isdir(f"{folder}/images/{camera.key}/episode{separator}{episode.index:06d}")
             )
         episodes = [
-            {"index": e.index, "tasks": list(e.tasks), "length": e.length, "videos": dict(e.videos)} for e in group
+            {
+                "index": e.index,
+                "tasks": list(e.tasks),
+                "length": e.length,
+                "videos": dict(e.videos),
+                "fields": dict(e.fields),
+            }
+            for e in group
         ]
         requests.append(
             RecordingFile(
@@ -197,6 +205,7 @@ def _place(
                 tasks=episode.tasks,
                 length=episode.length,
                 videos=videos,
+                fields=episode.fields,
             )
         )
     return placed, missing

@@ -161,7 +161,7 @@ def _read_episode(
         actions=rows.actions,
         state=rows.state,
         texts=RecordedTexts(key=text),
-        fields={} if split is None else {"split": split},
+        fields={**({} if split is None else {"split": split}), **episode["fields"]},
         notes=tuple(notes),
     )
 
