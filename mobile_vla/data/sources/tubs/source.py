@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.sources.blocks import in_blocks
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.tubs.episodes import (
     check_any_episode,
@@ -37,9 +38,6 @@ CAMERA = "camera"
 """The name of a tub's only camera."""
 
 _MANIFEST, _CATALOG = "manifest.json", ".catalog"
-
-_BLOCK_BYTES = 4 * 2**20
-"""Size from which a block of decoded images is handed on: 70 images of 160x120, or one large one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +130,17 @@ class TubSource:
     def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
         """See ``Source``."""
         assert camera == CAMERA
-        shown = recording.spec.cameras[0]
-        block: list[NDArray[np.uint8]] = []
-        for path in recording.files:
-            with _errors_of(recording.path):
-                if path.is_symlink():
-                    inside(recording.path, path.relative_to(recording.path))
-                block.append(read_image(path, size=(shown.columns, shown.rows)))
-            if len(block) * block[0].nbytes >= _BLOCK_BYTES:
-                yield np.stack(block)
-                block = []
-        if block:
-            yield np.stack(block)
+        yield from in_blocks(_images_of(recording))
+
+
+def _images_of(recording: Recording) -> Iterator[NDArray[np.uint8]]:
+    shown = recording.spec.cameras[0]
+    for path in recording.files:
+        with _errors_of(recording.path):
+            if path.is_symlink():
+                inside(recording.path, path.relative_to(recording.path))
+            image = read_image(path, size=(shown.columns, shown.rows))
+        yield image
 
 
 def is_tub(folder: Path) -> bool:
