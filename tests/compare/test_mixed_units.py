@@ -106,7 +106,7 @@ def test_the_table_shows_the_error_that_decides_with_its_unit(tmp_path: Path, wi
 def test_the_page_draws_and_names_the_error_that_decides(tmp_path: Path) -> None:
     write_page_study(tmp_path)
     for folder in tmp_path.glob("*-anything"):
-        MIXED.write(folder / "spec.json")
+        (folder / "spec.json").write_text(MIXED.text())
         summary = json.loads((folder / "summary.json").read_text())
         renamed = {key.replace("/rmse", "/nrmse"): value for key, value in summary.items()}
         (folder / "summary.json").write_text(json.dumps({**renamed, "best_by": "val/nrmse"}))

@@ -61,7 +61,7 @@ def write_run(
     write_json(folder / "summary.json", {key: value for key, value in content.items() if value is not None})
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
     if spec is not None:
-        spec.write(folder / "spec.json")
+        (folder / "spec.json").write_text(spec.text())
     if drives is not None:
         (folder / "episode_results.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in _results(drives)))
     if windows is not None:
