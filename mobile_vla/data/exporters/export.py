@@ -15,6 +15,7 @@ from mobile_vla.data.exporters.lerobot import check_exportable, rate_of, write_l
 from mobile_vla.data.exporters.outgoing import Outgoings
 from mobile_vla.data.frames import WRITTEN_MEANWHILE, digest_recordings
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.process.cores import num_processes
 from mobile_vla.spec import Spec
 from mobile_vla.storage.disk import bytes_in
 from mobile_vla.storage.new_folder import check_new, new_folder
@@ -78,10 +79,10 @@ def export_data(
     with new_folder(out, what=_WHAT) as place:
         if format == "lerobot":
             problems = write_lerobot(
-                outgoings, place, out=out, is_video=is_video, num_workers=max(dataset.num_workers, 1)
+                outgoings, place, out=out, is_video=is_video, num_workers=num_processes(dataset.num_workers)
             )
         else:
-            problems = write_hdf5(outgoings, place, out=out, num_workers=max(dataset.num_workers, 1))
+            problems = write_hdf5(outgoings, place, out=out, num_workers=num_processes(dataset.num_workers))
         if problems and dataset.on_bad_episode == "error":
             raise DataError(summarise_problems(list(problems.values())))
         written = [outgoing for outgoing in outgoings.episodes if outgoing.recording.name not in problems]
