@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+
+from mobile_vla.errors import ConfigError
 
 SignalKind = Literal["velocity", "position", "delta", "effort", "binary", "unknown"]
 """``velocity``: 0 is standing still. ``position``: an absolute target or measurement, such as a joint angle. ``delta``:
@@ -89,14 +90,14 @@ class Spec:
         """Return the spec as plain containers."""
         return asdict(self)
 
-    def write(self, path: Path) -> None:
-        """Write the spec to ``path`` as JSON, with one signal or camera a line."""
+    def text(self) -> str:
+        """Return the spec as JSON, with one signal or camera a line."""
         parts = self.to_json()
         lists = [
             f' "{name}": [' + ",".join(f"\n  {json.dumps(entry)}" for entry in parts[name]) + "]"
             for name in ("actions", "state", "cameras")
         ]
-        path.write_text("{\n" + ",\n".join([*lists, f' "rate_hz": {json.dumps(self.rate_hz)}']) + "\n}\n")
+        return "{\n" + ",\n".join([*lists, f' "rate_hz": {json.dumps(self.rate_hz)}']) + "\n}\n"
 
 
 def parse_spec(content: Mapping[str, Any]) -> Spec:
@@ -125,14 +126,31 @@ def clean_names(names: Iterable[str]) -> list[str]:
 
     Slashes and white space become ``_``; a name that already means a part of a metric gets the suffix ``_signal``.
     """
-    used: dict[str, int] = {}
-    result = []
+    result: list[str] = []
     for name in names:
         clean = _NOT_IN_METRIC_NAMES.sub("_", name.strip()).strip("_")[:150] or "unnamed"
         clean = f"{clean}_signal" if _RESERVED.fullmatch(clean) else clean
-        used[clean] = used.get(clean, 0) + 1
-        result.append(clean if used[clean] == 1 else f"{clean}_{used[clean]}")
+        number = 1
+        while (name := clean if number == 1 else f"{clean}_{number}") in result:
+            number += 1
+        result.append(name)
     return result
+
+
+def check_details(details: Mapping[str, Mapping[str, Any]], *, option: str) -> None:
+    """Raise ``ConfigError`` where ``details``, fields of ``Signal`` by the signal's name, hold something else."""
+    for name, given in details.items():
+        try:
+            if "name" in given:
+                raise ConfigError(
+                    f"{option}.{name}: a signal keeps its name; expected some of unit, kind, rest, flips."
+                )
+            TypeAdapter(Signal).validate_python({"name": name, **given})
+        except ValidationError as error:
+            found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ConfigError(
+                f"{option}.{name}: {dict(given)}; {found}. Expected some of unit, kind, rest and flips."
+            ) from error
 
 
 def with_details(signals: Sequence[Signal], details: Mapping[str, Mapping[str, Any]]) -> tuple[Signal, ...]:

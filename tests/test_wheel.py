@@ -82,7 +82,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_configs_and_what_else_is_no_code(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"mobile_vla/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
-    assets = {str(path.relative_to(ROOT)) for path in (ROOT / "mobile_vla/compare/page/assets").iterdir()}
+    assets = {str(path.relative_to(ROOT)) for path in (ROOT / "mobile_vla").rglob("assets/*")}
     assert configs | assets | {"mobile_vla/py.typed"} <= names
     assert not {name for name in names if name.startswith(("tests", "experiments", "conf"))}
 

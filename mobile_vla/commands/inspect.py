@@ -6,8 +6,15 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobile_vla.commands.arguments import AddParser, add_data_arguments, data_config, split_path
+from mobile_vla.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mobile_vla.inspection.page.page import Inspected
 
 
 def add_command(add_parser: AddParser) -> None:
@@ -17,6 +24,12 @@ def add_command(add_parser: AddParser) -> None:
     parser.add_argument(
         "--pixels", action="store_true", help="also decode every frame, as a run does before it trains, and check it"
     )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page with pictures: contact sheet, episodes to play with their signals, what is odd",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -25,6 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
     from mobile_vla.inspection.first_comparison import estimate_time, samplers_worth_trying
+    from mobile_vla.inspection.page.page import Inspected
     from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
     from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
@@ -33,6 +47,8 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.streams import Stream
 
     path, overrides = split_path(args.overrides)
+    if args.html is not None:
+        _check_page(args.html)
     cfg = data_config(path, overrides, defaults=["dataset.on_bad_episode=skip"])
     dataset = build_dataset(cfg)
     console = new_console()
@@ -50,19 +66,54 @@ def _run(args: argparse.Namespace) -> int:
     print_choices(contents.choices, console)
     stream = Stream(cfg.seed, "sampler")
     of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
-    print_warnings([*data.warnings, *report.warnings(), *of_samplers], console)
+    warnings = [*data.warnings, *report.warnings(), *of_samplers]
+    print_warnings(warnings, console)
     print_first_comparison(
         samplers_worth_trying(data, cfg),
         estimate_time(cfg, dataset, scan, data),
-        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides)]),
+        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides, skips=bool(data.problems))]),
         console=console,
     )
+    if args.html is not None:
+        title = dataset.folder().resolve().name
+        _write_page(
+            Inspected(
+                title=title,
+                dataset=dataset,
+                scan=scan,
+                data=data,
+                contents=contents,
+                report=report,
+                warnings=warnings,
+            ),
+            args.html,
+            console,
+        )
     return 1 if data.problems else 0
 
 
-def _first_comparison(path: Path | None, overrides: Sequence[str]) -> list[str]:
+def _check_page(path: Path) -> None:
+    """Raise ``ConfigError`` for a place where no page can be written, before anything is read."""
+    if path.is_dir():
+        raise ConfigError(f"--html {path}: is a folder. Give the file to write, such as {path / 'data.html'}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--html {path}: the folder {path.parent} does not exist. Make it, or give another place.")
+    if path.suffix.lower() not in (".html", ".htm"):
+        # It would be overwritten: `inspect --html DIR/episode.h5` is most likely a forgotten name.
+        raise ConfigError(f"--html {path}: expected a name that ends in .html.")
+
+
+def _write_page(inspected: Inspected, path: Path, console: Console) -> None:
+    from mobile_vla.inspection.page.page import write_data_page
+    from mobile_vla.text import sizes
+
+    write_data_page(inspected, path)
+    [size] = sizes(path.stat().st_size)
+    console.print(f"Data page: {path} ({size})", highlight=False, markup=False, soft_wrap=True)
+
+
+def _first_comparison(path: Path | None, overrides: Sequence[str], *, skips: bool) -> list[str]:
     given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
-    skips = any(text == "dataset.on_bad_episode=skip" for text in overrides)
     return [
         "experiment=my_data",
         *([] if path is None else [f"dataset.path={path}"]),

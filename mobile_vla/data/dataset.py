@@ -30,7 +30,7 @@ from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
-from mobile_vla.spec import Spec
+from mobile_vla.spec import Spec, check_details
 
 
 class Generator(Protocol):
@@ -89,7 +89,7 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/h5.yaml. ``image_size`` is ``auto`` only until the model is known.
+    Each option is explained in conf/dataset/auto.yaml. ``image_size`` is ``auto`` only until the model is known.
     """
 
     path: str | None
@@ -127,6 +127,7 @@ class Dataset:
         # Only for their errors, which must come before any file is read.
         compile_grammars(self.grammars)
         self._rules()
+        check_details(self.signals or {}, option="dataset.signals")
         for option, names in (("actions", self.actions), ("cameras", self.cameras)):
             if names == "none" or not names:
                 raise ConfigError(f"dataset.{option}={names}: a policy needs at least one. Give names, or 'all'.")
@@ -357,7 +358,10 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
             found.append(f"mixed image sizes, all are resized: {listed}")
     num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
     if num_unknown:
-        found.append(f"{num_unknown} of {len(episodes)} episode names contain no scenario: they count as '{UNKNOWN}'")
+        found.append(
+            f"no rule of dataset.scenario gives {num_unknown} of {len(episodes)} episodes a scenario: they count as "
+            f"'{UNKNOWN}'"
+        )
     for part, table in windows.items():
         without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
         if without:

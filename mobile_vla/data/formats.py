@@ -69,6 +69,7 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
     if format == "auto":
         return _recognised(path, options)
     if format == "lerobot":
+        path = path if is_lerobot(path) else _only_set(path, find_formats(path)["lerobot"])
         return OpenSource(
             source=LeRobotSource(folder=path, order=options.order), format=format, described="LeRobot", root=None
         )
@@ -84,11 +85,16 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
 
 def check_channel_order(opened: OpenSource, channel_order: str) -> None:
     """Raise ``ConfigError`` where ``channel_order`` is given and the recordings state the order themselves."""
-    if channel_order != "rgb" and getattr(opened.source, "states_channel_order", False):
+    if channel_order != "rgb" and states_channel_order(opened.source):
         raise ConfigError(
             f"dataset.channel_order={channel_order}: has no effect, as each image of a bag states its encoding. "
             "Leave it out."
         )
+
+
+def states_channel_order(source: Source) -> bool:
+    """Return whether each image of ``source`` states the order of its colours."""
+    return getattr(source, "states_channel_order", False)
 
 
 def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
@@ -106,12 +112,7 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
             f"say which with dataset.format={'|'.join(present)}."
         )
     [(name, places)] = present.items()
-    if name == "lerobot" and len(places) > 1:
-        raise DataError(
-            f"{path}: holds {len(places)} LeRobot data sets: {first_few([str(place) for place in places])}. Give "
-            "dataset.path one of them."
-        )
-    place = places[0] if name == "lerobot" else path
+    place = _only_set(path, places) if name == "lerobot" else path
     opened = open_source(place, _FORMATS[name], options)
     what = _TITLES[name].split(" (")[0]
     if name == "lerobot":
@@ -123,6 +124,16 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
     return OpenSource(
         source=opened.source, format=name, described=f"{what}{where}, recognised by content", root=opened.root
     )
+
+
+def _only_set(path: Path, places: Sequence[Path]) -> Path:
+    """Return the only LeRobot data set of ``places`` below ``path``; ``path`` where there is none."""
+    if len(places) > 1:
+        raise DataError(
+            f"{path}: holds {len(places)} LeRobot data sets: {first_few([str(place) for place in places])}. Give "
+            "dataset.path one of them."
+        )
+    return places[0] if places else path
 
 
 _FORMATS: dict[str, Format] = {"lerobot": "lerobot", "hdf5": "hdf5", "bag": "bag", "tub": "tub"}

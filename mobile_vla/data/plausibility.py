@@ -46,22 +46,28 @@ def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
     percentile of any column. With the whole spread, a column of rare key presses counts as changing. With the
     percentiles as reference, one extreme frame in one column does not make the other columns look constant.
     """
-    num_columns = min(r.actions.shape[1] for r in recordings)
-    values_FA = np.concatenate([r.actions[:, :num_columns] for r in recordings])
     used = {signal.name: signal for signal in spec.actions}
+    names = [name for name in recordings[0].spec.action_names if all(name in r.spec.action_names for r in recordings)]
+    columns = [[r.actions[:, r.spec.action_names.index(name)] for r in recordings] for name in names]
+    values_FA = np.stack([np.concatenate(column) for column in columns], axis=1)
     spread_A = np.ptp(values_FA, axis=0)
     middle_A = np.subtract(*np.quantile(values_FA, [0.99, 0.01], axis=0))
-    largest = float(middle_A.max()) or float(spread_A.max())
+    units = [used[name].unit if name in used else None for name in names]
+    # Where units differ, val/nrmse decides, which leaves out what never changes.
+    lowers = ", yet it lowers the RMSE over all dimensions" if spec.common_unit else ""
     found = []
-    for name, spread in zip(recordings[0].spec.action_names, spread_A.tolist(), strict=False):
+    for index, (name, spread) in enumerate(zip(names, spread_A.tolist(), strict=True)):
+        # Only columns of one unit can be compared; of unknown ones nobody knows what much is.
+        alike = [other for other, unit in enumerate(units) if unit is not None and unit == units[index]] or [index]
+        largest = float(middle_A[alike].max()) or float(spread_A[alike].max())
         if spread > 0 and name not in used:
             found.append(f"{name} is recorded and changes, but dataset.actions leaves it out")
         elif spread == 0 and name in used:
-            found.append(f"{name} never changes: predicting it is trivial, yet it lowers the RMSE over all dimensions")
+            found.append(f"{name} never changes: predicting it is trivial{lowers}")
         elif spread < _HARDLY * largest and name in used:
             found.append(
                 f"{name} hardly changes (by {_with_unit(spread, used[name], '.2g')}, another by {largest:.2g}): "
-                "predicting it is trivial, yet it lowers the RMSE over all dimensions"
+                f"predicting it is trivial{lowers}"
             )
     return found
 

@@ -23,7 +23,7 @@ from mobile_vla.storage.disk import write_atomically
 
 _log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Part of every cache's name. Increase it when a code change makes the same files give other recordings."""
 
 _DIGEST_BYTES = 16
@@ -36,14 +36,20 @@ class RecordingsCache:
         key = hashlib.blake2b(f"{CACHE_VERSION} {source!r}".encode(), digest_size=8).hexdigest()
         self._path = cache_dir / f"recordings-{key}.bin"
         self._known = _load(self._path)
+        self._statuses: dict[tuple[Path, str], str] = {}
 
     def known(self, file: RecordingFile) -> list[Recording] | None:
         """Return the recordings of ``file``, or None where they are not known or a file has changed."""
-        return self._known.get(_status(file))
+        # Taken before the file is read: what a recorder writes meanwhile must not pass for what was read.
+        self._statuses[file.path, _arguments(file)] = status = _status(file)
+        return self._known.get(status)
 
     def store(self, read: Sequence[tuple[RecordingFile, Sequence[Recording]]]) -> None:
-        """Store the recordings of each file in place of all before; a failure is only logged, as it costs only time."""
-        entries = {_status(file): list(recordings) for file, recordings in read}
+        """Store the recordings of each file in place of all before; a failure is only logged, as it costs only time.
+
+        ``known`` must have been called for each file before it was read.
+        """
+        entries = {self._statuses[file.path, _arguments(file)]: list(recordings) for file, recordings in read}
         if entries.keys() == self._known.keys():
             return
         try:
@@ -55,7 +61,7 @@ class RecordingsCache:
 
 def _status(file: RecordingFile) -> str:
     """Return a text that changes when a file changes: the change time cannot be set back by a program."""
-    parts = [str(file.path), json.dumps(dict(file.arguments), sort_keys=True, default=str)]
+    parts = [str(file.path), _arguments(file)]
     try:
         for path in file.files:
             status = path.stat()
@@ -63,6 +69,10 @@ def _status(file: RecordingFile) -> str:
     except OSError:
         return ""  # reading it will give the cause
     return "\n".join(parts)
+
+
+def _arguments(file: RecordingFile) -> str:
+    return json.dumps(dict(file.arguments), sort_keys=True, default=str)
 
 
 def _packed(entries: Mapping[str, Sequence[Recording]]) -> bytes:

@@ -96,7 +96,7 @@ def split_episodes(
         raise ConfigError(
             f"dataset.val_fraction={val_fraction} leaves {num_train} train and {len(val)} val episodes of "
             f"{len(episodes)} ({len(held_out)} held out by dataset.unseen); both need at least one. "
-            "Change the fraction or add episodes."
+            f"{_remedy(len(episodes) - len(held_out))}"
         )
     if train_episodes is not None and train_episodes > num_train:
         raise ConfigError(
@@ -137,6 +137,12 @@ def _keep(train: Mapping[str, Sequence[str]], count: int) -> list[str]:
         for place, name in enumerate(names)
     )
     return [name for *_, name in in_turn[:count]]
+
+
+def _remedy(num_episodes: int) -> str:
+    if num_episodes < 2:
+        return "One episode cannot be split: add episodes, or cut it (dataset.bag.max_gap_s, dataset.tub.max_frames)."
+    return f"Set dataset.val_fraction={max(0.2, round(1 / num_episodes, 2)):g}, or add episodes."
 
 
 def _largest_remainder(shares: np.ndarray, *, total: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from mobile_vla.data.dataset import Scan
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.labels.rules import clean_label
+from mobile_vla.data.sources.contract import Recording
 from mobile_vla.inspection.names import propose_grammar
 from mobile_vla.schema import Episode
 from mobile_vla.spec import Camera, Signal
@@ -50,12 +51,14 @@ class Contents:
     """The contents of a data set; see the module.
 
     ``lengths`` are the numbers of frames of the episodes, sorted. ``rates_hz`` are the distinct recorded rates.
-    ``cameras`` has, for each recorded camera, whether it is used.
+    ``duration_s`` is that of all episodes; None where one has no rate. ``cameras`` has, for each recorded camera,
+    whether it is used.
     """
 
     format: str
     lengths: Sequence[int]
     rates_hz: Sequence[float]
+    duration_s: float | None
     cameras: Sequence[tuple[Camera, bool]]
     actions: Sequence[SignalRange]
     state: Sequence[SignalRange]
@@ -73,10 +76,11 @@ def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
         format=scan.format,
         lengths=sorted(episode.num_frames for episode in episodes),
         rates_hz=sorted({round(r.spec.rate_hz, 2) for r in recordings if r.spec.rate_hz is not None}),
+        duration_s=_duration_s(recordings),
         cameras=[(camera, camera.name in used.camera_names) for camera in recorded.cameras],
-        actions=_ranges(used_or(recorded.actions, used.actions), [r.actions for r in same], used.action_names),
+        actions=_ranges(_as_stated(recorded.actions, used.actions), [r.actions for r in same], used.action_names),
         state=_ranges(
-            used_or(recorded.state, used.state),
+            _as_stated(recorded.state, used.state),
             [r.state for r in same if r.spec.state_names == recorded.state_names],
             used.state_names,
         ),
@@ -84,7 +88,12 @@ def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
     )
 
 
-def used_or(recorded: Sequence[Signal], used: Sequence[Signal]) -> list[Signal]:
+def _duration_s(recordings: Sequence[Recording]) -> float | None:
+    seconds = [r.num_frames / r.spec.rate_hz for r in recordings if r.spec.rate_hz is not None]
+    return sum(seconds) if len(seconds) == len(recordings) else None
+
+
+def _as_stated(recorded: Sequence[Signal], used: Sequence[Signal]) -> list[Signal]:
     """Return ``recorded`` with what the user stated of the used ones."""
     by_name = {signal.name: signal for signal in used}
     return [by_name.get(signal.name, signal) for signal in recorded]

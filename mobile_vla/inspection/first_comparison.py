@@ -18,6 +18,7 @@ from mobile_vla.data.frames import FrameStore, decode_into
 from mobile_vla.data.reading.process import ask
 from mobile_vla.errors import UserError
 from mobile_vla.evaluation.offline import predict_windows
+from mobile_vla.evaluation.shortcut_probes import PROBES
 from mobile_vla.process.cores import num_processes
 from mobile_vla.run.build import PRETRAINED_BACKBONE, build_dataset, build_model, build_trainer
 from mobile_vla.sampler_report.shipped import reasons_against
@@ -37,8 +38,6 @@ CANDIDATES = {
 """Samplers that a first comparison tries, where they can differ from the baseline: the question of each."""
 
 _WARM_UP, _MEASURED = 2, 6
-_NUM_PROBED = 8
-"""Evaluations of val that the shortcut probes take; see conf/evaluation/default.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +135,10 @@ def _run_s(cfg: DictConfig, trainer: Trainer, dataset: Dataset, data: OpenDatase
     window_s = (time.perf_counter() - started) / num_evaluated
     num_steps = trainer.num_steps(len(train.windows))
     num_val = sum(len(readers[part].windows) for part in readers if part != "train") + cfg.evaluation.probe_windows
-    num_evaluations = num_steps // trainer.eval_every + 1 + (_NUM_PROBED if cfg.evaluation.shortcuts else 0)
+    num_evaluations = num_steps // trainer.eval_every + 1
+    if cfg.evaluation.shortcuts:
+        num_cameras = len(data.spec.cameras)
+        num_evaluations += 1 + len(PROBES) + bool(data.spec.state) + (num_cameras if num_cameras > 1 else 0)
     return num_steps * float(np.median(step_s[_WARM_UP:])) + num_evaluations * num_val * window_s
 
 

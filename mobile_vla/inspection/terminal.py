@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -43,7 +44,8 @@ def _lengths(contents: Contents) -> str:
     if not contents.rates_hz:
         return f"{text}; no frame rate is recorded"
     rates = " and ".join(f"{rate:g}" for rate in contents.rates_hz[:3])
-    return f"{text}; {rates} frames a second, {sum(lengths) / contents.rates_hz[0] / 60:.1f} minutes in all"
+    total = "" if contents.duration_s is None else f", {contents.duration_s / 60:.1f} minutes in all"
+    return f"{text}; {rates} frames a second{total}"
 
 
 def _signal_table(title: str, ranges: Sequence[SignalRange]) -> Group:
@@ -85,7 +87,7 @@ def print_choices(choices: Sequence[ScenarioChoice], console: Console) -> None:
         listed = list(choice.scenarios.items())
         shown = ", ".join(f"{name} {count}" for name, count in listed[:6])
         more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
-        console.print(Text(f"  {' '.join(choice.overrides)}"), soft_wrap=True)
+        console.print(Text(f"  {shlex.join(choice.overrides)}"), soft_wrap=True)
         console.print(Text(f"    {len(listed)} scenarios: {shown}{more}"), soft_wrap=True)
 
 

@@ -29,7 +29,7 @@ from mobile_vla.run.record import MANIFEST_FACTS, facts_of, keep_hydras_record, 
 from mobile_vla.run.startup_report import print_end, print_startup_report, show_estimate
 from mobile_vla.run.stopped import command_to_go_on, signal_name
 from mobile_vla.run.train import train_and_measure
-from mobile_vla.storage.disk import unwritable_errors
+from mobile_vla.storage.disk import unwritable_errors, write_atomically
 from mobile_vla.study.earlier import resume_or_reset
 from mobile_vla.study.finished import finished_value
 from mobile_vla.study.summary import BEST_BY, objective_of
@@ -249,6 +249,6 @@ def _record_facts(run: Run, report: DataReport, folder: RunFolder, manifest: Map
     if run.trainer.schedule.depends_on_the_end and (longer := longer_calls(manifest)):
         folder.add_to_summary({"schedule_changes": ", ".join(longer)})
     run.data.split.write(folder.path / "split.json")
-    run.data.spec.write(folder.path / "spec.json")
+    write_atomically(folder.path / "spec.json", run.data.spec.text())
     # The number of steps of a later call does not change the plan of the run.
     return {"num_steps": manifest.get("num_steps", run.num_steps)} | {key: folder.known[key] for key in MANIFEST_FACTS}

@@ -69,8 +69,8 @@ class PlanAndWatch(Callback):
             raise SystemExit(f"error: {printable(str(error))}") from error
         except InterpolationResolutionError as error:
             # OmegaConf keeps only the text of what a resolver raised: "DataError raised while resolving ...: TEXT".
-            message = str(error).splitlines()[0].partition("while resolving interpolation: ")[2] or str(error)
-            raise SystemExit(f"error: {printable(message)}") from error
+            message = str(error).partition("while resolving interpolation: ")[2].partition("\n    full_key:")[0]
+            raise SystemExit(f"error: {printable(message or str(error))}") from error
         except HydraException:
             return  # the sweeper will raise the same error next, and Hydra then prints it in its usual form
         except Exception as error:  # of any kind: Hydra would only warn of it and run jobs that are in no plan

@@ -21,6 +21,8 @@ MAX_RECORD_BYTES = 16 * 2**20
 It is far more than any record of this package, and the parsed objects still need only a few hundred MB.
 """
 
+_LFS_POINTER = b"version https://git-lfs"
+
 _MAX_LINE_BYTES = 2**20
 
 _MAX_LOG_LINES, _MAX_LOG_BYTES = 500_000, 64 * 2**20
@@ -102,6 +104,16 @@ def read_limited(path: Path, *, max_bytes: int = MAX_RECORD_BYTES) -> bytes:
     if len(content) > max_bytes:
         raise UserError(f"{path}: is larger than {max_bytes / 2**20:.0f} MiB, which no such file is; it is not read")
     return content
+
+
+def lfs_pointer(begin: bytes, *, instead_of: str) -> str | None:
+    """Return what is wrong with a file that begins with ``begin`` and is a Git LFS pointer; None where it is none.
+
+    The text goes after the file's name; ``instead_of`` is what was expected, such as "the episode".
+    """
+    if not begin.startswith(_LFS_POINTER):
+        return None
+    return f"is a Git LFS pointer, not {instead_of}. Run `git lfs pull` where it came from."
 
 
 def lines_of(

@@ -46,6 +46,8 @@ pytest.importorskip("rosbags")
 _folder = tempfile.TemporaryDirectory()
 CACHE = Path(_folder.name)
 
+TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
+
 
 def options(**changes: Any) -> BagOptions:
     values: dict[str, Any] = {
@@ -124,9 +126,7 @@ def test_the_examples_agree_with_another_reader(name: str):
         times = [sec * 10**9 + nanosec for sec, nanosec in stamps]
         expected = [[values for at, values in commands if at <= time] for time in times]
         kept = [i for i, values in enumerate(expected) if values]
-        np.testing.assert_array_equal(
-            recording.actions, np.array([[expected[i][-1][j] for j in (0, 1, 5)] for i in kept], np.float32)
-        )
+        np.testing.assert_array_equal(recording.actions, np.array([expected[i][-1] for i in kept], np.float32))
         assert recording.texts.key == (texts[0] if texts else None)
         images = images_of(folder, recording)
         assert len(images) == recording.num_frames == len(kept) == 27
@@ -140,14 +140,15 @@ def test_every_format_gives_the_same_drive(tmp_path: Path, kind: str):
     recording = read_one(bag)
     assert recording.name == "episode_1"
     # The stamps are 20 ms before the recording, and the commands 30 ms after it: frame i has command i - 1.
-    expected = [[i / 10, 0, -i / 20] for i in range(9)]
+    expected = [[i / 10, 0, 0, 0, 0, -i / 20] for i in range(9)]
     np.testing.assert_array_equal(recording.actions, np.array(expected, np.float32))
     np.testing.assert_array_equal(images_of(bag, recording), [picture(i) for i in range(1, 10)])
-    assert recording.spec.actions == tuple(map(known_signal, ("linear_x", "linear_y", "angular_z")))
+    assert recording.spec.action_names == TWIST
+    assert [recording.spec.actions[i] for i in (0, 1, 5)] == [known_signal(TWIST[i]) for i in (0, 1, 5)]
     assert recording.spec.rate_hz == pytest.approx(10)
     assert recording.spec.camera_names == ("camera",)
     assert recording.texts.key == "Go left"
-    assert recording.fields == {"bag": "episode_1", "camera_time": "header stamp"}
+    assert recording.fields == {}
     assert recording.notes == ("1 of 10 frames are left out: before the first of /cmd_vel",)
     assert pickle.loads(pickle.dumps(source_of(bag))) == source_of(bag)
 
@@ -325,7 +326,7 @@ def test_states_are_joined_by_name(tmp_path: Path, kind: str):
     hip, knee, _, y, yaw, *_ = recording.spec.state
     assert (hip.kind, hip.unit, hip.rest, knee.flips) == ("position", None, None, None)
     assert (y.unit, y.flips, yaw.unit, yaw.kind) == ("m", True, "rad", "position")
-    assert recording.actions.shape == (3, 3)
+    assert recording.actions.shape == (3, 6)
 
 
 def test_joints_that_several_nodes_send_are_put_together(tmp_path: Path):
@@ -351,21 +352,26 @@ def test_commands_of_a_type_that_only_the_bag_defines(tmp_path: Path, kind: str)
     assert recording.actions.tolist() == [[0.5, 1, 2, 1], [0.25, 3, 4, 1]]
     assert {(signal.unit, signal.kind) for signal in recording.spec.actions} == {(None, "unknown")}
     both = read_one(bag, command_topic=["/cmd_vel", "/drive"])
-    assert both.spec.action_names == ("linear_x", "linear_y", "angular_z", "speed", "wheels_0", "wheels_1", "brake")
+    assert both.spec.action_names == (*TWIST, "speed", "wheels_0", "wheels_1", "brake")
 
 
 def test_equal_names_of_two_topics_get_that_of_their_topic(tmp_path: Path):
     messages = [*frames_at(0, 100), twist(-1, 1, z=0.5), twist(-1, 2, topic="/arm/cmd_vel")]
     recording = read_one(write(tmp_path, messages), command_topic=["/cmd_vel", "/arm/cmd_vel"])
-    names = ("cmd_vel_linear_x", "cmd_vel_linear_y", "linear_z", "cmd_vel_angular_z")
-    assert recording.spec.action_names == (
-        *names,
-        "arm_cmd_vel_linear_x",
-        "arm_cmd_vel_linear_y",
-        "arm_cmd_vel_angular_z",
+    assert recording.spec.action_names == tuple(
+        f"{topic}_{name}" for topic in ("cmd_vel", "arm_cmd_vel") for name in TWIST
     )
-    assert recording.spec.actions[4].unit == "m/s"
-    assert recording.actions[0].tolist() == [1, 0, 0.5, 0, 2, 0, 0]
+    assert recording.spec.actions[6].unit == "m/s"
+    assert recording.actions[0].tolist() == [1, 0, 0.5, 0, 0, 0, 2, 0, 0, 0, 0, 0]
+
+
+def test_bags_of_one_set_have_the_same_signals_whatever_their_values(tmp_path: Path):
+    for number, height in enumerate((0.0, 0.25, 0.0)):
+        KINDS["mcap"](tmp_path / f"bag_{number}", [*frames_at(0, 100), twist(-1, 1, z=height)])
+    recordings = recordings_of(tmp_path)
+    assert {recording.spec.action_names for recording in recordings} == {TWIST}
+    assert [recording.actions[0, 2] for recording in recordings] == [0, 0.25, 0]
+    assert [recording.fields for recording in recordings] == [{"bag": f"bag_{number}"} for number in range(3)]
 
 
 def test_what_cannot_be_chosen_is_listed(tmp_path: Path):

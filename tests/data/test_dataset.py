@@ -173,7 +173,7 @@ def test_unknown_scenarios_and_unused_episodes_are_said(folder: Path, dataset: D
     (folder / f"{name_of(3)}.h5").rename(folder / "my_episode.h5")
     data = replace(dataset, padding="none", fwd_pred_next_n=14).open()
     assert sum(e.scenario == "unknown" for e in data.episodes.values()) == 2
-    assert "2 of 15 episode names contain no scenario: they count as 'unknown'" in data.warnings
+    assert "no rule of dataset.scenario gives 2 of 15 episodes a scenario: they count as 'unknown'" in data.warnings
     num_short = {
         part: sum(data.episodes[name].num_frames < 22 for name in names)
         for part, names in (("train", data.split.train), ("val", data.split.val))

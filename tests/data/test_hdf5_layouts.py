@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from tiny_runs import CONF, options_of, run_in, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
 from mobile_vla.data.sources.contract import Recording
-from mobile_vla.data.sources.hdf5.layout import shipped_layout
+from mobile_vla.data.sources.hdf5 import source as source_module
+from mobile_vla.data.sources.hdf5.layout import shipped_layout, shipped_layouts
 from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.spec import Camera, Signal, Spec
@@ -571,3 +574,36 @@ def test_every_layout_composes_is_checked_and_says_what_it_is_for(tmp_path: Path
     assert h5_dataset(tmp_path, f"dataset/layout={layout}").layout == shipped_layout(layout)
     assert shipped_layout(layout).name == layout
     assert (CONF / "dataset" / "layout" / f"{layout}.yaml").read_text().startswith("# ")
+
+
+def test_auto_is_another_source_when_a_shipped_layout_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is kept under the text of the source, which holds only the layout ``auto`` itself."""
+    before, before_flat = h5_source(tmp_path, layout="auto"), h5_source(tmp_path, layout="flat")
+    assert repr(h5_source(tmp_path, layout="auto")) == repr(before)
+    assert pickle.loads(pickle.dumps(before)) == before
+    changed = [replace(layout, lengths="lengths") for layout in shipped_layouts()]
+    monkeypatch.setattr(source_module, "shipped_layouts", lambda: changed)
+    assert repr(h5_source(tmp_path, layout="auto")) != repr(before)
+    assert repr(h5_source(tmp_path, layout="flat")) == repr(before_flat)
+
+
+def test_a_file_with_images_at_both_usual_keys_is_other_data_for_each_of_them(tmp_path: Path) -> None:
+    path = write_flat(tmp_path / "episode_1.h5")
+    assert one(path, layout="flat").part == {}, "as before there were layouts"
+    with h5py.File(path, "a") as file:
+        file["observations/images"] = images(seed=9)
+    own = replace(shipped_layout("flat"), images={"camera": "images"})
+    source = Hdf5Source(folder=tmp_path, layout=own, order=("file",))
+    flat = usable(read_with(source, source.find().files[0])[0])
+    nested = one(path, layout="nested")
+    assert flat.part != nested.part
+    assert flat.part
+    assert nested.part
+    np.testing.assert_array_equal(np.concatenate(list(source.frames(flat, "camera"))), file_images(path, "images"))
+    found = frames_of(nested, "camera", layout="nested")
+    np.testing.assert_array_equal(found, file_images(path, "observations/images"))
+
+
+def file_images(path: Path, key: str) -> np.ndarray:
+    with h5py.File(path) as file:
+        return np.asarray(file[key][()])  # pyright: ignore[reportIndexIssue]

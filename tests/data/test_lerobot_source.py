@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import resource
 from collections.abc import Mapping, Sequence
@@ -355,7 +356,7 @@ def test_the_task_is_the_instruction(tmp_path: Path, column: str) -> None:
     _, recordings, _ = read_here(folder)
     assert {recording.texts.key for recording in recordings} == {TASK}
     assert [dict(recording.fields) for recording in recordings] == [
-        {"task_text": TASK, "split": split} for split in ("train", "train", "val")
+        {"split": split} for split in ("train", "train", "val")
     ]
     _, recordings, _ = read_here(folder, order=("constant",))
     assert {recording.texts.key for recording in recordings} == {None}
@@ -660,3 +661,12 @@ def test_a_page_that_is_too_large_for_a_reading_process_is_an_error_that_says_so
     noise_table(tmp_path / "t.parquet", length=700, rows_in_page=1024)
     with pytest.raises(DataError, match="as one page holds too many rows"):
         ask(memory_of, tmp_path / "t.parquet", (0, 700))
+
+
+def test_a_named_pipe_among_the_tables_is_not_waited_for(tmp_path: Path) -> None:
+    chunk = tmp_path / "data/chunk-000"
+    chunk.mkdir(parents=True)
+    os.mkfifo(chunk / "episode_000000.parquet")
+    assert not is_lerobot(tmp_path)
+    (chunk / "episode_000001.parquet").write_bytes(b"PAR1")
+    assert is_lerobot(tmp_path)

@@ -40,7 +40,7 @@ from mobile_vla.data.episodes import read_recordings
 from mobile_vla.data.frames import FrameStore, ImageOptions, digest_recordings, open_frames
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Recording
-from mobile_vla.data.sources.hdf5.errors import outside_cause
+from mobile_vla.data.sources.errors import outside_cause
 from mobile_vla.errors import DataError, UnreadableNowError
 
 NAME = "episode_20251204_101000"

@@ -252,7 +252,7 @@ def test_everything_is_counted(tub: Path):
     assert "images that no record names: 1" in str(report)
     unnamed = [text for text in report.warnings if "does not name" in text]
     assert len(unnamed) == 1
-    assert unnamed[0].startswith("catalog_9.catalog: not imported")
+    assert unnamed[0].startswith("catalog_9.catalog: not read")
 
 
 def test_everything_is_counted_that_the_manifest_counts(tub: Path):

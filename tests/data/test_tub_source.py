@@ -222,7 +222,9 @@ def test_tubs_are_found_at_any_depth_and_recognised_by_content(tub: Path, tmp_pa
     with pytest.raises(DataError, match="no such folder"):
         source_of(tmp_path / "absent").find()
     fields = [recording.fields for recording in recordings_of(tub)]
-    assert fields == [{"tub": "tub", "session": "22-11-12_0"}]
+    assert fields == [{"session": "22-11-12_0"}]
+    scanned = read_recordings(source_of(tmp_path), cache_dir=CACHE, num_workers=1)
+    assert [recording.fields["tub"] for recording in scanned.recordings] == ["tub_2"], "the other has the same names"
     assert pickle.loads(pickle.dumps(source_of(tub))) == source_of(tub)
 
 

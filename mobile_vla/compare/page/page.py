@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files as package_files
 from pathlib import Path
 from string import Template
 
@@ -21,6 +19,7 @@ from mobile_vla.compare.page.run_files import RunFiles, load_run_files
 from mobile_vla.compare.page.run_list import run_list
 from mobile_vla.compare.page.slices import horizon_curves, phase_map, scenario_map
 from mobile_vla.compare.verdict.verdict import verdict
+from mobile_vla.html_pages.document import asset, html_document
 from mobile_vla.storage.disk import write_atomically
 from mobile_vla.text import counted
 
@@ -41,19 +40,22 @@ def write_page(comparison: Comparison, path: Path) -> None:
     runs_table = run_list(comparison, root=root)
     figures = _figures(comparison, runs)
     tables = {block.id: block.table for block in (*figures, *summary, runs_table)} | {"hardest": hardest_table(windows)}
-    page = Template(_part("page.html")).substitute(
+    body = Template(_part("page.html")).substitute(
         title=escape(root.name),
         headline=escape(_headline(comparison)),
         verdict=paragraphs(verdict(comparison)),
-        style=_part("page.css"),
         filter=filter_html(styles, baseline=comparison.baseline),
         results="".join(listing_html(table, styles) for table in summary),
         figures="".join(map(figure_html, figures)),
         hardest=hardest_html(windows, hardest_notes(runs), styles, unit=comparison.unit(comparison.val_error)),
         runs=listing_html(runs_table, styles),
-        data=_json(_data(styles, figures, tables)),
-        plotly=get_plotlyjs(),
-        script=_part("plots.js") + _part("page.js"),
+    )
+    page = html_document(
+        title=root.name,
+        style=_part("page.css"),
+        body=body,
+        data=_data(styles, figures, tables),
+        scripts=[get_plotlyjs(), _part("plots.js") + _part("page.js")],
     )
     write_atomically(path, page)
 
@@ -100,10 +102,5 @@ def _data(styles: Styles, figures: Sequence[Figure], tables: Mapping[str, Column
     }
 
 
-def _json(data: Mapping[str, object]) -> str:
-    """Return JSON without "<", so that a text such as "</script>" in the data cannot end the script element."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
 def _part(name: str) -> str:
-    return package_files("mobile_vla.compare.page").joinpath("assets", name).read_text(encoding="utf-8")
+    return asset("mobile_vla.compare.page", name)

@@ -97,7 +97,7 @@ def label_episodes(
                 f"{rule.kind.replace('_', ' ')}. Look at them before you believe what is said of a group"
             )
             continue
-        read, said = _reader(rule, label=label, names={episode.name for episode in episodes})
+        read, said = _reader(rule, label=label, episodes=episodes)
         warnings += said
         for episode in rest:
             if text := read(episode):
@@ -118,7 +118,9 @@ def _labelled(episode: Episode, label: Label, text: str) -> Episode:
     return replace(episode, fields={**episode.fields, "task": text})
 
 
-def _reader(rule: Rule, *, label: Label, names: set[str]) -> tuple[Callable[[Episode], str | None], list[str]]:
+def _reader(
+    rule: Rule, *, label: Label, episodes: Sequence[Episode]
+) -> tuple[Callable[[Episode], str | None], list[str]]:
     """Return the function from an episode to its text by ``rule``, and warnings about the rule."""
     if rule.kind == "name":
         if label == "scenario":
@@ -127,9 +129,13 @@ def _reader(rule: Rule, *, label: Label, names: set[str]) -> tuple[Callable[[Epi
     if rule.kind == "instruction":
         return lambda episode: None if episode.instruction_source == "constant" else episode.instruction, []
     if rule.kind == "field":
-        return lambda episode: episode.fields.get(rule.argument), []
+        known = sorted({key for episode in episodes for key in episode.fields})
+        missing = f"dataset.{label}=field:{rule.argument}: no episode has it; there are: {', '.join(known) or 'none'}"
+        # ``folder`` is a default, and episodes may all lie in one.
+        said = [missing] if rule.argument not in (*known, "folder") else []
+        return lambda episode: episode.fields.get(rule.argument), said
     table = read_table(Path(rule.argument), label)
-    surplus = sorted(table.keys() - names)
+    surplus = sorted(table.keys() - {episode.name for episode in episodes})
     said = [f"{rule.argument} names {len(surplus)} episode(s) that are not there: {first_few(surplus)}"]
     return lambda episode: table.get(episode.name), said if surplus else []
 

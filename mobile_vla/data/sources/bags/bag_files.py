@@ -10,7 +10,7 @@ from pathlib import Path
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 from mobile_vla.storage.disk import unreadable
 from mobile_vla.text import first_few
-from mobile_vla.untrusted.files import open_regular
+from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 METADATA = "metadata.yaml"
 
@@ -124,7 +124,7 @@ def _no_bag(path: Path) -> DataError:
         return UnreadableNowError(str(unreadable(path, error)))
     except UserError as error:
         return DataError(str(error))
-    if begin.startswith(b"version https://git-lfs"):
-        return DataError(f"{path}: is a Git LFS pointer, not the bag. Run `git lfs pull` where it came from.")
+    if pointer := lfs_pointer(begin, instead_of="the bag"):
+        return DataError(f"{path}: {pointer}")
     found = f"begins with {begin[:9]!r}" if begin else "is empty (0 bytes)"
     return DataError(f"{path}: {found}; expected {_MAGIC[path.suffix]!r} of a bag. Copy it again or remove it.")

@@ -43,13 +43,15 @@ class _Frames:
     times_F: NDArray[np.int64]
     newest: Mapping[str, NDArray[np.int64]]
     notes: Sequence[str]
-    is_stamped: bool
 
 
-def read_bag(path: Path, name: str, options: BagOptions) -> Generator[None, None, list[Recording | DataError]]:
+def read_bag(
+    path: Path, name: str, options: BagOptions, *, is_one_of_several: bool
+) -> Generator[None, None, list[Recording | DataError]]:
     """Return the recordings of a bag in order; each yield reports progress. Raises ``DataError`` where there is none.
 
-    ``name`` is that of the recording, with a number where there are several.
+    ``name`` is that of the recording, with a number where there are several. Where the bag ``is_one_of_several``, it is
+    the field ``bag`` too.
     """
     with open_bag(path) as bag:
         chosen = choose_topics(bag.topics, options, path)
@@ -85,15 +87,13 @@ def read_bag(path: Path, name: str, options: BagOptions) -> Generator[None, None
                     "first_ns": first_ns,
                     "last_ns": last_ns,
                     "cameras": {t.camera: _place(t, frames.newest[t.topic][rows]) for t in images},
-                    "values": hashlib.blake2b(
-                        actions[rows].tobytes() + state[rows].tobytes(), digest_size=16
-                    ).hexdigest(),
+                    "values": _digest(actions[rows], state[rows]),
                 },
                 spec=spec,
                 actions=actions[rows],
                 state=state[rows],
                 texts=RecordedTexts(key=texts[0] if texts else None, similar_names=tuple(chosen.similar)),
-                fields={"bag": name, "camera_time": "header stamp" if frames.is_stamped else "log time"},
+                fields={"bag": name} if is_one_of_several else {},
                 notes=(*notes, *frames.notes, *own_notes),
             )
         )
@@ -175,7 +175,6 @@ def _align(images: Sequence[ImageTrack], content: _Content, options: BagOptions,
         times_F=times_F[is_kept_F],
         newest={topic: newest_F[is_kept_F] for topic, newest_F in newest.items()},
         notes=notes,
-        is_stamped=reason is None,
     )
 
 

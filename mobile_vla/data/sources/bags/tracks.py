@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.sources.bags.alignment import implausible_stamps
 from mobile_vla.data.sources.bags.images import expected_encodings, size_of, unreadable_encoding
-from mobile_vla.data.sources.bags.values import MAX_VALUES, OPTIONAL, is_twist, values_of
+from mobile_vla.data.sources.bags.values import MAX_VALUES, values_of
 from mobile_vla.errors import DataError
 
 _MAX_NUMBERS = 2**25
@@ -77,7 +77,10 @@ class ValueTrack:
             raise DataError(f"{path}: topic {self.topic} holds more values than can be kept. Cut the bag.")
 
     def table(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Return the names and the values [messages, names]; components of a Twist that are always 0 are left out.
+        """Return the names and the values [messages, names].
+
+        No column is left out for its values, such as the height of a Twist that is always 0: the bags of one set must
+        have the same signals, and only ``dataset.actions`` chooses among them for all bags alike.
 
         Where several nodes send parts of the joints, the names are sorted: their order is that of the first messages,
         which is by chance.
@@ -85,8 +88,6 @@ class ValueTrack:
         names = list(self.current)
         values_NV = self._values()
         order = sorted(range(len(names)), key=names.__getitem__) if len(self.widths) > 1 else range(len(names))
-        if is_twist(self.type):
-            order = [i for i in order if names[i] not in OPTIONAL or values_NV[:, i].any()]
         return [names[i] for i in order], values_NV[:, list(order)]
 
     def is_complete(self) -> NDArray[np.bool_]:

@@ -26,9 +26,6 @@ _TWIST = {
 }
 """The components of geometry_msgs/Twist. In a mirror image left and right are exchanged: roll and yaw change sign."""
 
-OPTIONAL = ("linear_z", "angular_x", "angular_y")
-"""Components of a Twist that are left out where they are 0 in the whole bag: no wheeled robot uses them."""
-
 _POSE = {
     "x": Signal(name="x", unit="m", kind="position", flips=False),
     "y": Signal(name="y", unit="m", kind="position", flips=True),

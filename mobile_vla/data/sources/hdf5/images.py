@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.sources.blocks import in_blocks
 from mobile_vla.data.sources.hdf5.chunks import check_chunks, read_rows
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
 from mobile_vla.data.sources.hdf5.extents import MAX_FRAME_PIXELS, MAX_FRAMES, is_writing_recorded
@@ -27,9 +28,6 @@ _MAX_ENCODED_BYTES = 64 * 2**20
 """Maximum size of one JPEG or PNG."""
 
 _REMEDY = "Copy the file again or remove it."
-
-_BLOCK_BYTES = 16 * 2**20
-"""Size of the decoded frames of one block: the memory does not grow with the length of the episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +124,12 @@ def read_images(images: ImageData, *, num_frames: int, lengths: h5py.Dataset | N
                     yield block[:num_left]
                 num_left -= len(block)
         return
+    yield from in_blocks(_decoded(images, num_frames=num_frames, lengths=lengths))
+
+
+def _decoded(images: ImageData, *, num_frames: int, lengths: h5py.Dataset | None) -> Iterator[NDArray[np.uint8]]:
     stated = _stated_lengths(images, lengths)
     size = image_size(images)
-    num_a_block = max(_BLOCK_BYTES // max(3 * size[0] * size[1], 1), 1)
-    block = []
     for index, content in enumerate(_contents(images, num_frames)):
         place = f"{images.place} row {index}"
         if stated is not None and len(content) not in stated[:, index]:
@@ -144,12 +144,7 @@ def read_images(images: ImageData, *, num_frames: int, lengths: h5py.Dataset | N
                 f"{place} has {image.shape[0]}x{image.shape[1]} pixels, and row 0 {size[0]}x{size[1]}. Cut the episode "
                 "where the size changes."
             )
-        block.append(image)
-        if len(block) == num_a_block:
-            yield np.stack(block)
-            block = []
-    if block:
-        yield np.stack(block)
+        yield image
 
 
 def _stated_lengths(images: ImageData, lengths: h5py.Dataset | None) -> NDArray[Any] | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from mobile_vla.errors import ConfigError
 from mobile_vla.installation import CONF
-from mobile_vla.spec import Signal
+from mobile_vla.spec import check_details
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 AUTO = "auto"
@@ -46,15 +46,7 @@ class Layout:
     extra_observations: Literal[0, 1]
 
     def __post_init__(self) -> None:
-        for name, details in self.signals.items():
-            try:
-                TypeAdapter(Signal).validate_python({"name": name, **details})
-            except ValidationError as error:
-                found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-                raise ConfigError(
-                    f"dataset.layout.signals.{name}: {dict(details)}; {found}. Expected some of unit, kind, rest "
-                    "and flips."
-                ) from error
+        check_details(self.signals, option="dataset.layout.signals")
 
     @property
     def action_keys(self) -> tuple[str, ...]:

@@ -28,15 +28,16 @@ _MAX_NAMES = 20_000
 _MAX_TRIED = 10
 """Maximum number of episodes of a file that are compared with a layout: the first ones may be damaged."""
 
-_CLASSIC = (("images",), ("observations/images",))
+_CLASSIC = ("images", "observations/images")
+"""The keys of images that were read before there were layouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """The full keys of one episode's parts: data sets by camera, of the actions and of the state.
 
-    ``state`` has the name of each data set's columns with its key. ``has_own_group`` is false where the file is the
-    episode.
+    ``state`` has the name of each data set's columns with its key. ``episode`` is empty where the file is the episode.
+    ``holds_both`` says that the file has images at both keys that were read before there were layouts.
     """
 
     episode: str
@@ -44,15 +45,17 @@ class Places:
     cameras: Mapping[str, str]
     state: Mapping[str, str]
     lengths: str | None
+    holds_both: bool = False
 
     @property
     def part(self) -> dict[str, Any]:
         """The places as JSON values.
 
-        They are empty for what was read before there were layouts, so that such files keep their digests.
+        They are empty for what was read before there were layouts, so that such files keep their digests. Then a file
+        with images at both keys was refused: it has its places, because the images of the two keys are other data.
         """
-        cameras = tuple(self.cameras.values())
-        if not self.episode and self.actions == ("actions",) and cameras in _CLASSIC and not self.state:
+        is_classic = tuple(self.cameras.values()) in [(key,) for key in _CLASSIC] and not self.holds_both
+        if not self.episode and self.actions == ("actions",) and is_classic and not self.state:
             return {}
         return {
             "episode": self.episode,
@@ -158,7 +161,21 @@ def places_of(file: h5py.File, layout: Layout, episode: str, path: Path) -> Plac
         raise MissingKeyError(["actions"])
     lengths = next((key for key, _ in keys_like(file, episode, layout.lengths, path)), None) if layout.lengths else None
     state = _state(file, layout, episode, path, taken=set(cameras.values()))
-    return Places(episode=episode, actions=tuple(actions), cameras=cameras, state=state, lengths=lengths)
+    return Places(
+        episode=episode,
+        actions=tuple(actions),
+        cameras=cameras,
+        state=state,
+        lengths=lengths,
+        holds_both=all(key in cameras.values() or _is_dataset(file, key, path) for key in _CLASSIC),
+    )
+
+
+def _is_dataset(file: h5py.File, key: str, path: Path) -> bool:
+    try:
+        return isinstance(find_object(file, key, path), h5py.Dataset)
+    except DataError:  # in another file, for example: it may be one, and is not read
+        return True
 
 
 def _cameras(file: h5py.File, layout: Layout, episode: str, path: Path) -> dict[str, str]:

@@ -45,7 +45,7 @@ from mobile_vla.data.sources.hdf5.signals import (
 from mobile_vla.data.sources.hdf5.texts import fields_of, full_key, json_at, read_instruction, texts_in, value_at
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Camera, Spec
-from mobile_vla.untrusted.files import open_regular
+from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 _MAX_TEXT_BYTES = 2**24
 
@@ -62,10 +62,8 @@ def open_recording(path: Path) -> Iterator[h5py.File]:
     with report_damage(f"{path}: is truncated, corrupt or not HDF5"):
         _check_is_file(path)
         with open_regular(path) as raw:
-            if raw.read(40).startswith(b"version https://git-lfs"):
-                raise DataError(
-                    f"{path}: is a Git LFS pointer, not the episode. Run `git lfs pull` where it came from."
-                )
+            if pointer := lfs_pointer(raw.read(40), instead_of="the episode"):
+                raise DataError(f"{path}: {pointer}")
         with h5py.File(path, "r") as file:
             check_length(path)
             yield file

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.episode_files import find_episode_files
 from mobile_vla.data.sources.hdf5.extents import check_apart
 from mobile_vla.data.sources.hdf5.images import image_data, read_images
-from mobile_vla.data.sources.hdf5.layout import AUTO, Layout
+from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layouts
 from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
 from mobile_vla.data.sources.hdf5.places import episode_groups, fitting_layout, places_of
 from mobile_vla.data.sources.hdf5.recording import FileReader, check_claims, masks_of, open_recording
@@ -26,12 +27,20 @@ from mobile_vla.errors import DataError
 class Hdf5Source:
     """The HDF5 files of ``folder``, read with ``layout``.
 
-    ``order`` lists the sources of an instruction: ``file`` and ``attribute`` are read from the files.
+    ``order`` lists the sources of an instruction: ``file`` and ``attribute`` are read from the files. ``tried`` is a
+    digest of the layouts that ``auto`` chooses from: what was read is kept under the text of this object, so it must
+    change with them.
     """
 
     folder: Path
     layout: Layout
     order: tuple[str, ...]
+    tried: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        if self.layout.name == AUTO:
+            tried = hashlib.blake2b(repr(shipped_layouts()).encode(), digest_size=8).hexdigest()
+            object.__setattr__(self, "tried", tried)
 
     def find(self) -> Found:
         """See ``Source``."""

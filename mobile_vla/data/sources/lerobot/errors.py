@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mobile_vla.data.sources.hdf5.errors import outside_cause
+from mobile_vla.data.sources.errors import outside_cause
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 
 _READER_ERRORS = (OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError, EOFError, ArithmeticError)

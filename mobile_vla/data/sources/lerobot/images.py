@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.sources.blocks import in_blocks
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.data.sources.lerobot.places import place_in
 from mobile_vla.data.sources.lerobot.tables import batches, open_table
@@ -26,8 +26,6 @@ _ROW_BYTES = 512 * 2**10
 """Expected size of a row with a picture. Pieces of a table are cut by it: 16 rows, and 100 MB where a picture has 6."""
 
 _MAX_BYTES = 64 * 2**20
-_BLOCK_BYTES = 16 * 2**20
-_PROGRESS_S = 0.3
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -66,26 +64,23 @@ def pictures_in_files(paths: Sequence[Path], recording: Path) -> Iterator[tuple[
 
 
 def decoded(pictures: Iterator[tuple[bytes, str]], *, size: Size, num_frames: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield ``pictures`` in blocks [frames of the block, Y, X, 3], RGB uint8; blocks may be empty.
+    """Yield ``pictures`` in blocks [frames of the block, Y, X, 3], RGB uint8.
 
     Raises ``DataError`` where one cannot be decoded, or has another size than ``size``, (columns, rows).
     """
+    yield from in_blocks(_pixels(pictures, size=size, num_frames=num_frames))
+
+
+def _pixels(pictures: Iterator[tuple[bytes, str]], *, size: Size, num_frames: int) -> Iterator[NDArray[np.uint8]]:
     columns, rows = size
-    in_block = max(_BLOCK_BYTES // (rows * columns * 3), 1)
-    block: list[NDArray[np.uint8]] = []
-    num_done, reported = 0, time.process_time()
+    num_done = 0
     for content, place in pictures:
         pixels = decode_picture(content, place=place, remedy=REMEDY)
         if pixels.shape[:2] != (rows, columns):
             found = in_pixels((pixels.shape[1], pixels.shape[0]))
             raise DataError(f"{place} has {found} px, and the first {in_pixels(size)}. {REMEDY}")
-        block.append(pixels)
         num_done += 1
-        if len(block) == in_block or time.process_time() - reported > _PROGRESS_S:
-            yield np.stack(block)
-            block, reported = [], time.process_time()
-    if block:
-        yield np.stack(block)
+        yield pixels
     if num_done != num_frames:
         raise DataError(f"{num_done} pictures for {num_frames} rows. {REMEDY}")
 

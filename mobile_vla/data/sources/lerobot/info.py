@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mobile_vla.errors import DataError, UserError
-from mobile_vla.untrusted.files import parse_json, read_limited
+from mobile_vla.untrusted.files import open_regular, parse_json, read_limited
 
 INFO = "meta/info.json"
 
@@ -65,9 +65,16 @@ def is_lerobot(folder: Path) -> bool:
     except (OSError, UserError):
         pass
     try:
-        first = next(iter(sorted(folder.glob("data/chunk-*/*.parquet"))), None)
-        return first is not None and first.open("rb").read(4) == _PARQUET
+        return any(_is_parquet(path) for path in folder.glob("data/chunk-*/*.parquet"))
     except OSError:
+        return False
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return file.read(len(_PARQUET)) == _PARQUET
+    except (OSError, UserError):  # another file tells; where none does, reading gives the cause
         return False
 
 

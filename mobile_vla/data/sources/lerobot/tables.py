@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.errors import DataError
-from mobile_vla.untrusted.files import open_regular
+from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -50,8 +50,8 @@ def open_table(path: Path) -> Iterator[ParquetFile]:
     with ExitStack() as stack:
         with report_damage(path, _UNREADABLE):
             raw = stack.enter_context(open_regular(path))
-            if raw.read(40).startswith(b"version https://git-lfs"):
-                raise DataError(f"{path}: is a Git LFS pointer, not the file. Run `git lfs pull` where it came from.")
+            if pointer := lfs_pointer(raw.read(40), instead_of="the file"):
+                raise DataError(f"{path}: {pointer}")
             raw.seek(0)
             table = stack.enter_context(ParquetFile(raw, pre_buffer=False, buffer_size=2**20))
             num_rows = table.metadata.num_rows

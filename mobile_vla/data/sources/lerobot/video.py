@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.errors import DataError
 from mobile_vla.extras import require
-from mobile_vla.untrusted.files import open_regular
+from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 MAX_FRAME_PIXELS = 2**25
 """Rows times columns of one frame, as many as 8K video has."""
@@ -136,8 +136,8 @@ def _container_of(head: bytes, named: str) -> str:
         return "matroska"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "avi"
-    if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{named}: is a Git LFS pointer, not the video. Run `git lfs pull` where it came from.")
+    if pointer := lfs_pointer(head, instead_of="the video"):
+        raise DataError(f"{named}: {pointer}")
     found = "is empty" if not head.strip(b"\0") else f"begins with {head[:12]!r}"
     raise DataError(f"{named}: {found}, so it is no MP4, Matroska or AVI file. Copy the file again or remove it.")
 

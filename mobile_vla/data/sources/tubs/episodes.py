@@ -129,7 +129,7 @@ def oddities(
     unnamed = [name for name in folder.unnamed_catalogs if not name.startswith(".")]
     if unnamed:
         yield (
-            f"{shortened(unnamed, limit=4)}: not imported, because `paths` in manifest.json does not name "
+            f"{shortened(unnamed, limit=4)}: not read, because `paths` in manifest.json does not name "
             f"{'it' if len(unnamed) == 1 else 'them'}. Add the name there if its records belong to this tub."
         )
     if tub.num_autopilot:

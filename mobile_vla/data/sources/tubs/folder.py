@@ -17,7 +17,7 @@ from mobile_vla.untrusted.files import inside
 
 @dataclass(frozen=True, kw_only=True)
 class TubFolder:
-    """The names in ``images/``, and the files of the tub that are not imported: ``left_aside`` counts them by kind.
+    """The names in ``images/``, and the files of the tub that are not read: ``left_aside`` counts them by kind.
 
     ``unnamed_catalogs`` are files with the suffix of catalogs that the manifest does not name.
     """

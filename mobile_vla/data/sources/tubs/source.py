@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.sources.blocks import in_blocks
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.tubs.episodes import (
     check_any_episode,
@@ -38,9 +39,6 @@ CAMERA = "camera"
 
 _MANIFEST, _CATALOG = "manifest.json", ".catalog"
 
-_BLOCK_BYTES = 4 * 2**20
-"""Size from which a block of decoded images is handed on: 70 images of 160x120, or one large one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TubSource:
@@ -62,7 +60,8 @@ class TubSource:
                 f"{self.folder}: holds no DonkeyCar tub (a folder with {_MANIFEST} and *{_CATALOG}). Give the folder "
                 "that DonkeyCar wrote to."
             )
-        return Found(files=[RecordingFile(path=tub, files=tuple(_records_of(tub))) for tub in tubs])
+        arguments = {"is_one_of_several": len(tubs) > 1}
+        return Found(files=[RecordingFile(path=t, files=tuple(_records_of(t)), arguments=arguments) for t in tubs])
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
         """See ``Source``."""
@@ -77,6 +76,7 @@ class TubSource:
         name = file.path.resolve().name.encode("utf-8", "backslashreplace").decode()
         found = [*oddities(tub, folder, plan, self.options, options_at="dataset.tub."), *_dropped(plan, self.options)]
         notes = tuple(f"tub {name}: {text.rstrip('.')}" for text in found)
+        fields = {"tub": name} if file.arguments["is_one_of_several"] else {}
         rate_hz, _ = frame_rate(plan.episodes, self.options)
         recordings: list[Recording | DataError] = []
         for number, episode in enumerate(plan.episodes):
@@ -84,7 +84,9 @@ class TubSource:
                 with _errors_of(file.path):
                     if missing := missing_image(tub, episode, folder):
                         raise missing
-                    recordings.append(self._recording(tub, episode, number, name=name, rate_hz=rate_hz, notes=notes))
+                    recordings.append(
+                        self._recording(tub, episode, number, fields=fields, rate_hz=rate_hz, notes=notes)
+                    )
             except DataError as problem:
                 recordings.append(problem)
             yield
@@ -96,7 +98,7 @@ class TubSource:
         episode: Sequence[Record],
         number: int,
         *,
-        name: str,
+        fields: dict[str, str],
         rate_hz: float | None,
         notes: tuple[str, ...],
     ) -> Recording:
@@ -121,25 +123,24 @@ class TubSource:
             ),
             actions=actions_FA,
             state=np.zeros((len(episode), 0), np.float32),
-            fields={"tub": name} | ({} if session is None else {"session": session}),
+            fields=fields | ({} if session is None else {"session": session}),
             notes=notes,
         )
 
     def frames(self, recording: Recording, camera: str) -> Iterator[NDArray[np.uint8]]:
         """See ``Source``."""
         assert camera == CAMERA
-        shown = recording.spec.cameras[0]
-        block: list[NDArray[np.uint8]] = []
-        for path in recording.files:
-            with _errors_of(recording.path):
-                if path.is_symlink():
-                    inside(recording.path, path.relative_to(recording.path))
-                block.append(read_image(path, size=(shown.columns, shown.rows)))
-            if len(block) * block[0].nbytes >= _BLOCK_BYTES:
-                yield np.stack(block)
-                block = []
-        if block:
-            yield np.stack(block)
+        yield from in_blocks(_images_of(recording))
+
+
+def _images_of(recording: Recording) -> Iterator[NDArray[np.uint8]]:
+    shown = recording.spec.cameras[0]
+    for path in recording.files:
+        with _errors_of(recording.path):
+            if path.is_symlink():
+                inside(recording.path, path.relative_to(recording.path))
+            image = read_image(path, size=(shown.columns, shown.rows))
+        yield image
 
 
 def is_tub(folder: Path) -> bool:
