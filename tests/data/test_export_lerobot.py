@@ -227,8 +227,8 @@ def test_tables_and_videos_are_cut_into_files_of_limited_size(tmp_path: Path) ->
 def test_a_long_episode_is_written_in_pieces_that_fit_into_the_memory(tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     with path.open("wb") as file:
-        file.truncate(5 * 30 * 2**20)
-    sizes = np.full(5, 30 * 2**20)
+        file.truncate(5 * 15 * 2**20)
+    sizes = np.full(5, 15 * 2**20)
     camera = EncodedCamera(path=path, sizes=sizes, statistics={})
     schema = pa.schema([("x", pa.float32()), ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
     pieces = episode_tables(schema, {"x": np.arange(5, dtype=np.float32)[:, None]}, {"image": camera}, 5)

@@ -180,14 +180,12 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(
 def test_recordings_that_change_meanwhile_are_not_exported(tmp_path: Path) -> None:
     path, out = write_arm(tmp_path / "in", lengths=(3, 1500), spec=with_spec(cameras=EVEN)), tmp_path / "out"
 
-    changed = (
-        write_arm(tmp_path / "other", lengths=(3,), spec=with_spec(cameras=EVEN), tasks=("Other",)) / "run_left_000.h5"
-    )
+    other = write_arm(tmp_path / "other", lengths=(3,), spec=with_spec(cameras=EVEN), tasks=("Other",))
 
     def change() -> None:
         while not list(tmp_path.glob(".out-*/new/run_left_000.h5")):
             time.sleep(0.01)
-        changed.replace(path / "run_left_000.h5")
+        (other / "run_left_000.h5").replace(path / "run_left_000.h5")
 
     writer = threading.Thread(target=change)
     writer.start()

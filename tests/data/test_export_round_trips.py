@@ -170,8 +170,9 @@ specs = st.builds(
 )
 
 
+@pytest.mark.slow
 # Without shrinking: an example takes a second, and the failing one is small.
-@settings(max_examples=5, deadline=None, phases=[Phase.generate])
+@settings(max_examples=10, deadline=None, phases=[Phase.generate])
 @given(spec=specs, tasks=st.lists(st.text("abc ÄÖ你", min_size=1).filter(str.strip), min_size=1, max_size=2))
 def test_any_spec_survives_both_formats(spec: Spec, tasks: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("specs")

@@ -19,7 +19,7 @@ from mobile_vla.process.cores import num_processes
 from mobile_vla.spec import Spec
 from mobile_vla.storage.disk import bytes_in
 from mobile_vla.storage.new_folder import check_new, new_folder
-from mobile_vla.text import counted, first_few, sizes
+from mobile_vla.text import counted, first_few, shortened, sizes
 
 ExportFormat = Literal["lerobot", "hdf5"]
 
@@ -46,8 +46,8 @@ class ExportReport:
         lines = [
             f"{self.out}: {counted(self.num_episodes, 'episode')}, {self.num_frames:,} frames, "
             f"{sizes(self.num_bytes)[0]}",
-            f"  actions: {', '.join(self.spec.action_names)}",
-            *([f"  state: {', '.join(self.spec.state_names)}"] if self.spec.state else []),
+            f"  actions: {shortened(self.spec.action_names, limit=12)}",
+            *([f"  state: {shortened(self.spec.state_names, limit=12)}"] if self.spec.state else []),
             f"  cameras: {cameras}; {stored}",
             *([] if self.spec.rate_hz is None else [f"  rate: {self.spec.rate_hz:g} frames a second"]),
             *(f"  note: {warning}" for warning in self.warnings),

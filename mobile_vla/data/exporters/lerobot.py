@@ -45,8 +45,8 @@ from mobile_vla.process.progress_bar import track
 _SAME_RATE = 0.05
 """Episodes whose rates differ by a smaller share have one rate: clocks that measure it jitter."""
 
-_NOT_FIELDS = ("task_text", "num_frames")
-"""Texts that LeRobot has a place of its own for."""
+_NOT_FIELDS = ("num_frames",)
+"""Texts about an episode that LeRobot has a column of its own for."""
 
 
 def check_exportable(outgoings: Outgoings, *, is_video: bool) -> None:

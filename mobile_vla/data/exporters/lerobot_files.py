@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mobile_vla.data.exporters.lerobot_frames import EncodedCamera
 from mobile_vla.data.exporters.lerobot_info import CHUNKS_SIZE
@@ -18,7 +19,7 @@ from mobile_vla.data.exporters.lerobot_info import CHUNKS_SIZE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_GROUP_BYTES = 64 * 2**20
+_GROUP_BYTES = 32 * 2**20
 """Size of the images from which on a row group ends: a longer episode has several, so that none fills the memory."""
 
 _PAGE_ROWS = 16
@@ -161,11 +162,7 @@ def episode_tables(
                 if field.name in pictures:
                     sizes = pictures[field.name].sizes
                     assert sizes is not None
-                    images = [
-                        {"bytes": files[field.name].read(size), "path": f"frame-{row:06d}.png"}
-                        for row, size in enumerate(sizes[first:end].tolist(), start=first)
-                    ]
-                    columns.append(pa.array(images, field.type))
+                    columns.append(_images(files[field.name], sizes[first:end], first, field.type))
                     continue
                 plain = np.ascontiguousarray(values[field.name][first:end]).ravel()
                 is_list = pa.types.is_fixed_size_list(field.type)
@@ -173,3 +170,17 @@ def episode_tables(
                 array = pa.array(plain, field.type.value_type if is_list else field.type)
                 columns.append(pa.FixedSizeListArray.from_arrays(array, width) if is_list else array)
             yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def _images(file: BinaryIO, sizes: NDArray[np.int64], first: int, kind: pa.StructType) -> pa.StructArray:
+    """Return the next images of ``file``, whose names begin with the number ``first``.
+
+    Their bytes are read at once and used as they are: as Python objects they would take the memory three times.
+    """
+    import pyarrow as pa
+
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    content = pa.py_buffer(file.read(int(offsets[-1])))
+    images = pa.Array.from_buffers(pa.binary(), len(sizes), [None, pa.py_buffer(offsets), content])
+    names = pa.array([f"frame-{row:06d}.png" for row in range(first, first + len(sizes))])
+    return pa.StructArray.from_arrays([images, names], fields=list(kind))
