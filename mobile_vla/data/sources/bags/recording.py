@@ -85,9 +85,7 @@ def read_bag(path: Path, name: str, options: BagOptions) -> Generator[None, None
                     "first_ns": first_ns,
                     "last_ns": last_ns,
                     "cameras": {t.camera: _place(t, frames.newest[t.topic][rows]) for t in images},
-                    "values": hashlib.blake2b(
-                        actions[rows].tobytes() + state[rows].tobytes(), digest_size=16
-                    ).hexdigest(),
+                    "values": _digest(actions[rows], state[rows]),
                 },
                 spec=spec,
                 actions=actions[rows],
