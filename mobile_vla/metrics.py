@@ -183,6 +183,8 @@ def _scaled_errors() -> Iterator[Entry]:
         yield _error(f"{name}/{{part*}}", f"{name} of {_PARTS}")
 
 
+_ERROR_UNITS: tuple[tuple[str, Unit], ...] = (("rmse", "action"), ("nrmse", "spread"))
+
 VOCABULARY: tuple[Entry, ...] = (
     # On windows that are the same for every sampler.
     _error(
@@ -343,22 +345,13 @@ VOCABULARY: tuple[Entry, ...] = (
     # Errors of the reference predictors, which are not trained, on the val windows.
     *(
         Entry(
-            pattern=f"baseline/{name}/rmse",
-            meaning=f"val/rmse of the {title}",
-            unit="action",
+            pattern=f"baseline/{name}/{error}",
+            meaning=f"val/{error} of the {title}",
+            unit=unit,
             title=title,
             kind="reference",
         )
-        for name, title in PREDICTORS.items()
-    ),
-    *(
-        Entry(
-            pattern=f"baseline/{name}/nrmse",
-            meaning=f"val/nrmse of the {title}",
-            unit="spread",
-            title=title,
-            kind="reference",
-        )
+        for error, unit in _ERROR_UNITS
         for name, title in PREDICTORS.items()
     ),
     Entry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from mobile_vla.text import counted, first_few
 
 Format = Literal["auto", "hdf5", "lerobot", "bag", "tub"]
 
-_TITLES = {
+_TITLES: dict[Format, str] = {
     "lerobot": "LeRobot data set (meta/info.json)",
     "hdf5": "HDF5 file (*.h5, *.hdf5)",
     "bag": "ROS bag (metadata.yaml, *.mcap, *.db3, *.bag)",
@@ -49,13 +49,12 @@ class ReadingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSource:
-    """A source, the name of its format, and what was recognised, for people.
+    """A source, and what was recognised, for people.
 
     ``root`` is the folder whose subfolders the user made, None where the format makes them.
     """
 
     source: Source
-    format: str
     described: str
     root: Path | None
 
@@ -70,17 +69,16 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
         return _recognised(path, options)
     if format == "lerobot":
         path = path if is_lerobot(path) else _only_set(path, find_formats(path)["lerobot"])
-        return OpenSource(
-            source=LeRobotSource(folder=path, order=options.order), format=format, described="LeRobot", root=None
-        )
+        source = LeRobotSource(folder=path, order=options.order)
+        return OpenSource(source=source, described="LeRobot", root=None)
     if format == "tub":
         source = TubSource(folder=path, options=options.tub)
-        return OpenSource(source=source, format=format, described="DonkeyCar tub", root=None)
+        return OpenSource(source=source, described="DonkeyCar tub", root=None)
     if format == "bag":
         source = BagSource(folder=path, options=options.bag)
-        return OpenSource(source=source, format=format, described="ROS bags", root=path)
+        return OpenSource(source=source, described="ROS bags", root=path)
     source = Hdf5Source(folder=path, layout=options.layout, order=options.order)
-    return OpenSource(source=source, format=format, described="HDF5", root=path)
+    return OpenSource(source=source, described="HDF5", root=path)
 
 
 def check_channel_order(opened: OpenSource, channel_order: str) -> None:
@@ -101,7 +99,7 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
     if not path.exists():
         raise DataError(f"{path}: no such folder or file. Give dataset.path where your recordings are.")
     found = find_formats(path)
-    present = {name: places for name, places in found.items() if places}
+    present: dict[Format, list[Path]] = {name: places for name, places in found.items() if places}
     understood = "; ".join(_TITLES.values())
     if not present:
         raise DataError(f"{path}: holds no recordings that are understood. Understood are: {understood}.")
@@ -113,7 +111,7 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
         )
     [(name, places)] = present.items()
     place = _only_set(path, places) if name == "lerobot" else path
-    opened = open_source(place, _FORMATS[name], options)
+    opened = open_source(place, name, options)
     what = _TITLES[name].split(" (")[0]
     if name == "lerobot":
         info = read_info(place)
@@ -121,9 +119,7 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
     else:
         what = counted(len(places), what)
     where = f" at {place}" if place != path else ""
-    return OpenSource(
-        source=opened.source, format=name, described=f"{what}{where}, recognised by content", root=opened.root
-    )
+    return replace(opened, described=f"{what}{where}, recognised by content")
 
 
 def _only_set(path: Path, places: Sequence[Path]) -> Path:
@@ -136,15 +132,12 @@ def _only_set(path: Path, places: Sequence[Path]) -> Path:
     return places[0] if places else path
 
 
-_FORMATS: dict[str, Format] = {"lerobot": "lerobot", "hdf5": "hdf5", "bag": "bag", "tub": "tub"}
-
-
-def find_formats(path: Path) -> dict[str, list[Path]]:
+def find_formats(path: Path) -> dict[Format, list[Path]]:
     """Return the places below ``path``, or itself, that hold recordings, by format, in the order of their paths.
 
     What is inside of a recognised folder is not searched.
     """
-    found: dict[str, list[Path]] = {name: [] for name in _TITLES}
+    found: dict[Format, list[Path]] = {name: [] for name in _TITLES}
     waiting, seen = [path], 0
     while waiting and seen < _MAX_PLACES:
         place = waiting.pop()
@@ -159,14 +152,14 @@ def find_formats(path: Path) -> dict[str, list[Path]]:
     return found
 
 
-_RECOGNISERS: Sequence[tuple[str, Callable[[Path], bool]]] = (
+_RECOGNISERS: Sequence[tuple[Format, Callable[[Path], bool]]] = (
     ("lerobot", is_lerobot),
     ("tub", is_tub),
     ("bag", is_bag),
 )
 
 
-def _format_of(place: Path) -> str | None:
+def _format_of(place: Path) -> Format | None:
     if place.suffix.lower() in _HDF5_SUFFIXES and not place.is_dir():
         return "hdf5"
     return next((name for name, recognises in _RECOGNISERS if recognises(place)), None)

@@ -66,9 +66,17 @@ class FrameStore:
     @classmethod
     def without_pixels(cls, recordings: Sequence[Recording]) -> FrameStore:
         """Return a store without a camera, for reports that look at no image."""
-        rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
-        first_row = {recording.name: row for recording, row in zip(recordings, rows, strict=False)}
-        return cls(cameras={}, first_row=first_row, key="")
+        return cls(cameras={}, first_row=_row_by_name(recordings), key="")
+
+
+def _first_rows(recordings: Sequence[Recording]) -> list[int]:
+    """Return the row at which each recording begins in a store of all of them, and at last their number of rows."""
+    return np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
+
+
+def _row_by_name(recordings: Sequence[Recording]) -> dict[str, int]:
+    rows = _first_rows(recordings)
+    return {recording.name: row for recording, row in zip(recordings, rows, strict=False)}
 
 
 def prepare_image(image_YXC: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.uint8]:
@@ -202,11 +210,10 @@ def open_frames(
             # without them.
             unreadable |= found.problems
             readable = [recording for recording in readable if recording.name not in unreadable]
-    first_rows = np.cumsum([0, *(recording.num_frames for recording in readable)]).tolist()
     problems = {name: problem for _, _, found in opened for name, problem in found.items()}
     store = FrameStore(
         cameras={camera: images for camera, (images, _, _) in zip(cameras, opened, strict=True)},
-        first_row={recording.name: row for recording, row in zip(readable, first_rows, strict=False)},
+        first_row=_row_by_name(readable),
         key="-".join(folder.name for _, folder, _ in opened),
     )
     return store, problems | unreadable
@@ -250,7 +257,7 @@ def _open_camera(
 ) -> tuple[NDArray[np.uint8], Path, dict[str, DataError]]:
     """Return the images [F, Y, X, C] of one camera, the folder of their cache, and the errors by recording."""
     folder = _cache_folder(cache_dir, camera, recordings, options=options, digests=digests)
-    first_rows = np.cumsum([0, *(recording.num_frames for recording in recordings)]).tolist()
+    first_rows = _first_rows(recordings)
     build = partial(
         _build,
         camera=camera,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+if TYPE_CHECKING:
+    from mobile_vla.data.dataset import Dataset, OpenDataset, Scan
+
 _GROUPS = ("seed", "dataset", "model", "trainer", "evaluation")
+_OF_THE_DATA = ("dataset", "model")
+"""The groups on which the data depend: the model says the image size and the state."""
 
 
 def list_samplers(cfg: DictConfig) -> str:
@@ -17,16 +23,15 @@ def list_samplers(cfg: DictConfig) -> str:
     Prints, once, what each is tried for, and why others are left out. The data are read, but no pixels.
     """
     # Hydra resolves the value each time it reads it.
-    return _list_samplers(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(_GROUPS)), resolve=True))
+    return _list_samplers(_text_of(cfg, _GROUPS))
 
 
 @cache
 def _list_samplers(config: str) -> str:
-    from mobile_vla.inspection.first_comparison import BASELINE, open_for_report, samplers_worth_trying
+    from mobile_vla.inspection.first_comparison import BASELINE, samplers_worth_trying
 
-    cfg = OmegaConf.create(config)
-    assert isinstance(cfg, DictConfig)
-    _, _, data = open_for_report(cfg)
+    cfg = _config_of(config)
+    _, _, data = _opened(_text_of(cfg, _OF_THE_DATA))
     worth = samplers_worth_trying(data, cfg)
     print("A first comparison on this data")
     for name, question in worth.questions.items():
@@ -36,19 +41,37 @@ def _list_samplers(config: str) -> str:
     return ",".join([BASELINE, *worth.questions])
 
 
+@cache
+def _opened(config: str) -> tuple[Dataset, Scan, OpenDataset]:
+    """Return the data of ``config`` without pixels; the samplers and the estimate of one sweep share them."""
+    from mobile_vla.inspection.first_comparison import open_for_report
+
+    return open_for_report(_config_of(config))
+
+
+def _text_of(cfg: DictConfig, groups: Sequence[str]) -> str:
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(groups)), resolve=True)
+
+
+def _config_of(text: str) -> DictConfig:
+    cfg = OmegaConf.create(text)
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
 class EstimateAtStart(Callback):
     """A Hydra callback that prints how long a multirun will take, before its first job."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Measure the time of a run and print that of all jobs of the sweep."""
-        from mobile_vla.inspection.first_comparison import estimate_time, open_for_report
+        from mobile_vla.inspection.first_comparison import estimate_time
         from mobile_vla.study.plan import plan_jobs
 
         jobs = plan_jobs(config)
         if not jobs:
             return
         cfg = jobs[0].config
-        dataset, scan, data = open_for_report(cfg)
+        dataset, scan, data = _opened(_text_of(cfg, _OF_THE_DATA))
         estimate = estimate_time(cfg, dataset, scan, data)
         print(
             f"{len(jobs)} runs" if estimate is None else f"{len(jobs)} runs: {estimate.sentence(len(jobs))}", flush=True

@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Spec
 
+MAX_FRAMES = 1_000_000
+"""Maximum number of frames of one episode."""
+
+MAX_FRAME_PIXELS = 2**25
+"""Rows times columns of one frame, as many as 8K video has."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTexts:

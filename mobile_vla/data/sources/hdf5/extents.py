@@ -17,10 +17,6 @@ from mobile_vla.data.sources.hdf5.chunks import filters_of
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.text import first_few
 
-MAX_FRAMES = 1_000_000
-MAX_FRAME_PIXELS = 2**25
-"""Rows times columns of one frame, as many as 8K video has."""
-
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _MAX_CHUNKS = 2**24

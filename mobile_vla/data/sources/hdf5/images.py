@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.sources.blocks import in_blocks
+from mobile_vla.data.sources.contract import MAX_FRAME_PIXELS, MAX_FRAMES
 from mobile_vla.data.sources.hdf5.chunks import check_chunks, read_rows
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
-from mobile_vla.data.sources.hdf5.extents import MAX_FRAME_PIXELS, MAX_FRAMES, is_writing_recorded
+from mobile_vla.data.sources.hdf5.extents import is_writing_recorded
 from mobile_vla.data.sources.pictures import decode_picture, picture_size
 from mobile_vla.errors import DataError
 

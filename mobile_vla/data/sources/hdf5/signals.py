@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from mobile_vla.data.sources.contract import MAX_FRAMES
 from mobile_vla.data.sources.hdf5.chunks import read_rows
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
-from mobile_vla.data.sources.hdf5.extents import MAX_FRAMES, is_allocated_early
+from mobile_vla.data.sources.hdf5.extents import is_allocated_early
 from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.hdf5.texts import attribute_texts, json_at
 from mobile_vla.errors import DataError

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.sources.contract import Found, RecordedTexts, Recording, RecordingFile
+from mobile_vla.data.sources.contract import MAX_FRAMES, Found, RecordedTexts, Recording, RecordingFile
 from mobile_vla.data.sources.lerobot.cameras import Place, read_pictures, read_video
 from mobile_vla.data.sources.lerobot.declared import read_tasks
 from mobile_vla.data.sources.lerobot.images import decoded, pictures_in_files, pictures_in_table
@@ -32,9 +32,6 @@ from mobile_vla.text import shortened
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
-
-MAX_FRAMES = 1_000_000
-"""Maximum number of frames of one episode."""
 
 
 @dataclass(frozen=True, kw_only=True)

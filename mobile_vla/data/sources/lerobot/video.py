@@ -16,15 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobile_vla.data.sources.contract import MAX_FRAME_PIXELS, MAX_FRAMES
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.errors import DataError
 from mobile_vla.extras import require
 from mobile_vla.untrusted.files import lfs_pointer, open_regular
-
-MAX_FRAME_PIXELS = 2**25
-"""Rows times columns of one frame, as many as 8K video has."""
-
-_MAX_EPISODE_FRAMES = 1_000_000
 
 TOLERANCE_S = 1e-4
 """What a time may be off beside half a frame: rows store times as float32. It is also lerobot's own tolerance."""
@@ -157,8 +153,8 @@ def frame_times(video: Video, span: tuple[float, float] | None, *, step_s: float
                     raise DataError(f"{video.path}: has frames without a time. Write the video as MP4.")
                 continue
             times.append(video.seconds(packet.pts))
-            if len(times) > _MAX_EPISODE_FRAMES:
-                raise DataError(f"{video.path}: has more than {_MAX_EPISODE_FRAMES:,} frames in one episode. Cut it.")
+            if len(times) > MAX_FRAMES:
+                raise DataError(f"{video.path}: has more than {MAX_FRAMES:,} frames in one episode. Cut it.")
             # Packets come in the order of decoding, in which a frame is at most 16 frames from its place in time.
             if span is not None and packet.dts is not None and video.seconds(packet.dts) > span[1] + 2 * step_s:
                 break
