@@ -16,6 +16,8 @@ ONE_OF_A_KIND = ("stratified", "hard_negative", "rho", "mixture")
 OF_YOUR_OWN = ("my_data",)
 """Experiments on recordings that the user gives; see tests/inspection/test_first_comparison.py."""
 
+ON_SHIPPED_DATA = [name for name in options_of("experiment") if name not in OF_YOUR_OWN]
+
 SMALLEST_DATA = {
     "sim": ("dataset.generator.num_episodes=8",),
     "sim_scripted": ("dataset.generator.num_left=5", "dataset.generator.num_right=5"),
@@ -70,7 +72,7 @@ def done(whole: Ran, tmp_path: Path) -> Ran:
     return Ran(folder=shutil.copytree(whole.folder, tmp_path / "done"), exit_code=0, message="")
 
 
-@pytest.mark.parametrize("experiment", slow_but(options_of("experiment"), ("compare_samplers", "tune_hard_negative")))
+@pytest.mark.parametrize("experiment", slow_but(ON_SHIPPED_DATA, ("compare_samplers", "tune_hard_negative")))
 def test_every_experiment_runs_two_steps_and_resumes_to_four(
     experiment: str, stores: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -97,7 +99,7 @@ def test_every_experiment_begins_with_its_command(experiment: str) -> None:
     assert third.startswith("# ")
 
 
-@pytest.mark.parametrize("experiment", [name for name in options_of("experiment") if name not in OF_YOUR_OWN])
+@pytest.mark.parametrize("experiment", ON_SHIPPED_DATA)
 def test_an_experiment_that_sweeps_does_so_without_being_told(experiment: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [f"experiment={experiment}"], return_hydra_config=True)

@@ -212,7 +212,7 @@ def finished_sweep(tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFacto
         ("closed_loop.videos=7", "closed_loop.videos was 2, now 7"),
         ("evaluation.probe_windows=9", "evaluation.probe_windows was 8, now 9"),
         ("code", "the code was another, now "),
-        ("study.primary=val/loss", "study.primary=val/rmse, now val/loss"),
+        ("study.primary=val/loss", "study.primary=auto, now val/loss"),
         ("+study.controls.stratified=shuffled", "study.controls={}, now {'stratified': 'shuffled'}"),
         (
             "trainer.steps=5",
@@ -368,7 +368,7 @@ def test_a_question_can_be_mended_while_nothing_is_measured(tiny: tuple[str, ...
     assert sweep(folder, *tiny, "sampler=shuffled")[0] == 0
 
     assert jobs_of(folder)["shuffled-s0"].summary["status"] == "done"
-    assert json.loads((folder / "study.json").read_text())["primary"] == "val/rmse"
+    assert json.loads((folder / "study.json").read_text())["primary"] == "auto"
 
 
 def test_a_primary_metric_that_nothing_measures_ends_the_job_before_it_trains(

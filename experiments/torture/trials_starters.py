@@ -20,7 +20,8 @@ from mobile_vla.run.build import build_dataset
 from mobile_vla.config import compose_config
 
 data = build_dataset(compose_config(json.loads(sys.argv[1]))).open()
-print(hashlib.blake2b(data.frames.images_FYXC.tobytes()).hexdigest(), data.data_hash)
+pixels = hashlib.blake2b(b"".join(images_FYXC.tobytes() for images_FYXC in data.frames.cameras.values()))
+print(pixels.hexdigest(), data.data_hash)
 """
 
 

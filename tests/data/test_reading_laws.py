@@ -165,6 +165,7 @@ def test_actions_that_end_in_zeros_are_doubted_where_the_camera_goes_on_moving(
 def test_the_memory_does_not_grow_with_the_length_of_an_episode(tmp_path: Path, chunks: tuple[int, ...] | None) -> None:
     path = tmp_path / f"{NAME}.h5"
     with h5py.File(path, "w") as file:
+        file["actions"] = np.ones((200, 2))
         options = {"chunks": chunks, "compression": "gzip"} if chunks else {}
         dataset = file.create_dataset("images", (200, 480, 640, 3), "u1", **options)
         if chunks is None:

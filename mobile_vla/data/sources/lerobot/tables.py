@@ -187,7 +187,7 @@ def numbers(array: Any, place: str, first_row: int) -> NDArray[Any]:
                 row = first_row + odd // int(np.prod(sizes[1:]))
                 raise DataError(
                     f"{place} has {lengths[odd]} values in row {row} and {width} before; "
-                    " expected the same number in each row."
+                    "expected the same number in each row."
                 )
         sizes.append(width)
         if int(np.prod(sizes[1:], dtype=np.float64)) > _MAX_WIDTH:
