@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -146,6 +147,23 @@ def in_series(texts: Sequence[str], *, limit: int) -> str:
     """
     more = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return "; ".join([*texts[:limit], *more])
+
+
+def in_lines(text: str, *, width: int, indent: int = 2, more: int = 2) -> str:
+    """Return ``text`` in lines of at most ``width`` characters, broken between words.
+
+    The first line is indented by ``indent`` spaces, the others by ``more`` spaces more. A word that is longer than a
+    line, such as a path, stays whole: a broken one cannot be copied.
+    """
+    lines = textwrap.wrap(
+        text,
+        max(width, 40),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + more),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 def sizes(*numbers: int) -> list[str]:

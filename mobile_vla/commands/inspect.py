@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobile_vla.command_line import override
 from mobile_vla.commands.arguments import AddParser, add_data_arguments, data_config, split_path
 from mobile_vla.errors import ConfigError
 
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     print_first_comparison(
         samplers_worth_trying(data, cfg),
         estimate_time(cfg, dataset, scan, data),
-        command=shlex.join([*TRAIN.split(), *_first_comparison(path, overrides, skips=bool(data.problems))]),
+        command=[*TRAIN.split(), *_first_comparison(path, overrides, skips=bool(data.problems))],
         console=console,
     )
     if args.html is not None:
@@ -116,11 +116,14 @@ def _first_comparison(path: Path | None, overrides: Sequence[str], *, skips: boo
     given = [text for text in overrides if not text.startswith("dataset.on_bad_episode")]
     return [
         "experiment=my_data",
-        *([] if path is None else [f"dataset.path={path}"]),
+        *([] if path is None else [override("dataset.path", str(path))]),
         *given,
         *(["dataset.on_bad_episode=skip"] if skips else []),
     ]
 
 
 def _print_problems(text: str, console) -> None:
-    console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    from mobile_vla.text import in_lines
+
+    lines = [in_lines(line, width=console.width, indent=len(line) - len(line.lstrip())) for line in text.splitlines()]
+    console.print("\n".join(lines), style="red", highlight=False, markup=False, soft_wrap=True)

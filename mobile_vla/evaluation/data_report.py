@@ -20,6 +20,7 @@ from mobile_vla.evaluation.baselines import baseline_metrics
 from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.schema import NUM_PHASES, Episode
 from mobile_vla.spec import Spec
+from mobile_vla.text import in_lines
 
 _SOLVED_SHARE = 0.05
 """A lookup table solves the task if its RMSE is below this share of the mean predictor's RMSE."""
@@ -158,7 +159,7 @@ def print_warnings(warnings: Sequence[str], console: Console) -> None:
     if warnings:
         console.print(Text("Warnings", style="bold yellow"))
         for warning in warnings:
-            console.print(Text(f"  ! {warning}", style="yellow"))
+            console.print(Text(in_lines(f"! {warning}", width=console.width), style="yellow"), soft_wrap=True)
 
 
 def _histogram(windows_per_episode: Mapping[int, int], num_bins: int = 6) -> str:

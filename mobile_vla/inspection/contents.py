@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobile_vla.command_line import override
 from mobile_vla.data.dataset import Scan
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.labels.rules import clean_label
@@ -123,7 +124,7 @@ def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
     current = Counter(episode.scenario for episode in episodes)
     found = [ScenarioChoice(overrides=(), scenarios=dict(current.most_common()), is_current=True)]
     if proposal := propose_grammar([episode.name for episode in episodes]):
-        overrides = (f"dataset.grammars.own='{proposal.expression}'", "dataset.scenario=[name]")
+        overrides = (override("dataset.grammars.own", proposal.expression), "dataset.scenario=[name]")
         if set(proposal.scenarios) != set(current):
             found.append(ScenarioChoice(overrides=overrides, scenarios=proposal.scenarios))
     keys = dict.fromkeys(key for episode in episodes for key in episode.fields)
@@ -133,6 +134,6 @@ def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
         counts = Counter(clean_label(text) if text else UNKNOWN for text in texts)
         if 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes):
             found.append(
-                ScenarioChoice(overrides=(f"dataset.scenario=[{rule}]",), scenarios=dict(counts.most_common()))
+                ScenarioChoice(overrides=(override("dataset.scenario", [rule]),), scenarios=dict(counts.most_common()))
             )
     return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from mobile_vla.command_line import typed
 from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
 from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+from mobile_vla.text import in_lines
 
 NUM_SEEDS = 5
 """Seeds of a first comparison; see conf/experiment/my_data.yaml."""
@@ -82,27 +83,35 @@ def print_choices(choices: Sequence[ScenarioChoice], console: Console) -> None:
     others = [choice for choice in choices if not choice.is_current]
     if not others:
         return
-    console.print(Text("Other scenarios that these episodes could have", style="bold underline"))
+    console.print(Text("Other scenarios that these episodes could have (add to the command)", style="bold underline"))
     for choice in others:
         listed = list(choice.scenarios.items())
         shown = ", ".join(f"{name} {count}" for name, count in listed[:6])
         more = f", and {len(listed) - 6} more" if len(listed) > 6 else ""
-        console.print(Text(f"  {shlex.join(choice.overrides)}"), soft_wrap=True)
-        console.print(Text(f"    {len(listed)} scenarios: {shown}{more}"), soft_wrap=True)
+        print_command(choice.overrides, console)
+        print_entry(f"{len(listed)} scenarios: {shown}{more}", console, indent=4)
 
 
 def print_first_comparison(
-    worth: WorthTrying, estimate: TimeEstimate | None, *, command: str, console: Console
+    worth: WorthTrying, estimate: TimeEstimate | None, *, command: Sequence[str], console: Console
 ) -> None:
     """Print the samplers to compare first, each with its question, the command that compares them, and its time."""
     console.print(Text("A first comparison", style="bold underline"))
     for name, question in worth.questions.items():
-        console.print(Text(f"  {name}: {question}"), soft_wrap=True)
+        print_entry(f"{name}: {question}", console)
     for name, reason in worth.left_out.items():
-        console.print(Text(f"  not {name}: it {reason}"), soft_wrap=True, style="dim")
-    console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+        print_entry(f"not {name}: it {reason}", console, style="dim")
+    print_command(command, console, style="bold")
     num_runs = NUM_SEEDS * (1 + len(worth.questions))
     said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
-    console.print(
-        Text(f"  {said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}"), soft_wrap=True
-    )
+    print_entry(f"{said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}", console)
+
+
+def print_entry(text: str, console: Console, *, indent: int = 2, style: str = "") -> None:
+    """Print ``text`` in lines that fit the terminal, broken between words."""
+    console.print(Text(in_lines(text, width=console.width, indent=indent), style=style), soft_wrap=True)
+
+
+def print_command(words: Sequence[str], console: Console, *, style: str = "") -> None:
+    """Print ``words`` as they are typed into a shell, in lines that can be pasted together."""
+    console.print(Text(typed(words, width=max(console.width, 40)), style=style), soft_wrap=True)

@@ -12,7 +12,7 @@ from made_episodes import law
 from regex import Pattern
 from tiny_runs import compose_config
 
-from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
+from mobile_vla.data.labels.grammars import SHIPPED, UNKNOWN, compile_grammars, matches_selector, parse_name, task_of
 from mobile_vla.errors import ConfigError
 
 STAMP = "episode_20251204_101530"
@@ -176,3 +176,12 @@ def test_a_grammar_that_ends_is_answered(expression: str) -> None:
 def test_a_grammar_that_cannot_be_compiled_is_named(expression: str) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.grammars\.mine: not a regular expression"):
         compile_grammars({"mine": expression})
+
+
+def test_the_users_own_grammar_comes_before_the_shipped_ones() -> None:
+    """Hydra adds a new key after those of the config, where a shipped grammar would read some names first."""
+    shipped = compose_config(["dataset=h5", "dataset.path=x"]).dataset.grammars
+    assert tuple(shipped) == SHIPPED
+    own = compile_grammars({**shipped, "own": r"episode_\d+_(?P<scenario>\d+)"})
+    assert parse_name(STAMP, own) == ("101530", {})
+    assert parse_name(f"{STAMP}_1box_hori_left", own)[0] == "1box_hori_left"

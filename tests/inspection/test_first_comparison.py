@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from made_episodes import actions, images, write_h5
 from tiny_runs import SMALLEST_MODEL, run_py
 
@@ -36,6 +39,40 @@ def recordings(tmp_path: Path) -> Path:
     return folder
 
 
+def pasted(said: str, start: str) -> str:
+    """Return the printed command that begins with ``start``, without the ends of its lines."""
+    lines = said.replace("\\\n", "").splitlines()
+    [line] = [line.strip() for line in lines if line.strip().lstrip("'").startswith(start)]
+    return line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["run_{side}_{n:03d}", "it's {side}, run {n:03d}", "a${{b}}-[{side}]-{n}"])
+def test_what_is_printed_runs_as_pasted_into_bash(names: str, tmp_path: Path) -> None:
+    folder = tmp_path / "it's my, (old) recordings"
+    folder.mkdir()
+    for number in range(10):
+        name = names.format(side=("left", "right")[number % 2], n=number)
+        write_h5(folder / f"{name}.h5", images=images(20, seed=number), actions=actions(20, seed=number))
+    cache = f"dataset.cache_dir={tmp_path}/cache"
+
+    def bash(command: str) -> str:
+        begin = f"export COLUMNS=80; python() {{ '{sys.executable}' \"$@\"; }};"
+        done = subprocess.run(["bash", "-c", f"{begin} {command}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    inspect = f"python -m mobile_vla inspect {shlex.quote(str(folder))} {shlex.join([cache, *SMALL])}"
+    found = pasted(bash(inspect), "dataset.grammars.own")
+    said = bash(f"{inspect} {found}")
+    assert re.search(r"scenarios\s+(left 5, right 5|right 5, left 5)", said)
+
+    command = pasted(said, "python run.py")
+    config = yaml.safe_load(bash(f"{command} --cfg job"))  # what the sweep's jobs would be
+    assert config["dataset"]["path"] == str(folder)
+    assert re.fullmatch(config["dataset"]["grammars"]["own"], names.format(side="left", n=3))
+
+
 def test_names_that_nobody_reads_are_shown_with_the_override_that_does(
     recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,8 +81,7 @@ def test_names_that_nobody_reads_are_shown_with_the_override_that_does(
         cli.main(["inspect", *common])
     assert end.value.code == 0
     said = capsys.readouterr().out
-    [line] = [line for line in said.splitlines() if "dataset.grammars.own" in line]
-    override, chosen = shlex.split(line)  # as a shell reads what is pasted
+    override, chosen = shlex.split(pasted(said, "dataset.grammars.own"))  # as a shell reads what is pasted
     assert chosen == "dataset.scenario=[name]"
     assert "2 scenarios: left 5, right 5" in said or "2 scenarios: right 5, left 5" in said
 

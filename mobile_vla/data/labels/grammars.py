@@ -12,6 +12,8 @@ from mobile_vla.errors import ConfigError
 
 UNKNOWN = "unknown"
 
+SHIPPED = ("boxes", "target", "curve", "bare")
+"""The names of the grammars in conf/dataset/auto.yaml."""
 
 _MAX_LENGTH = 2000
 """Maximum number of characters of a grammar, because the compile time grows with its length."""
@@ -23,10 +25,11 @@ _MAX_SECONDS = 0.5
 def compile_grammars(grammars: Mapping[str, str]) -> dict[str, Pattern[str]]:
     """Return the compiled regular expressions by grammar name; an invalid one raises ``ConfigError`` with its name.
 
+    The user's own come before the shipped ones, which may read the same names otherwise: Hydra adds new keys last.
     The syntax is that of Python's ``re``. The package ``regex`` runs them, because only it has a timeout.
     """
     compiled = {}
-    for name, expression in grammars.items():
+    for name, expression in sorted(grammars.items(), key=lambda item: item[0] in SHIPPED):
         try:
             if len(expression) > _MAX_LENGTH:
                 raise re.error(f"{len(expression)} characters, more than {_MAX_LENGTH}")
