@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobile_vla.command_line import override
 from mobile_vla.commands.arguments import AddParser, add_data_arguments, data_config, split_path
 from mobile_vla.errors import ConfigError
+from mobile_vla.process.typed_commands import override
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mobile_vla.command_line import override
 from mobile_vla.data.dataset import Scan
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.labels.rules import clean_label
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.inspection.names import propose_grammar
+from mobile_vla.process.typed_commands import override
 from mobile_vla.schema import Episode
 from mobile_vla.spec import Camera, Signal
 

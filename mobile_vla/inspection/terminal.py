@@ -8,9 +8,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.command_line import typed
 from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
 from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+from mobile_vla.process.typed_commands import typed
 from mobile_vla.text import in_lines
 
 NUM_SEEDS = 5

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_episodes import law
 from omegaconf import OmegaConf
 
-from mobile_vla.command_line import override, typed
+from mobile_vla.process.typed_commands import override, typed
 
 texts = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), max_size=20) | st.text(
     "ab1'\"\\${}[]()=,:#?*|~ ", max_size=12
