@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobile_vla.data.dataset import Scan
-from mobile_vla.data.labels.grammars import UNKNOWN
+from mobile_vla.data.labels.grammars import RECORDED_SPLITS, UNKNOWN, split_parts
 from mobile_vla.data.labels.rules import clean_label
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.inspection.names import propose_grammar
@@ -19,6 +19,9 @@ from mobile_vla.spec import Camera, Signal
 
 _MAX_SCENARIOS = 30
 """A field with more values than this tells episodes apart and does not group them."""
+
+_HELD_OUT = ("valid", "val", "validation", "test", "eval", "unseen", "holdout", "held_out")
+"""What the parts of a split are called that are not for training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,19 @@ class ScenarioChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordedSplit:
+    """A split that the recordings state: the field that holds it, and the number of episodes of each part.
+
+    ``override`` holds out the parts that are not for training; None where none is called so. An episode can be in
+    several parts, or in none.
+    """
+
+    field: str
+    parts: Mapping[str, int]
+    override: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """The contents of a data set; see the module.
 
@@ -64,6 +80,7 @@ class Contents:
     actions: Sequence[SignalRange]
     state: Sequence[SignalRange]
     choices: Sequence[ScenarioChoice]
+    splits: Sequence[RecordedSplit]
 
 
 def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
@@ -86,6 +103,7 @@ def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
             used.state_names,
         ),
         choices=_choices(episodes),
+        splits=_splits(episodes),
     )
 
 
@@ -127,13 +145,25 @@ def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
         overrides = (override("dataset.grammars.own", proposal.expression), "dataset.scenario=[name]")
         if set(proposal.scenarios) != set(current):
             found.append(ScenarioChoice(overrides=overrides, scenarios=proposal.scenarios))
-    keys = dict.fromkeys(key for episode in episodes for key in episode.fields)
+    keys = dict.fromkeys(key for episode in episodes for key in episode.fields if key not in RECORDED_SPLITS)
     by_rule = {f"field:{key}": [e.fields.get(key, "") for e in episodes] for key in keys}
     by_rule["instruction"] = [episode.instruction for episode in episodes]
     for rule, texts in by_rule.items():
         counts = Counter(clean_label(text) if text else UNKNOWN for text in texts)
-        if 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes):
+        if counts != current and 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes):
             found.append(
                 ScenarioChoice(overrides=(override("dataset.scenario", [rule]),), scenarios=dict(counts.most_common()))
             )
+    return found
+
+
+def _splits(episodes: Sequence[Episode]) -> list[RecordedSplit]:
+    """Return the recorded splits of several parts; one part alone splits nothing."""
+    found = []
+    for field in RECORDED_SPLITS:
+        parts = Counter(part for episode in episodes for part in split_parts(field, episode.fields))
+        held_out = [f"{field}={part}" for part in parts if part.lower() in _HELD_OUT]
+        text = override("dataset.unseen", held_out) if held_out and len(parts) > 1 else None
+        if len(parts) > 1:
+            found.append(RecordedSplit(field=field, parts=dict(parts.most_common()), override=text))
     return found

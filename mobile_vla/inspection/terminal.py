@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
+from mobile_vla.inspection.contents import Contents, RecordedSplit, ScenarioChoice, SignalRange
 from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
 from mobile_vla.process.typed_commands import typed
 from mobile_vla.text import in_lines
@@ -31,11 +31,27 @@ def print_contents(contents: Contents, console: Console) -> None:
         for camera, is_used in contents.cameras
     ]
     grid.add_row("cameras", Text(", ".join(cameras)))
+    for split in contents.splits:
+        grid.add_row("split", Text(_split_line(split)))
     parts: list[object] = [Text("What is recorded", style="bold underline"), grid]
     for title, ranges in (("action", contents.actions), ("state", contents.state)):
         if ranges:
             parts.append(_signal_table(title, ranges))
     console.print(Group(*parts))  # pyright: ignore[reportArgumentType]
+    for split in contents.splits:
+        if split.override is not None:
+            print_entry(
+                f"To hold out what the recorded split '{split.field}' holds out of train and val, and measure it as "
+                "unseen/... (val is drawn from the other episodes all the same):",
+                console,
+            )
+            print_command([split.override], console)
+
+
+def _split_line(split: RecordedSplit) -> str:
+    parts = ", ".join(f"{part} {count}" for part, count in list(split.parts.items())[:8])
+    more = f", and {len(split.parts) - 8} more" if len(split.parts) > 8 else ""
+    return f"recorded as {split.field}: {parts}{more} episodes. It is used only where dataset.unseen names a part"
 
 
 def _lengths(contents: Contents) -> str:

@@ -38,11 +38,18 @@ def typed(words: Sequence[str], *, width: int | None = None, indent: str = "  ")
     can be pasted at once. A single word that is longer stays whole.
     """
     if width is None:
-        return shlex.join(words)
+        return " ".join(map(_for_shell, words))
     lines: list[str] = []
-    for word in map(shlex.quote, words):
+    for word in map(_for_shell, words):
         if lines and len(lines[-1]) + 1 + len(word) + 2 <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(f"{indent}{'  ' if lines else ''}{word}")
     return " \\\n".join(lines)
+
+
+def _for_shell(word: str) -> str:
+    """Return ``word`` in double quotes where it holds single ones, as shlex would write ``'"'"'`` for each of those."""
+    if "'" in word and not re.search(r'["$`!]|\\(?:\\|$)', word):
+        return f'"{word}"'
+    return shlex.quote(word)

@@ -184,3 +184,20 @@ def test_any_spec_survives_both_formats(spec: Spec, tasks: list[str], tmp_path_f
         after = scan_of(folder / place, folder / "cache")
         assert after.spec == before.spec == spec
         _check_equal(before, after, rate_hz=None)
+
+
+@pytest.mark.parametrize("format", ["hdf5", "lerobot"])
+def test_exported_scenarios_are_read_back_by_the_default_rules(format: str, tmp_path: Path) -> None:
+    """Whatever rule gave them: their names alone, of which a shipped grammar may read other ones, do not."""
+    folder = write_arm(tmp_path / "in", lengths=(5,) * 4)
+    table = tmp_path / "labels.csv"
+    rows = [f"run_left_{index:03d},{('kitchen', 'hall')[index % 2]}\n" for index in range(4)]
+    table.write_text("episode,scenario\n" + "".join(rows))
+    rules = f"dataset.scenario=['csv:{table}']"
+    export(folder, tmp_path / "out", rules, format=format)
+
+    before, after = scan_of(folder, tmp_path / "a", rules), scan_of(tmp_path / "out", tmp_path / "b")
+
+    assert [e.scenario for e in before.episodes] == ["kitchen", "hall", "kitchen", "hall"]
+    assert [e.scenario for e in after.episodes] == [e.scenario for e in before.episodes]
+    assert not any("dataset.scenario=field" in warning for warning in before.warnings)

@@ -65,7 +65,7 @@ def test_the_lines_of_a_command_are_its_words(words: list[str], width: int) -> N
 
 
 def test_bash_gets_the_words() -> None:
-    words = ["it's", "a b", "[x,y]", "${HOME}", "\\", "*", "~", "(?P<a>b|c)\\d+"]
+    words = ["it's", "it's \\d", "'\\", "'!'", "'\\\\'", "a b", "[x,y]", "${HOME}", "\\", "*", "~", "(?P<a>b|c)\\d+"]
     command = typed(["printf", "%s\\n", *words], width=12)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == words

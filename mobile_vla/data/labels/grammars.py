@@ -14,6 +14,11 @@ UNKNOWN = "unknown"
 
 SHIPPED = ("boxes", "target", "curve", "bare")
 """The names of the grammars in conf/dataset/auto.yaml."""
+RECORDED_SPLITS = ("mask", "split")
+"""The fields that say in which parts of a recorded split an episode is, joined by commas: masks of robomimic, LeRobot.
+
+They say nothing of what an episode shows, so that they are no scenarios.
+"""
 
 _MAX_LENGTH = 2000
 """Maximum number of characters of a grammar, because the compile time grows with its length."""
@@ -70,9 +75,17 @@ def task_of(fields: Mapping[str, str]) -> str:
     return fields.get("task", UNKNOWN)
 
 
+def split_parts(key: str, fields: Mapping[str, str]) -> list[str]:
+    """Return the parts of the recorded split ``key`` that list an episode; none where ``key`` is another field."""
+    return fields[key].split(", ") if key in RECORDED_SPLITS and key in fields else []
+
+
 def matches_selector(selector: str, *, scenario: str, fields: Mapping[str, str]) -> bool:
-    """Return whether ``selector``, a scenario's name or ``field=value``, selects this episode."""
+    """Return whether ``selector``, a scenario's name or ``field=value``, selects this episode.
+
+    Of a recorded split, ``mask=valid`` selects an episode that is in ``valid``, whatever other parts list it too.
+    """
     if "=" in selector:
         key, value = selector.split("=", 1)
-        return fields.get(key) == value
+        return fields.get(key) == value or value in split_parts(key, fields)
     return scenario == selector

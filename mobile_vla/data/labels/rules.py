@@ -131,8 +131,8 @@ def _reader(
     if rule.kind == "field":
         known = sorted({key for episode in episodes for key in episode.fields})
         missing = f"dataset.{label}=field:{rule.argument}: no episode has it; there are: {', '.join(known) or 'none'}"
-        # ``folder`` is a default, and episodes may all lie in one.
-        said = [missing] if rule.argument not in (*known, "folder") else []
+        # ``scenario`` and ``folder`` are defaults: few recordings have the one, and episodes may all lie in one folder.
+        said = [missing] if rule.argument not in (*known, "scenario", "folder") else []
         return lambda episode: episode.fields.get(rule.argument), said
     table = read_table(Path(rule.argument), label)
     surplus = sorted(table.keys() - {episode.name for episode in episodes})

@@ -1,0 +1,73 @@
+"""Check what `inspect` says of a folder that nobody prepared: splits that it states, and what is no scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import pytest
+from made_episodes import actions, h5_dataset, images
+from rich.console import Console
+
+from mobile_vla.data.labels.grammars import matches_selector
+from mobile_vla.inspection.contents import Contents, contents_of
+from mobile_vla.inspection.terminal import print_choices, print_contents
+
+
+def write_demos(path: Path, masks: dict[str, list[int]], *, number: int = 8) -> Path:
+    """Write a robomimic file of ``number`` demonstrations with ``masks``."""
+    with h5py.File(path, "w") as file:
+        for index in range(number):
+            demo = file.create_group(f"data/demo_{index}")
+            demo["actions"], demo["obs/agentview_image"] = actions(seed=index) + 0.01, images(seed=index)
+            demo["obs/robot0_eef_pos"] = actions(seed=index)
+        for name, listed in masks.items():
+            file[f"mask/{name}"] = [f"demo_{index}".encode() for index in listed]
+    return path
+
+
+def contents(folder: Path, *overrides: str) -> Contents:
+    scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", *overrides).scan()
+    return contents_of(scan, scan.episodes)
+
+
+def printed(found: Contents) -> str:
+    console = Console(width=80, record=True, markup=False)
+    with console.capture() as captured:
+        print_contents(found, console)
+        print_choices(found.choices, console)
+    return captured.get()
+
+
+MASKS = {"train": [*range(6)], "valid": [6, 7], "20_percent_valid": [7], "20_percent_train": [0]}
+
+
+def test_a_recorded_split_is_named_with_the_override_that_uses_it_and_is_no_scenario(tmp_path: Path) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    write_demos(folder / "demo.hdf5", MASKS)
+
+    found = contents(folder)
+
+    [split] = found.splits
+    assert split.parts == {"train": 6, "valid": 2, "20_percent_valid": 1, "20_percent_train": 1}
+    assert split.override is not None
+    assert not any("mask" in override for choice in found.choices for override in choice.overrides)
+    said = printed(found)
+    assert "recorded as mask: train 6, valid 2" in " ".join(said.split())
+    assert f'"{split.override}"' in said
+    data = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", split.override).open(with_pixels=False)
+    assert data.split.unseen == ("demo_6", "demo_7")
+
+
+def test_one_part_alone_is_no_split(tmp_path: Path) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    write_demos(folder / "demo.hdf5", {"train": [*range(8)]})
+    assert contents(folder).splits == []
+
+
+@pytest.mark.parametrize(("selector", "is_selected"), [("mask=valid", True), ("mask=a", True), ("mask=val", False)])
+def test_a_part_is_selected_whatever_others_list_the_episode(selector: str, is_selected: bool) -> None:
+    assert matches_selector(selector, scenario="x", fields={"mask": "a, valid", "room": "a, b"}) == is_selected
+    assert not matches_selector("room=a", scenario="x", fields={"mask": "a, valid", "room": "a, b"})
