@@ -36,8 +36,9 @@ class Episode:
     ``Spec``: the signals that are predicted, and those that the policy sees. ``fields`` are the named groups of the
     file-name grammar, and texts that the format stores; the field ``task`` names what the instruction asks for in a
     data set with several tasks. ``scenario`` is the group of that name, or ``unknown``. ``instruction_source`` is where
-    the instruction comes from (``file``, ``attribute``, ``template`` or ``constant``). ``similar_names`` are keys and
-    attributes of the file whose names suggest an instruction and that were not read. ``image_sizes`` are the recorded
+    the instruction comes from (``file``, ``attribute``, ``template`` or ``constant``), and ``instruction_place`` where
+    exactly, for people: a kind of place, then its name. ``similar_names`` are keys, attributes and topics of the
+    recording whose names suggest an instruction and that were not read. ``image_sizes`` are the recorded
     rows and columns of each camera of the spec.
     """
 
@@ -48,6 +49,7 @@ class Episode:
     state: NDArray[np.float32]
     instruction: str
     instruction_source: str = "file"
+    instruction_place: str = ""
     similar_names: tuple[str, ...] = ()
     scenario: str
     fields: Mapping[str, str] = field(default_factory=dict)

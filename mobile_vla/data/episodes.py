@@ -181,6 +181,7 @@ def _episode_of(
         state=_columns(recording.state, recorded.state_names, spec.state_names),
         instruction=chosen.text,
         instruction_source=chosen.source,
+        instruction_place=chosen.place,
         similar_names=recording.texts.similar_names,
         scenario=scenario,
         fields=fields,

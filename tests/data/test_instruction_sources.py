@@ -10,9 +10,14 @@ import h5py
 import numpy as np
 import pytest
 from made_episodes import actions, h5_dataset, images, made_episode, write_h5
+from made_lerobot import write_v21
+from shared_data import shared
 
+from mobile_vla.config import compose_config
 from mobile_vla.data.labels.instruction_summary import instruction_lines, odd_instructions
 from mobile_vla.errors import DataError
+from mobile_vla.process.typed_commands import override
+from mobile_vla.run.build import build_dataset
 from mobile_vla.schema import Episode
 
 
@@ -55,7 +60,10 @@ def test_names_that_may_hold_the_instruction_are_said(tmp_path: Path, name: str,
     folder = tmp_path / "episodes"
     episodes = episodes_of(folder, **{name if place == "key" else f"at_{name}": "Push"})
     [warning] = odd_instructions(episodes)
-    assert f"4 file(s), such as {folder / name_of(0)}.h5, have the {place} '{name}', which is not read" in warning
+    assert (
+        f"4 episode(s), such as that of {folder / name_of(0)}.h5, have the {place} '{name}', which is not read"
+        in warning
+    )
     assert "is made from dataset.instruction.template" in warning
 
 
@@ -73,10 +81,11 @@ def test_usual_keys_and_attributes_are_no_instruction(tmp_path: Path) -> None:
 
 def test_mixed_sources_and_bytes_as_text_are_said() -> None:
     episodes = [made_episode(index, num_frames=3) for index in range(3)]
-    episodes[1] = replace(episodes[1], instruction_source="template")
+    episodes[0] = replace(episodes[0], instruction_place="key language_instruction")
+    episodes[1] = replace(episodes[1], instruction_source="template", instruction_place="template of the config")
     episodes[2] = replace(episodes[2], instruction="Say: b'go left'")
     mixed, as_text = odd_instructions(episodes)
-    assert "2 from key language_instruction, 1 from dataset.instruction.template" in mixed
+    assert "1 from the key language_instruction, 1 from the template of the config, 1 from the file" in mixed
     assert re.search(
         r"1 instruction\(s\) hold bytes written as text, .* in episode_002\.h5: .*text\.decode\(\)", as_text
     )
@@ -93,3 +102,58 @@ def test_many_long_texts_take_few_short_lines() -> None:
     assert (len(lines), lines[-1]) == (4, "... and 27 more (file)")
     assert lines[0].startswith('2 x "7 very long very long')
     assert max(map(len, lines)) <= 61  # beside the heading, in 80 columns
+
+
+def scanned(path: Path, folder: Path, *overrides: str) -> list[Episode]:
+    """Return the episodes of recordings in any format, read as `inspect` reads them."""
+    return list(build_dataset(compose_config([*_given(path, folder), *overrides])).scan().episodes)
+
+
+def _given(path: Path, folder: Path) -> list[str]:
+    return ["dataset=auto", override("dataset.path", str(path)), f"dataset.cache_dir={folder}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "place"),
+    [
+        ("lerobot_v21_video", "task", "task of the episode"),
+        ("rosbag2_mcap", "topic", "topic /instruction"),
+        ("robomimic", "constant", "constant dataset.instruction.constant"),
+    ],
+)
+def test_the_place_of_an_instruction_is_called_as_its_format_calls_it(
+    name: str, kind: str, place: str, tmp_path: Path
+) -> None:
+    episodes = scanned(shared(f"formats/{name}"), tmp_path)
+    assert {episode.instruction_place for episode in episodes} == {place}
+    assert all(line.endswith(f"({kind})") for line in instruction_lines(episodes))
+    mixed = [*episodes, replace(made_episode(0, num_frames=3), instruction_place="key language_instruction")]
+    assert any(f"from the {place}" in warning for warning in odd_instructions(mixed))
+
+
+def test_recordings_without_an_instruction_are_said_with_the_override_that_gives_one(tmp_path: Path) -> None:
+    episodes = scanned(shared("formats/robomimic"), tmp_path)
+    [warning] = odd_instructions(episodes)
+    assert '4 of 4 episodes have no recorded instruction, and get "Do the task"' in warning
+    own = scanned(shared("formats/robomimic"), tmp_path, warning.split(": ", 1)[1])
+    assert {episode.instruction for episode in own} == {"Pick up the red cube"}
+    assert odd_instructions(own) == []
+
+
+@pytest.mark.parametrize("place", ["key", "attribute"])
+def test_the_option_that_is_shown_reads_the_similar_name(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "episodes"
+    [warning] = odd_instructions(episodes_of(folder, **{"lang" if place == "key" else "at_lang": "Push"}))
+    option = warning.rsplit("set ", 1)[1]
+    again = h5_dataset(folder, option).scan().episodes
+    assert {episode.instruction for episode in again} == {"Push"}
+
+
+@pytest.mark.parametrize("content", ["", None])
+def test_empty_tasks_of_a_lerobot_set_are_said(tmp_path: Path, content: str | None) -> None:
+    folder = tmp_path / "set"
+    write_v21(folder)
+    for name in ("tasks.jsonl", "episodes.jsonl"):
+        (folder / "meta" / name).write_text("") if content == "" else (folder / "meta" / name).unlink(missing_ok=True)
+    scan = build_dataset(compose_config(_given(folder, tmp_path / "cache"))).scan()
+    assert any("no task is recorded: meta/tasks.*" in warning for warning in scan.warnings)

@@ -405,7 +405,10 @@ def test_empty_meta_files_and_actions_in_chunks(tmp_path: Path) -> None:
     assert problems == []
     assert "meta/info.json is empty or not there" in found.warnings[0]
     check_made(folder, recordings, (4,))
-    assert recordings[0].notes == ("'action' is a chunk of 3 actions in each row: the first is read",)
+    assert recordings[0].notes == (
+        "'action' is a chunk of 3 actions in each row: the first is read",
+        "no task is recorded: meta/tasks.* is empty or absent, or has no text for the episode",
+    )
     assert recordings[0].spec.rate_hz == pytest.approx(FPS)
     assert recordings[0].texts.key is None
 

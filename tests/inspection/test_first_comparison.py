@@ -42,7 +42,7 @@ def recordings(tmp_path: Path) -> Path:
 def pasted(said: str, start: str) -> str:
     """Return the printed command that begins with ``start``, without the ends of its lines."""
     lines = said.replace("\\\n", "").splitlines()
-    [line] = [line.strip() for line in lines if line.strip().lstrip("'").startswith(start)]
+    [line] = [line.strip() for line in lines if line.strip().lstrip("'\"").startswith(start)]
     return line
 
 

@@ -12,13 +12,24 @@ from mobile_vla.errors import ConfigError
 
 InstructionSource = Literal["file", "attribute", "template", "constant"]
 
+UNSTATED = "Do the task"
+"""The constant of conf/dataset/auto.yaml: it is true of every robot, and says nothing of the task."""
+
+_PLACES: Mapping[InstructionSource, str] = {
+    "attribute": "attribute language_instruction",
+    "template": "template dataset.instruction.template",
+    "constant": "constant dataset.instruction.constant",
+}
+"""Where each other source has its text: the kind of the place, then its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenInstruction:
-    """An episode's instruction and where it comes from."""
+    """An episode's instruction and where it comes from; ``place`` is that in the recording, for people."""
 
     text: str
     source: InstructionSource
+    place: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +37,9 @@ class Instruction:
     """The options for the source of an episode's instruction: the first source of ``order`` that has a text.
 
     ``file`` is the recording's own place for it (the key ``language_instruction`` of an HDF5 file, the task of a
-    LeRobot episode), ``attribute`` the attribute ``language_instruction``. ``template`` is filled with the fields of
-    the episode, and skipped where one of its fields is missing. ``constant`` is the same text for all.
+    LeRobot episode, the topic of a bag), ``attribute`` the attribute ``language_instruction``. ``template`` is filled
+    with the fields of the episode, and skipped where one of its fields is missing. ``constant`` is the same text for
+    all.
     """
 
     order: Sequence[InstructionSource]
@@ -51,7 +63,8 @@ class Instruction:
         for source in self.order:
             text = self._text(source, recorded, fields)
             if text:
-                return ChosenInstruction(text=text, source=source)
+                place = recorded.place if source == "file" else _PLACES[source]
+                return ChosenInstruction(text=text, source=source, place=place)
         return None
 
     def _text(self, source: InstructionSource, recorded: RecordedTexts, fields: Mapping[str, str]) -> str | None:

@@ -6,15 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from mobile_vla.data.labels.instruction import UNSTATED
+from mobile_vla.process.typed_commands import override
 from mobile_vla.schema import Episode
 from mobile_vla.text import shortened
-
-_SOURCES = {
-    "file": "key language_instruction",
-    "attribute": "attribute language_instruction",
-    "template": "dataset.instruction.template",
-    "constant": "dataset.instruction.constant",
-}
 
 _MAX_LINES = 4
 _MAX_LENGTH = 44
@@ -26,7 +21,7 @@ _BYTES_AS_TEXT = re.compile(r"""(?<!\w)b(['"]).*\1""", re.DOTALL)
 
 def instruction_lines(episodes: Sequence[Episode]) -> list[str]:
     """Return the most frequent instructions, one per line, with the number of episodes and the source of each."""
-    counts = Counter((e.instruction, e.instruction_source) for e in episodes).most_common()
+    counts = Counter((e.instruction, _kind(e)) for e in episodes).most_common()
     shown = counts if len(counts) <= _MAX_LINES else counts[: _MAX_LINES - 1]
     lines = [f"{count} x {_cut(text)} ({source})" for (text, source), count in shown]
     rest = counts[len(shown) :]
@@ -41,15 +36,24 @@ def instruction_lines(episodes: Sequence[Episode]) -> list[str]:
 def odd_instructions(episodes: Sequence[Episode]) -> list[str]:
     """Return warnings for mixed sources, for similar names that may hold the instruction, and for bytes as text."""
     found = []
-    sources = Counter(e.instruction_source for e in episodes)
+    sources = Counter(e.instruction_place or e.instruction_source for e in episodes)
     if len(sources) > 1:
-        listed = ", ".join(f"{number} from {_SOURCES[source]}" for source, number in sources.most_common())
-        found.append(f"mixed sources of the instructions: {listed}. Write them all into the files, or change the order")
+        listed = ", ".join(f"{number} from the {source}" for source, number in sources.most_common())
+        found.append(
+            f"mixed sources of the instructions: {listed}. Record them all in one way, or change "
+            "dataset.instruction.order"
+        )
     for name, holders in _holders_of_similar_names(episodes).items():
         source = holders[0].instruction_source
         found.append(
-            f"{len(holders)} file(s), such as {holders[0].path}, have the {name}, which is not read: their instruction "
-            f"is made from dataset.instruction.{source}. Rename it to language_instruction if it holds the instruction"
+            f"{len(holders)} episode(s), such as that of {holders[0].path}, have the {name}, which is not read: their "
+            f"instruction is made from dataset.instruction.{source}. If it holds the instruction, set {_remedy(name)}"
+        )
+    unstated = [e for e in episodes if e.instruction_source == "constant" and e.instruction == UNSTATED]
+    if unstated:
+        found.append(
+            f"{len(unstated)} of {len(episodes)} episodes have no recorded instruction, and get {_cut(UNSTATED)}. Say "
+            "what they show, as a policy learns this text: dataset.instruction.constant='Pick up the red cube'"
         )
     as_text = [e for e in episodes if _BYTES_AS_TEXT.search(e.instruction)]
     if as_text:
@@ -59,6 +63,20 @@ def odd_instructions(episodes: Sequence[Episode]) -> list[str]:
             "text.decode() in place of str(text) where the files are made"
         )
     return found
+
+
+def _kind(episode: Episode) -> str:
+    """Return the kind of the place where the instruction is: a key, an attribute, a task, a topic."""
+    return (episode.instruction_place or episode.instruction_source).split(" ", 1)[0]
+
+
+def _remedy(similar: str) -> str:
+    """Return the option that reads ``similar``, which is the kind of the place and its name in quotes."""
+    kind, _, name = similar.partition(" ")
+    name = name.strip("'")
+    if kind == "topic":
+        return override("dataset.bag.instruction_topic", name)
+    return override("dataset.layout.instruction", [f"@{name}" if kind == "attribute" else name])
 
 
 def _holders_of_similar_names(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:

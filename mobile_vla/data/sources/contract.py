@@ -29,10 +29,13 @@ MAX_FRAME_PIXELS = 2**25
 class RecordedTexts:
     """The instructions in a recording: that of the format's own place and that of an attribute; names not read.
 
-    ``similar_names`` are keys and attributes whose names suggest an instruction and that were not read.
+    ``place`` is the format's own place where ``key`` was found, for people: its kind, then its name, such as
+    ``topic /instruction``. ``similar_names`` are keys, attributes and topics whose names suggest an instruction and
+    that were not read.
     """
 
     key: str | None = None
+    place: str = ""
     attribute: str | None = None
     similar_names: tuple[str, ...] = ()
 

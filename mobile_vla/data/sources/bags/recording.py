@@ -92,7 +92,11 @@ def read_bag(
                 spec=spec,
                 actions=actions[rows],
                 state=state[rows],
-                texts=RecordedTexts(key=texts[0] if texts else None, similar_names=tuple(chosen.similar)),
+                texts=RecordedTexts(
+                    key=texts[0] if texts else None,
+                    place=f"topic {chosen.instruction}" if texts else "",
+                    similar_names=tuple(chosen.similar),
+                ),
                 fields={"bag": name} if is_one_of_several else {},
                 notes=(*notes, *frames.notes, *own_notes),
             )

@@ -46,14 +46,17 @@ def read_instruction(
     where one is not a text, is too long, or differs between frames.
     """
     key = attribute = None
+    found_at = ""
     for place in places if "file" in order else ():
-        key = key or _text_at(file, place, path, episode=episode)
+        if key is None and (key := _text_at(file, place, path, episode=episode) or None):
+            name, _, at = place.partition("@")
+            found_at = f"attribute {at} of {name or 'the episode'}" if at else f"key {name}"
     group = find_object(file, episode, path)
     holders = [group, file] if episode else [file]
     for node in holders if "attribute" in order else ():
         attribute = attribute or _attribute_text(node, INSTRUCTION_KEY, f"{path}: attribute '{INSTRUCTION_KEY}'")
     if key or attribute or not {"file", "attribute"} & set(order):
-        return RecordedTexts(key=key, attribute=attribute)
+        return RecordedTexts(key=key, place=found_at, attribute=attribute)
     with report_damage(f"{path}: its keys and attributes cannot be listed"):
         return RecordedTexts(similar_names=tuple(_similar_names(holders[0], order)))
 

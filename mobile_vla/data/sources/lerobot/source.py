@@ -157,7 +157,7 @@ def _read_episode(
         spec=Spec(actions=rows.action_signals, state=rows.state_signals, cameras=tuple(cameras), rate_hz=rows.rate_hz),
         actions=rows.actions,
         state=rows.state,
-        texts=RecordedTexts(key=text),
+        texts=RecordedTexts(key=text, place="task of the episode" if text else ""),
         fields={**({} if split is None else {"split": split}), **episode["fields"]},
         notes=tuple(notes),
     )
@@ -223,6 +223,8 @@ def _task_of(opened: _Opened, episode: Mapping[str, Any], rows: Rows) -> tuple[s
         if texts and own and set(texts) != set(own):
             note = "the task of the rows is not that of the episode's own list; that of the rows is taken"
         texts = texts or own
+    if not texts:
+        note = "no task is recorded: meta/tasks.* is empty or absent, or has no text for the episode"
     if len(texts) > 1:
         shown = " and ".join(repr(text[:40]) for text in texts[:2])
         raise DataError(
