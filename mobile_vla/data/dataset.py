@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,10 @@ from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
+from mobile_vla.text import counted, first_few
+
+_SIZES = re.compile(r"\[\d+(?:, \d+)*\]")
+"""Shapes of data sets in messages."""
 
 
 class Generator(Protocol):
@@ -326,7 +331,7 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
     passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
     bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
     blocks = [
-        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {problem}" for problem in listed) + f"\n{remedy}"
+        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {text}" for text in _once(listed)) + f"\n{remedy}"
         for listed, what, remedy in (
             (bad, "cannot be used", "Mend or remove them"),
             (passing, "cannot be read now, and may be good", "Mend the causes"),
@@ -334,6 +339,23 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
         if listed
     ]
     return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
+
+
+def _once(problems: Sequence[DataError]) -> list[str]:
+    """Return the texts of ``problems``; what is said of several files is said of the first, with the others' names.
+
+    Sizes may differ: the files of a folder whose layout is unknown have different numbers of frames.
+    """
+    alike: dict[str, list[str]] = {}
+    for problem in map(str, problems):
+        alike.setdefault(_SIZES.sub("[]", problem.partition(": ")[2]) or problem, []).append(problem)
+    texts = []
+    for first, *others in alike.values():
+        texts.append(first)
+        if others:
+            names = [Path(other.partition(": ")[0]).name for other in others]
+            texts.append(f"and the same of {counted(len(others), 'other file')}: {first_few(names, limit=20)}")
+    return texts
 
 
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:

@@ -50,7 +50,7 @@ BAD_CONTENT: dict[str, tuple[dict, str]] = {
     "many episodes of another tool": (
         {f"runs__traj_{i}__{key}": value for i in (0, 1) for key, value in (("cam", images()), ("cmd", actions()))},
         "found runs, runs/traj_0, runs/traj_0/cam [4, 6, 8, 3] uint8, runs/traj_0/cmd [4, 3] float32. Name the keys "
-        "that hold them: dataset.layout.episodes='runs/traj_*' dataset.layout.images.cam=cam "
+        "that hold them: \"dataset.layout.episodes='runs/traj_*'\" dataset.layout.images.cam=cam "
         "dataset.layout.actions=cmd",
     ),
     "images twice": (

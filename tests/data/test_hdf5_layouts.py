@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from shared_data import shared
 from tiny_runs import CONF, options_of, run_in, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
+from mobile_vla.data.dataset import summarise_problems
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.hdf5 import source as source_module
 from mobile_vla.data.sources.hdf5.layout import shipped_layout, shipped_layouts
@@ -119,7 +121,7 @@ def test_minari_reads_as_h5py_and_pillow_read_it() -> None:
 @pytest.mark.parametrize("name", HDF5_FORMATS)
 def test_auto_reads_what_the_layout_reads_and_says_which(name: str) -> None:
     for found, expected in zip(recordings_of(name, layout="auto"), recordings_of(name, layout=name), strict=True):
-        assert found.notes == (f"read as dataset/layout={name}, which fits the content",)
+        assert found.notes[0] == f"read as dataset/layout={name}, which fits the content"
         assert (found.name, found.part, found.spec) == (expected.name, expected.part, expected.spec)
         np.testing.assert_array_equal(found.actions, expected.actions)
 
@@ -607,3 +609,68 @@ def test_a_file_with_images_at_both_usual_keys_is_other_data_for_each_of_them(tm
 def file_images(path: Path, key: str) -> np.ndarray:
     with h5py.File(path) as file:
         return np.asarray(file[key][()])  # pyright: ignore[reportIndexIssue]
+
+
+def with_next(folder: Path, number: int = 2, *, front: str = "obs/front") -> Path:
+    """Write files of demonstrations of 4 + n frames, with next observations, a state and rewards, in own places."""
+    folder.mkdir()
+    for index in range(number):
+        with h5py.File(folder / f"run_{index}.hdf5", "w") as file:
+            for demo in ("traj_0", "traj_1"):
+                rows = 4 + index
+                group = file.create_group(f"data/{demo}")
+                group["cmd"], group["rewards"] = actions(rows) + 0.01, np.zeros(rows, np.float32)
+                group[front], group["next_obs/front"] = images(rows), images(rows)
+                group["obs/joints"], group["next_obs/joints"] = np.ones((rows, 5), np.float32), np.ones((rows, 5))
+    return folder
+
+
+def test_next_observations_are_never_proposed_and_the_state_is(tmp_path: Path) -> None:
+    folder = with_next(tmp_path / "episodes")
+    first, same = h5_dataset(folder, "dataset/layout=auto", "dataset.on_bad_episode=error").scan().problems
+    said = str(first)
+    assert "next_obs/" not in said
+    own = shlex.split(said.split("Name the keys that hold them: ")[1])
+    assert own == [
+        "dataset.layout.episodes='data/traj_*'",
+        "dataset.layout.images.front=obs/front",
+        "dataset.layout.actions=cmd",
+        "dataset.layout.state=obs/joints",
+    ]
+    scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", *own).scan()
+    assert list(scan.problems) == []
+    assert {recording.state.shape[1] for recording in scan.recordings.values()} == {5}
+    assert any("keys that are not read: rewards: " in warning for warning in scan.warnings)
+
+    text = summarise_problems([first, same])  # of other numbers of frames, and otherwise the same
+    assert text.count("Name the keys") == 1
+    assert "2 episode file(s) cannot be used" in text
+    assert "and the same of 1 other file: run_1.hdf5" in text
+
+
+def test_own_keys_that_fail_still_tell_the_layout_that_fits(tmp_path: Path) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    write_demos(folder / "a.hdf5")
+    for layout in ("auto", "robomimic"):
+        own = ("dataset.layout.images.front=agentview", "dataset.layout.actions=action")
+        [problem] = h5_dataset(folder, f"dataset/layout={layout}", *own).scan().problems
+        assert "Without keys of your own in dataset.layout, dataset/layout=robomimic reads it." in str(problem)
+        assert "dataset.layout.images.agentview_rgb=obs/agentview_rgb" in str(problem)
+        assert "next_obs/" not in str(problem)
+
+
+def test_own_keys_keep_the_names_of_the_convention(tmp_path: Path) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    write_aloha(folder / "a.hdf5", images(), action=actions(num_columns=14) + 0.01, observations__qpos=np.ones((4, 14)))
+    own = ("dataset.layout.images.top=observations/images/front", "dataset.layout.actions=action")
+    for more in ((), ("dataset.layout.names.qpos=[a,b,c,d,e,f,g,h,i,j,k,l,m,n]",)):
+        scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", "dataset.state=all", *own, *more).scan()
+        assert scan.spec is not None
+        assert scan.spec.action_names[-1] == "right_gripper"
+        assert {signal.kind for signal in (*scan.spec.actions, *scan.spec.state)} == {"position"}
+        assert scan.spec.camera_names == ("top",)
+        assert scan.spec.state_names[-1] == ("n" if more else "qpos_13")
+    named = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", *own, "dataset.layout.state=action").scan()
+    assert any("keys that are not read: observations/qpos" in warning for warning in named.warnings)

@@ -1,21 +1,29 @@
-"""The description of where an HDF5 file holds its recordings: one layout for each convention."""
+"""The description of where an HDF5 file holds its recordings: one layout for each convention; keys by its patterns."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import h5py
 from pydantic import Field
 
-from mobile_vla.errors import ConfigError
+from mobile_vla.data.sources.hdf5.errors import report_damage
+from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.installation import CONF
 from mobile_vla.spec import check_details
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 AUTO = "auto"
 """The layout that is recognised by the content of each file."""
+
+_MAX_NAMES = 20_000
+"""Maximum number of objects in a group whose names are compared with a pattern."""
 
 _FOLDER = CONF / "dataset" / "layout"
 
@@ -36,7 +44,7 @@ class Layout:
     cameras: Sequence[str]
     images: Mapping[str, str]
     lengths: str | None
-    state: Sequence[str]
+    state: str | Sequence[str]
     instruction: Sequence[str]
     masks: str | None
     rate_hz: Annotated[float, Field(gt=0)] | str | None
@@ -54,14 +62,36 @@ class Layout:
         return (self.actions,) if isinstance(self.actions, str) else tuple(self.actions)
 
     @property
+    def state_keys(self) -> tuple[str, ...]:
+        """The keys of the state, whose columns are joined in this order."""
+        return (self.state,) if isinstance(self.state, str) else tuple(self.state)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user named cameras or actions."""
+        return bool(self.images or self.action_keys)
+
+    @property
     def has_own_keys(self) -> bool:
         """Whether the user named cameras and actions, so that nothing must be recognised."""
         return bool(self.images) and bool(self.action_keys)
 
     def with_own_keys(self, own: Layout) -> Layout:
-        """Return this layout with what ``own``, the layout ``auto`` with keys of the user, states itself."""
+        """Return this layout with what ``own``, the layout ``auto`` with keys of the user, states itself.
+
+        Names and details of columns stay where ``own`` has none for the data set.
+        """
         kept = {name: getattr(own, name) or getattr(self, name) for name in self.__dataclass_fields__}
-        return Layout(**{**kept, "name": self.name, "instruction": self.instruction})
+        is_usual = list(own.instruction) == list(shipped_layout(AUTO).instruction)
+        return Layout(
+            **{
+                **kept,
+                "name": self.name,
+                "instruction": self.instruction if is_usual else own.instruction,
+                "names": {**self.names, **own.names},
+                "signals": {**self.signals, **own.signals},
+            }
+        )
 
 
 def shipped_layout(name: str) -> Layout:
@@ -83,3 +113,42 @@ def _read_layouts() -> dict[str, Layout]:
         options = {key: value for key, value in read_yaml(path).items() if key not in ("_target_", "defaults")}
         layouts[path.stem] = Layout(**options)
     return layouts
+
+
+def keys_like(file: h5py.File, episode: str, pattern: str, path: Path) -> list[tuple[str, str]]:
+    """Return the full keys that match ``pattern``, each with its name: what ``*`` and ``{camera}`` stand for.
+
+    The name of a part with ``*`` is the whole part; it is empty without ``*`` and ``{camera}``. Numbers are in numeric
+    order.
+    """
+    start = "" if pattern.startswith("/") else episode
+    found = [(start, "")]
+    for part in pattern.removesuffix("?").strip("/").split("/"):
+        if "*" not in part and "{camera}" not in part:
+            found = [(f"{key}/{part}".lstrip("/"), name) for key, name in found]
+            continue
+        expression = re.escape(part).replace(r"\*", ".*").replace(r"\{camera\}", "(?P<camera>.+)")
+        found = [
+            (f"{key}/{child}".lstrip("/"), "_".join(filter(None, (name, match.groupdict().get("camera", child)))))
+            for key, name in found
+            for child in _names_in(file, key, path)
+            if (match := re.fullmatch(expression, child))
+        ]
+    return [(key, name) for key, name in found if find_object(file, key, path) is not None]
+
+
+def _names_in(file: h5py.File, key: str, path: Path) -> list[str]:
+    node = find_object(file, key, path) if key else file
+    if not isinstance(node, h5py.Group):
+        return []
+    with report_damage(f"{path}: key '{key}' cannot be read"):
+        if len(node) > _MAX_NAMES:
+            raise DataError(f"{path}: key '{key}' holds {len(node)} objects; expected at most {_MAX_NAMES}.")
+        names = [name for name in node if isinstance(name, str)]
+    return sorted(names, key=_numeric_order)
+
+
+def _numeric_order(name: str) -> list[tuple[int, str]]:
+    """Return a sort key by which ``demo_2`` comes before ``demo_10``."""
+    parts = re.split(r"([0-9]+)", name)  # the odd ones are numbers
+    return [(int(part[:4000]) if index % 2 else 0, part) for index, part in enumerate(parts)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -16,13 +16,17 @@ import numpy as np
 
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
 from mobile_vla.errors import DataError
+from mobile_vla.process.typed_commands import override, typed
 from mobile_vla.spec import clean_names
 
 _MAX_SOFT_LINKS = 16
 _MAX_LISTED_KEYS = 30
 _MAX_KEY_LENGTH = 80
+_MAX_VISITED = 200
 _IMAGE_NAME = re.compile(r"im(age|g)|cam|rgb|frame", re.IGNORECASE)
 _ACTION_NAME = re.compile(r"act(ion|$)|cmd|command|control", re.IGNORECASE)
+_NO_STATE = re.compile(r"reward|done|terminal|terminat|truncat|time|stamp|index|action|return", re.IGNORECASE)
+_NEXT = re.compile(r"(^|/)next_obs(ervations?)?(/|$)", re.IGNORECASE)
 _NO_IMAGES = "dataset.layout.images.front=KEY"
 _WHY = (
     "What it points to could change without this file changing, or be missing and read as zeros. Write the data "
@@ -92,25 +96,37 @@ class AmbiguousKeyError(DataError):
 
 
 def missing_keys(
-    file: h5py.File, path: Path, lack: str, *, expected: Sequence[str], fitting: Sequence[str]
+    file: h5py.File,
+    path: Path,
+    lack: str,
+    *,
+    expected: Sequence[str],
+    fitting: Sequence[str] = (),
+    is_own: bool = False,
 ) -> DataError:
     """Return the error of a file that cannot be read because of what it lacks (``lack``, in words).
 
     It lists what the file holds, names that are similar to the ``expected`` keys, and how to read it: with one of the
-    layouts that are ``fitting``, or with the keys of what looks like images and actions.
+    layouts that are ``fitting``, or with the keys of what looks like images, actions and state. ``is_own`` is whether
+    the user named keys.
     """
     keys = _without_repeats(list_keys(file))
     nodes = {key: _node(file, key, path) for key in keys}
     found = [f"{key} {describe(node)}" if isinstance(node, h5py.Dataset) else key for key, node in nodes.items()]
     close = [match for key in expected for match in difflib.get_close_matches(key, keys, n=1, cutoff=0.6)]
     close = [key for key in close if key not in expected]
-    hint = f" Did the collector mean '{close[0]}'?" if close and not fitting else ""
-    remedy = (
-        f"It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}."
-        if fitting
-        else f"Name the keys that hold them: {' '.join(_overrides(nodes))}"
-    )
+    hint = f" Did the collector mean '{close[0]}'?" if close and (is_own or not fitting) else ""
+    remedy = f"Name the keys that hold them: {typed(_overrides(nodes))}"
+    if fitting:
+        remedy = f"{of_layouts(fitting, is_own=is_own)}{f' {remedy}' if is_own else ''}"
     return DataError(f"{path}: {lack}; found {', '.join(found) or 'no key at all'}.{hint} {remedy}")
+
+
+def of_layouts(fitting: Sequence[str], *, is_own: bool) -> str:
+    """Return the sentence that a file fits the layouts ``fitting``; ``is_own`` is whether the user named keys."""
+    if is_own:
+        return f"Without keys of your own in dataset.layout, dataset/layout={fitting[0]} reads it."
+    return f"It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}."
 
 
 def _without_repeats(keys: Sequence[str]) -> list[str]:
@@ -132,23 +148,34 @@ def _node(file: h5py.File, key: str, path: Path) -> object:
 
 
 def _overrides(nodes: Mapping[str, object]) -> list[str]:
-    """Return the overrides that name what looks like images and actions: by type and shape, and by name."""
+    """Return the overrides that name what looks like images, actions and state: by type and shape, and by name."""
     datasets = {key: node for key, node in nodes.items() if isinstance(node, h5py.Dataset) and node.shape}
     images = [key for key, node in datasets.items() if node.dtype == np.uint8 and node.ndim == 4]
     images = images or [key for key, node in datasets.items() if _IMAGE_NAME.search(key)]
-    actions = [
-        key for key, node in datasets.items() if node.ndim == 2 and node.dtype.kind in "fiu" and key not in images
-    ]
-    actions = [key for key in actions if _ACTION_NAME.search(key)] or actions
+    numbers = [key for key, node in datasets.items() if node.ndim in (1, 2) and node.dtype.kind in "fiu"]
+    numbers = [key for key in numbers if key not in images]
+    actions = [key for key in numbers if datasets[key].ndim == 2]
+    actions = ([key for key in actions if _ACTION_NAME.search(key)] or actions)[:1]
     group, pattern = _repeated_group(list(nodes))
+    lengths = {len(datasets[key]) for key in (*images[:1], *actions)}
+    state = [
+        key
+        for key in numbers
+        if {len(datasets[key])} == lengths and datasets[key].dtype.kind == "f" and key not in actions
+    ]
+    # Without images and actions there is nothing by whose length a state would be known.
+    state = [key for key in state if not _NO_STATE.search(key)] if images and actions else []
     if group:
-        images = [key.removeprefix(f"{group}/") for key in images if key.startswith(f"{group}/")]
-        actions = [key.removeprefix(f"{group}/") for key in actions if key.startswith(f"{group}/")]
+        images, actions, state = (
+            [key.removeprefix(f"{group}/") for key in keys if key.startswith(f"{group}/")]
+            for keys in (images, actions, state)
+        )
     names = clean_names(key.rsplit("/", 1)[-1] for key in images)
     return [
-        *([f"dataset.layout.episodes='{pattern}'"] if group else []),
-        *([f"dataset.layout.images.{n}={key}" for n, key in zip(names, images, strict=True)] or [_NO_IMAGES]),
-        f"dataset.layout.actions={actions[0] if actions else 'KEY'}",
+        *([override("dataset.layout.episodes", pattern)] if group else []),
+        *([override(f"dataset.layout.images.{n}", key) for n, key in zip(names, images, strict=True)] or [_NO_IMAGES]),
+        override("dataset.layout.actions", actions[0] if actions else "KEY"),
+        *([override("dataset.layout.state", state if len(state) > 1 else state[0])] if state else []),
     ]
 
 
@@ -162,13 +189,43 @@ def _repeated_group(keys: Sequence[str]) -> tuple[str, str]:
 
 
 def list_keys(file: h5py.File) -> list[str]:
-    """Return the keys of all objects, at most 30 and then "..."; links to other files are not followed."""
+    """Return the keys of all objects, at most 30 and then "..."; links to other files are not followed.
+
+    Those of the next observations are left out: they repeat the others one step later, and a policy that sees them
+    sees the future.
+    """
     keys: list[str] = []
 
     def add(key: str | bytes) -> bool | None:
         text = key if isinstance(key, str) else repr(key)
+        if _NEXT.search(text):
+            return None
         keys.append(text if len(text) <= _MAX_KEY_LENGTH else f"{text[:_MAX_KEY_LENGTH]}...")
         return True if len(keys) > _MAX_LISTED_KEYS else None  # True ends the visit
 
     file.visit(add)
     return [*keys[:_MAX_LISTED_KEYS], "..."] if len(keys) > _MAX_LISTED_KEYS else keys
+
+
+def unread_keys(group: h5py.Group, used: Collection[str]) -> list[str]:
+    """Return the keys in ``group`` of arrays that are not ``used``, relative to it; those of next observations neither.
+
+    At most 200 objects are looked at; none where one of them cannot be opened, as nothing needs them.
+    """
+    found: list[str] = []
+    num_seen = 0
+
+    def add(key: str, node: object) -> bool | None:
+        nonlocal num_seen
+        num_seen += 1
+        is_array = isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in "fiub"
+        if is_array and key not in used and not _NEXT.search(key):
+            found.append(key)
+        return True if num_seen >= _MAX_VISITED else None
+
+    try:
+        with report_damage("its keys cannot be listed"):
+            group.visititems(add)
+    except DataError:
+        return []
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,15 @@ from typing import Any
 
 import h5py
 
-from mobile_vla.data.sources.hdf5.errors import report_damage
 from mobile_vla.data.sources.hdf5.images import holds_images, image_data
-from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layouts
-from mobile_vla.data.sources.hdf5.links import AmbiguousKeyError, MissingKeyError, find_object, missing_keys
+from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, keys_like, shipped_layouts
+from mobile_vla.data.sources.hdf5.links import (
+    AmbiguousKeyError,
+    MissingKeyError,
+    find_object,
+    missing_keys,
+    of_layouts,
+)
 from mobile_vla.data.sources.hdf5.signals import is_numeric, numeric_data
 from mobile_vla.errors import DataError, UnreadableNowError
 from mobile_vla.spec import clean_names
@@ -21,9 +25,6 @@ from mobile_vla.text import listed
 
 CAMERA = "camera"
 """The name of a camera whose key holds none."""
-
-_MAX_NAMES = 20_000
-"""Maximum number of objects in a group whose names are compared with a pattern."""
 
 _MAX_TRIED = 10
 """Maximum number of episodes of a file that are compared with a layout: the first ones may be damaged."""
@@ -74,21 +75,42 @@ def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> tuple[Layout,
     """
     if layout.name != AUTO:
         return layout, _checked_places(file, layout, path)
-    is_own = bool(layout.images or layout.action_keys)
-    candidates = [each.with_own_keys(layout) if is_own else each for each in shipped_layouts()]
-    fitting, errors = _fitting(file, [layout, *candidates] if layout.has_own_keys else candidates, path)
-    if not fitting:
-        certain = [error for error in errors if not isinstance(error, MissingKeyError)]
-        if certain or is_own:
-            raise certain[0] if certain else _of_missing(file, path, errors[0], fitting=())
-        lack = f"fits none of the layouts {listed([each.name for each in candidates])}"
-        raise missing_keys(file, path, lack, expected=("images", "actions"), fitting=())
-    first, places = fitting[0]
-    if not is_own and any(found != places for _, found in fitting):
-        names = [each.name for each, _ in fitting]
+    shipped, errors = _fitting(file, shipped_layouts(), path)
+    if layout.is_own:
+        return _own_places(file, layout, path, conventions=[each for each, _ in shipped])
+    if not shipped:
+        if certain := [error for error in errors if not isinstance(error, MissingKeyError)]:
+            raise certain[0]
+        lack = f"fits none of the layouts {listed([each.name for each in shipped_layouts()])}"
+        raise missing_keys(file, path, lack, expected=("images", "actions"))
+    first, places = shipped[0]
+    if any(found != places for _, found in shipped):
+        names = [each.name for each, _ in shipped]
         ways = " or ".join(f"dataset/layout={name}" for name in names)
         raise DataError(f"{path}: fits the layouts {listed(names)}. Say which of them it has: {ways}.")
     return first, places
+
+
+def _own_places(file: h5py.File, layout: Layout, path: Path, *, conventions: Sequence[Layout]) -> tuple[Layout, Places]:
+    """Return the layout with the user's own keys, and the first places that fit it.
+
+    What the user does not state is that of the first of ``conventions``, the layouts that fit the file; where none
+    does, that of any other with which the keys are found.
+    """
+    others = [each for each in shipped_layouts() if each not in conventions]
+    found, errors = _fitting(
+        file,
+        [
+            *(each.with_own_keys(layout) for each in conventions),
+            *([layout] if layout.has_own_keys else []),
+            *(each.with_own_keys(layout) for each in others),
+        ],
+        path,
+    )
+    if found:
+        return found[0]
+    error = next((each for each in errors if not isinstance(each, MissingKeyError)), errors[0])
+    raise _with_remedy(file, path, error, fitting=[each.name for each in conventions], is_own=True)
 
 
 def _checked_places(file: h5py.File, layout: Layout, path: Path) -> Places:
@@ -98,17 +120,15 @@ def _checked_places(file: h5py.File, layout: Layout, path: Path) -> Places:
     except (UnreadableNowError, AmbiguousKeyError):
         raise
     except DataError as error:
-        fitting = [] if layout.images else [each.name for each, _ in _fitting(file, shipped_layouts(), path)[0]]
-        if isinstance(error, MissingKeyError):
-            raise _of_missing(file, path, error, fitting=fitting) from error
-        if fitting:
-            raise DataError(f"{error} It is laid out as {fitting[0]}: set dataset/layout={fitting[0]}.") from error
-        raise
+        fitting = [each.name for each, _ in _fitting(file, shipped_layouts(), path)[0]]
+        raise _with_remedy(file, path, error, fitting=fitting, is_own=bool(layout.images)) from error
 
 
-def _of_missing(file: h5py.File, path: Path, error: DataError, *, fitting: Sequence[str]) -> DataError:
-    expected = error.expected if isinstance(error, MissingKeyError) else ()
-    return missing_keys(file, path, str(error), expected=expected, fitting=fitting)
+def _with_remedy(file: h5py.File, path: Path, error: DataError, *, fitting: Sequence[str], is_own: bool) -> DataError:
+    """Return ``error`` with what would read the file: a layout that fits it, or other keys."""
+    if isinstance(error, MissingKeyError):
+        return missing_keys(file, path, str(error), expected=error.expected, fitting=fitting, is_own=is_own)
+    return DataError(f"{error} {of_layouts(fitting, is_own=is_own)}") if fitting else error
 
 
 def _fitting(
@@ -218,7 +238,7 @@ def _matching_cameras(file: h5py.File, layout: Layout, episode: str, path: Path)
 def _state(file: h5py.File, layout: Layout, episode: str, path: Path, *, taken: set[str]) -> dict[str, str]:
     """Return the name and the key of each data set of the state; those of a pattern with ``*`` need not be numbers."""
     found: dict[str, str] = {}
-    for pattern in layout.state:
+    for pattern in layout.state_keys:
         has_wildcard = "*" in pattern
         for key, name in (
             keys_like(file, episode, pattern, path) if has_wildcard else _required(file, episode, pattern, path)
@@ -240,42 +260,3 @@ def _required(file: h5py.File, episode: str, key: str, path: Path) -> list[tuple
     if not found and not key.endswith("?"):
         raise MissingKeyError([key])
     return found
-
-
-def keys_like(file: h5py.File, episode: str, pattern: str, path: Path) -> list[tuple[str, str]]:
-    """Return the full keys that match ``pattern``, each with its name: what ``*`` and ``{camera}`` stand for.
-
-    The name of a part with ``*`` is the whole part; it is empty without ``*`` and ``{camera}``. Numbers are in numeric
-    order.
-    """
-    start = "" if pattern.startswith("/") else episode
-    found = [(start, "")]
-    for part in pattern.removesuffix("?").strip("/").split("/"):
-        if "*" not in part and "{camera}" not in part:
-            found = [(f"{key}/{part}".lstrip("/"), name) for key, name in found]
-            continue
-        expression = re.escape(part).replace(r"\*", ".*").replace(r"\{camera\}", "(?P<camera>.+)")
-        found = [
-            (f"{key}/{child}".lstrip("/"), "_".join(filter(None, (name, match.groupdict().get("camera", child)))))
-            for key, name in found
-            for child in _names_in(file, key, path)
-            if (match := re.fullmatch(expression, child))
-        ]
-    return [(key, name) for key, name in found if find_object(file, key, path) is not None]
-
-
-def _names_in(file: h5py.File, key: str, path: Path) -> list[str]:
-    node = find_object(file, key, path) if key else file
-    if not isinstance(node, h5py.Group):
-        return []
-    with report_damage(f"{path}: key '{key}' cannot be read"):
-        if len(node) > _MAX_NAMES:
-            raise DataError(f"{path}: key '{key}' holds {len(node)} objects; expected at most {_MAX_NAMES}.")
-        names = [name for name in node if isinstance(name, str)]
-    return sorted(names, key=_numeric_order)
-
-
-def _numeric_order(name: str) -> list[tuple[int, str]]:
-    """Return a sort key by which ``demo_2`` comes before ``demo_10``."""
-    parts = re.split(r"([0-9]+)", name)  # the odd ones are numbers
-    return [(int(part[:4000]) if index % 2 else 0, part) for index, part in enumerate(parts)]

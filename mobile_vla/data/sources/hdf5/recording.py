@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,9 +29,9 @@ from mobile_vla.data.sources.hdf5.images import (
     image_data,
     image_size,
 )
-from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.links import find_object
-from mobile_vla.data.sources.hdf5.places import CAMERA, Places, keys_like
+from mobile_vla.data.sources.hdf5.layout import Layout, keys_like
+from mobile_vla.data.sources.hdf5.links import find_object, unread_keys
+from mobile_vla.data.sources.hdf5.places import CAMERA, Places
 from mobile_vla.data.sources.hdf5.signals import (
     SPEC_ATTRIBUTE,
     action_signals,
@@ -45,6 +45,7 @@ from mobile_vla.data.sources.hdf5.signals import (
 from mobile_vla.data.sources.hdf5.texts import fields_of, full_key, json_at, read_instruction, texts_in, value_at
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Camera, Spec
+from mobile_vla.text import shortened
 from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 _MAX_TEXT_BYTES = 2**24
@@ -146,8 +147,17 @@ class FileReader:
             texts=texts,
             fields=fields,
             doubtful_row=_doubtful_row(actions_FA, next(iter(images.values()))),
-            notes=self.notes,
+            notes=(*self.notes, *self._unread(group, places, used)),
         )
+
+    def _unread(self, group: object, places: Places, used: Collection[str]) -> list[str]:
+        """Return a note of the keys that are not read; none for what was read before there were layouts."""
+        if not places.part or not isinstance(group, h5py.Group):
+            return []
+        start = f"{places.episode}/" if places.episode else ""
+        read = {key.removeprefix(start) for key in (*used, *([places.lengths] if places.lengths else []))}
+        names = unread_keys(group, read)
+        return [f"keys that are not read: {shortened(names, limit=8)}"] if names else []
 
     def _texts(self, episode: str) -> dict[str, h5py.Dataset]:
         """Return the data sets of the instruction by key."""

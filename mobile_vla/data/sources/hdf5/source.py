@@ -56,7 +56,13 @@ class Hdf5Source:
         path = file.path
         with open_recording(path) as opened:
             layout, places = fitting_layout(opened, self.layout, path)
-            notes = () if layout is self.layout else (f"read as dataset/layout={layout.name}, which fits the content",)
+            read_as = f"dataset/layout={layout.name}"
+            note = (
+                f"read with your own keys, and as {read_as} otherwise"
+                if self.layout.is_own
+                else f"read as {read_as}, which fits the content"
+            )
+            notes = () if layout is self.layout else (note,)
             reader = FileReader(file=opened, path=path, layout=layout, order=self.order, notes=notes)
             if not layout.episodes:
                 return [reader.read(places, name=path.stem, mask=None)]
