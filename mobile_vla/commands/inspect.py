@@ -59,6 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     contents = contents_of(scan, scan.episodes)
     print_contents(contents, console)
     data = dataset.open(scan, with_pixels=args.pixels)
+    if dataset.looks_at_frames:  # only now the scenarios are known
+        contents = contents_of(scan, list(data.episodes.values()))
     if data.problems:
         _print_problems(summarise_problems(data.problems), console)
     report = data_report_of(data)

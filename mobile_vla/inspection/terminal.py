@@ -41,8 +41,8 @@ def print_contents(contents: Contents, console: Console) -> None:
     for split in contents.splits:
         if split.override is not None:
             print_entry(
-                f"To hold out what the recorded split '{split.field}' holds out of train and val, and measure it as "
-                "unseen/... (val is drawn from the other episodes all the same):",
+                f"This keeps the held-out part of '{split.field}' out of train and val and measures it as unseen/...; "
+                "val is still drawn from the other episodes:",
                 console,
             )
             print_command([split.override], console)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
-from made_episodes import actions, h5_dataset, images
+from made_episodes import actions, h5_dataset, images, write_h5
 from rich.console import Console
+from shared_data import shared
+from tiny_runs import SMALLEST_MODEL
 
+from mobile_vla.commands import cli
 from mobile_vla.data.labels.grammars import matches_selector
 from mobile_vla.inspection.contents import Contents, contents_of
 from mobile_vla.inspection.terminal import print_choices, print_contents
@@ -71,3 +76,37 @@ def test_one_part_alone_is_no_split(tmp_path: Path) -> None:
 def test_a_part_is_selected_whatever_others_list_the_episode(selector: str, is_selected: bool) -> None:
     assert matches_selector(selector, scenario="x", fields={"mask": "a, valid", "room": "a, b"}) == is_selected
     assert not matches_selector("room=a", scenario="x", fields={"mask": "a, valid", "room": "a, b"})
+
+
+def test_scenarios_of_first_frames_are_those_that_other_ones_are_compared_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names alone give the folders' scenarios: those would count as the present ones, and not be offered."""
+    folder = tmp_path / "episodes"
+    for room in ("hall", "kitchen"):
+        (folder / room).mkdir(parents=True)
+        for index in range(4):
+            light = np.full((6, 12, 16, 3), 200 if room == "hall" else 30, np.uint8)
+            write_h5(folder / room / f"run_{room}_{index}.h5", images=light, actions=actions(6, seed=index) + 0.01)
+    own = (r"dataset.grammars.own='run_(?P<scenario>hall|kitchen)_\d'", "dataset.scenario=[first_frames:2]")
+
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", str(folder), f"dataset.cache_dir={tmp_path}/cache", *own, *SMALLEST_MODEL])
+
+    said = capsys.readouterr().out
+    assert re.search(r"scenarios +first_frames_1 4, first_frames_2 4", said)
+    assert "dataset.scenario=[field:folder]'\n    2 scenarios: hall 4, kitchen 4" in said
+
+
+@pytest.mark.parametrize("name", ["robomimic", pytest.param("lerobot_v21_video", marks=pytest.mark.slow)])
+def test_no_line_is_wider_than_the_terminal_unless_it_is_one_word(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", str(shared(f"formats/{name}")), f"dataset.cache_dir={tmp_path}", *SMALLEST_MODEL])
+    said = capsys.readouterr().out
+    lines = [line.removesuffix(" \\") for line in said.splitlines()]
+    wide = [line for line in lines if len(line) > 80 and len(line.split()) > 1]
+    assert wide == []
+    assert "dataset.path=" in said

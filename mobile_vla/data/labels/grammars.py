@@ -71,7 +71,7 @@ def parse_name(name: str, grammars: Mapping[str, Pattern[str]]) -> tuple[str, di
 
 
 def task_of(fields: Mapping[str, str]) -> str:
-    """Return the task of an episode: its field ``task``, or ``unknown`` where its name has none."""
+    """Return the task of an episode: its field ``task``, which the rules of ``dataset.task`` set, or ``unknown``."""
     return fields.get("task", UNKNOWN)
 
 

@@ -2,10 +2,12 @@
 
 A rule is one of
 
-- ``name``: the episode's name, read by ``dataset.grammars`` (the group ``scenario``, or ``task``);
-- ``field:KEY``: a text that the format stores with the episode, such as an attribute or ``folder``;
+- ``name``: the episode's name, read by ``dataset.grammars``: the group ``scenario``. Of a task it is the group ``task``
+  or, where the name has none, the field ``task`` that the format stores;
+- ``field:KEY``: a text about the episode: an attribute or a column that the format stores, a group of the grammars, or
+  ``folder``, the subfolder in which its file is;
 - ``instruction``: the episode's instruction, unless it is the constant one;
-- ``csv:FILE``: a table with the columns ``episode`` and ``scenario`` (or ``task``);
+- ``csv:FILE``: a table with the column ``episode`` and the column ``scenario``, or ``task`` for tasks;
 - ``actions:K``, ``first_frames:K``: one of K groups of episodes with similar actions, or similar first images (k-means
   with a fixed seed). These are guesses, and are said to be.
 """
