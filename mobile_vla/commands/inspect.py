@@ -125,7 +125,5 @@ def _first_comparison(path: Path | None, overrides: Sequence[str], *, skips: boo
 
 
 def _print_problems(text: str, console) -> None:
-    from mobile_vla.text import in_lines
-
-    lines = [in_lines(line, width=console.width, indent=len(line) - len(line.lstrip())) for line in text.splitlines()]
-    console.print("\n".join(lines), style="red", highlight=False, markup=False, soft_wrap=True)
+    # Not in lines of the terminal's width: a path with spaces would be broken, and could not be copied.
+    console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)

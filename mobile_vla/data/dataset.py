@@ -33,10 +33,13 @@ from mobile_vla.process.cores import num_processes
 from mobile_vla.process.garbage import without_garbage_collection
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
-from mobile_vla.text import counted, first_few
+from mobile_vla.text import counted
 
 _SIZES = re.compile(r"\[\d+(?:, \d+)*\]")
 """Shapes of data sets in messages."""
+
+_MAX_REPEATED = 200
+"""Number of characters from which a message is not repeated for each file: that of keys not found lists them all."""
 
 
 class Generator(Protocol):
@@ -345,19 +348,20 @@ def summarise_problems(problems: Sequence[DataError]) -> str:
 
 
 def _once(problems: Sequence[DataError]) -> list[str]:
-    """Return the texts of ``problems``; what is said of several files is said of the first, with the others' names.
+    """Return the texts of ``problems``; what is said at length of several files is said of the first of them.
 
-    Sizes may differ: the files of a folder whose layout is unknown have different numbers of frames.
+    The others are listed by their paths. Shapes may differ: files of one unknown layout have other numbers of frames.
     """
     alike: dict[str, list[str]] = {}
     for problem in map(str, problems):
-        alike.setdefault(_SIZES.sub("[]", problem.partition(": ")[2]) or problem, []).append(problem)
+        finding = problem.partition(": ")[2]
+        alike.setdefault(_SIZES.sub("[]", finding) if len(finding) > _MAX_REPEATED else problem, []).append(problem)
     texts = []
     for first, *others in alike.values():
         texts.append(first)
         if others:
-            names = [Path(other.partition(": ")[0]).name for other in others]
-            texts.append(f"and the same of {counted(len(others), 'other file')}: {first_few(names, limit=20)}")
+            paths = ", ".join(other.partition(": ")[0] for other in others)
+            texts.append(f"and the same of {counted(len(others), 'other file')}: {paths}")
     return texts
 
 

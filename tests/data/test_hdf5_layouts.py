@@ -645,7 +645,7 @@ def test_next_observations_are_never_proposed_and_the_state_is(tmp_path: Path) -
     text = summarise_problems([first, same])  # of other numbers of frames, and otherwise the same
     assert text.count("Name the keys") == 1
     assert "2 episode file(s) cannot be used" in text
-    assert "and the same of 1 other file: run_1.hdf5" in text
+    assert f"and the same of 1 other file: {folder / 'run_1.hdf5'}" in text
 
 
 def test_own_keys_that_fail_still_tell_the_layout_that_fits(tmp_path: Path) -> None:
