@@ -221,7 +221,7 @@ def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
 def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
     """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
     actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
-    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions)
+    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions, state_signals=data.spec.state)
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

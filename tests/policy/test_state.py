@@ -24,6 +24,7 @@ from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.weights import load_weights, save_weights
 from mobile_vla.run.build import build_run
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Signal
 
 STATES_FS = np.random.default_rng(0).normal([3, -20, 0.5], [1, 5, 0.1], (50, 3)).astype(np.float32)
 
@@ -109,6 +110,33 @@ def test_the_unit_of_the_state_does_not_matter(scale: float, shift: float) -> No
     other = replace(batch, state_BTS=batch.state_BTS * scale + shift)
 
     torch.testing.assert_close(models[1].predict(other), models[0].predict(batch), rtol=1e-2, atol=1e-2)
+
+
+GRIPPED_FS = np.stack([STATES_FS[:, 0], np.where(np.arange(50) < 48, 0.0, 0.04)], 1).astype(np.float32)
+"""A joint and a gripper that is closed in 2 of 50 frames: standardised, its closed value would be 4.9."""
+
+
+@pytest.mark.parametrize("normalization", ["mean_std", "min_max", "quantile", "none"])
+def test_the_two_values_of_a_binary_state_become_minus_one_and_one(normalization: str) -> None:
+    signals = [Signal(name="joint", kind="position"), Signal(name="gripper", kind="binary")]
+    model = build_model("mlp", train_FS=GRIPPED_FS, normalization=normalization, fit=False)
+    model.fit(np.eye(2, dtype=np.float32), GRIPPED_FS, state_signals=signals)
+    assert model.state_encoder is not None
+    normal_FS = model.state_encoder.normalizer.normalize(torch.from_numpy(GRIPPED_FS))
+    assert normal_FS[:, 1].tolist() == [-1.0] * 48 + [1.0] * 2
+    torch.testing.assert_close(normal_FS[:, 0].std(correction=0), torch.tensor(1.0))
+    # The probe that removes the state says neither open nor closed.
+    removed = model.state_encoder.removed
+    torch.testing.assert_close(removed, torch.tensor([GRIPPED_FS[:, 0].mean(), 0.02]))
+
+
+def test_a_measured_gripper_that_shares_the_name_of_a_binary_command_is_as_any_other() -> None:
+    signals = [Signal(name="gripper", kind="binary")]
+    model = build_model("mlp", train_FS=STATES_FS[:, :1], fit=False)
+    model.fit(np.eye(2, dtype=np.float32), STATES_FS[:, :1], state_signals=signals)
+    assert model.state_encoder is not None
+    normal_FS = model.state_encoder.normalizer.normalize(torch.from_numpy(STATES_FS[:, :1]))
+    torch.testing.assert_close(normal_FS.std(correction=0), torch.tensor(1.0))
 
 
 def test_a_signal_far_outside_of_the_training_is_clipped() -> None:
