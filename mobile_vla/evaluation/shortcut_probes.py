@@ -14,6 +14,7 @@ from mobile_vla.augmentation.mirror import mirror_words
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Spec
 from mobile_vla.streams import Stream
 
 PROBES = (
@@ -133,6 +134,12 @@ def _probe(
         **({} if removed_S is None else {STATE_PROBE: _remove_state(batch, removed_S)}),
         **_black_cameras(batch, reader.camera_names),
     }
+
+
+def num_probes(spec: Spec) -> int:
+    """Return how many times ``run_probes`` predicts each window of data of ``spec``, with UNCHANGED."""
+    num_cameras = len(spec.cameras)
+    return 1 + len(PROBES) + bool(spec.state) + (num_cameras if num_cameras > 1 else 0)
 
 
 def camera_probe(camera: str) -> str:

@@ -10,10 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.inspection.contents import Contents, ScenarioChoice, SignalRange
-from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
-
-NUM_SEEDS = 5
-"""Seeds of a first comparison; see conf/experiment/my_data.yaml."""
+from mobile_vla.inspection.first_comparison import BASELINE, WorthTrying, num_seeds
+from mobile_vla.inspection.time_estimate import TimeEstimate
 
 _MAX_SIGNALS = 40
 
@@ -101,8 +99,9 @@ def print_first_comparison(
     for name, reason in worth.left_out.items():
         console.print(Text(f"  not {name}: it {reason}"), soft_wrap=True, style="dim")
     console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
-    num_runs = NUM_SEEDS * (1 + len(worth.questions))
-    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
+    seeds = num_seeds()
+    num_runs = seeds * (1 + len(worth.questions))
+    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {seeds} seeds"
     console.print(
         Text(f"  {said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}"), soft_wrap=True
     )

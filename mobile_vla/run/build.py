@@ -77,6 +77,11 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     return _instantiate(cfg.trainer)
 
 
+def build_evaluation(cfg: DictConfig) -> Evaluation:
+    """Return the options of the evaluation during training as an object."""
+    return _instantiate(cfg.evaluation)
+
+
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
     """Read the data and build all parts of a checked config; each random part gets its own stream of ``seed``.
 
@@ -114,7 +119,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         augment=augment,
         model=model,
         noise=Stream(cfg.seed, "noise"),
-        evaluation=_instantiate(cfg.evaluation),
+        evaluation=build_evaluation(cfg),
         closed_loop=closed_loop,
         logger=logger,
     )
