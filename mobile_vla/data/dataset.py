@@ -91,7 +91,8 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/auto.yaml. ``image_size`` is ``auto`` only until the model is known.
+    Each option is explained in conf/dataset/auto.yaml, and ``state`` is ``model.state``. ``image_size`` is ``auto``
+    only until the model is known.
     """
 
     path: str | None

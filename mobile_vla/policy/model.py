@@ -230,10 +230,7 @@ def _check_state(state: Names, num_state: int) -> None:
         raise ConfigError("model.state=all: has no effect, as the recordings hold no state; expected none")
     given = num_state if state == "all" else 0 if state == "none" else len(state)
     if given != num_state:
-        raise ConfigError(
-            f"model.state={state}: names {given} signals, and the data set gives {num_state}. Leave dataset.state out: "
-            "it takes what model.state says."
-        )
+        raise ConfigError(f"model.state={state}: names {given} signals, and the data set gives {num_state}.")
 
 
 def _at_last_frame(context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:

@@ -59,8 +59,9 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
-    dataset: Dataset = _instantiate(cfg.dataset)
+    """Return the data set's options as an object, state and image size made those of the model; no data are read."""
+    state = cfg.model.state if isinstance(cfg.model.state, str) else list(cfg.model.state)
+    dataset: Dataset = _instantiate(cfg.dataset, state=state)
     return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_batches import NUM_PREDICTED, make_batch, make_model
@@ -22,7 +23,7 @@ from mobile_vla.policy.export.export import Export
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.weights import load_weights, save_weights
-from mobile_vla.run.build import build_run
+from mobile_vla.run.build import build_dataset, build_run
 from mobile_vla.schema import Batch
 from mobile_vla.spec import Signal
 
@@ -159,7 +160,7 @@ def test_features_of_images_alone_stay_valid_whatever_the_state() -> None:
     ("state", "num_state", "message"),
     [
         ("all", 0, "model.state=all: has no effect, as the recordings hold no state; expected none"),
-        ("none", 2, "model.state=none: names 0 signals, and the data set gives 2. Leave dataset.state out"),
+        ("none", 2, "model.state=none: names 0 signals, and the data set gives 2."),
         (["joint_1"], 2, r"model.state=\['joint_1'\]: names 1 signals, and the data set gives 2"),
     ],
 )
@@ -174,7 +175,14 @@ def test_every_data_set_takes_the_state_of_the_model(dataset: str) -> None:
     for state, expected in (("none", "none"), ("[a,b]", ["a", "b"])):
         cfg = compose_config([f"dataset={dataset}", f"model.state={state}", *more])
         check_config(cfg)
-        assert cfg.dataset.state == expected
+        assert build_dataset(cfg).state == expected
+
+
+def test_the_state_has_one_name() -> None:
+    with pytest.raises(ConfigCompositionException, match=r"dataset\.state"):
+        compose_config(["dataset.state=all"])
+    with pytest.raises(ConfigError, match=r"dataset\.state: is set by the run; remove it"):
+        check_config(compose_config(["+dataset.state=all"]))
 
 
 def test_a_state_that_is_no_list_of_names_is_named() -> None:
