@@ -75,13 +75,15 @@ class Scan:
 class OpenDataset:
     """A data set that is ready to train on: all files are read and checked.
 
-    ``spec`` is what policies get and predict: the chosen signals and cameras, in their order.
+    ``format`` is what was recognised, for people. ``spec`` is what policies get and predict: the chosen signals and
+    cameras, in their order.
     ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
     same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
     and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
     ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
+    format: str
     spec: Spec
     episodes: Mapping[str, Episode]
     split: Split
@@ -98,7 +100,8 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/auto.yaml. ``image_size`` is ``auto`` only until the model is known.
+    Each option is explained in conf/dataset/auto.yaml, and ``state`` is ``model.state``. ``image_size`` is ``auto``
+    only until the model is known.
     """
 
     path: str | None
@@ -303,6 +306,7 @@ class Dataset:
             ]
         )
         return OpenDataset(
+            format=scan.format,
             spec=spec,
             episodes=by_name,
             split=split,

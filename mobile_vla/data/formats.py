@@ -118,7 +118,7 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
         what = f"{what} {info.version}" if info and info.version else f"{what} without its meta/info.json"
     else:
         what = counted(len(places), what)
-    where = f" at {place}" if place != path else ""
+    where = f" at {place.relative_to(path)}" if place != path else ""
     return replace(opened, described=f"{what}{where}, recognised by content")
 
 

@@ -9,12 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.inspection.contents import Contents, RecordedSplit, ScenarioChoice, SignalRange
-from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+from mobile_vla.inspection.first_comparison import BASELINE, WorthTrying, num_seeds
+from mobile_vla.inspection.time_estimate import TimeEstimate
 from mobile_vla.process.typed_commands import typed
 from mobile_vla.text import in_lines
-
-NUM_SEEDS = 5
-"""Seeds of a first comparison; see conf/experiment/my_data.yaml."""
 
 _MAX_SIGNALS = 40
 
@@ -118,8 +116,9 @@ def print_first_comparison(
     for name, reason in worth.left_out.items():
         print_entry(f"not {name}: it {reason}", console, style="dim")
     print_command(command, console, style="bold")
-    num_runs = NUM_SEEDS * (1 + len(worth.questions))
-    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
+    seeds = num_seeds()
+    num_runs = seeds * (1 + len(worth.questions))
+    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {seeds} seeds"
     print_entry(f"{said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}", console)
 
 

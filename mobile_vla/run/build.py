@@ -59,8 +59,9 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
-    dataset: Dataset = _instantiate(cfg.dataset)
+    """Return the data set's options as an object, state and image size made those of the model; no data are read."""
+    state = cfg.model.state if isinstance(cfg.model.state, str) else list(cfg.model.state)
+    dataset: Dataset = _instantiate(cfg.dataset, state=state)
     return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
 
 
@@ -75,6 +76,11 @@ def _image_side(backbone: DictConfig) -> int:
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Return the options of training as an object."""
     return _instantiate(cfg.trainer)
+
+
+def build_evaluation(cfg: DictConfig) -> Evaluation:
+    """Return the options of the evaluation during training as an object."""
+    return _instantiate(cfg.evaluation)
 
 
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
@@ -114,7 +120,7 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
         augment=augment,
         model=model,
         noise=Stream(cfg.seed, "noise"),
-        evaluation=_instantiate(cfg.evaluation),
+        evaluation=build_evaluation(cfg),
         closed_loop=closed_loop,
         logger=logger,
     )
@@ -221,7 +227,7 @@ def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
 def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
     """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
     actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
-    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions)
+    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions, state_signals=data.spec.state)
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

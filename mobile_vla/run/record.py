@@ -81,6 +81,7 @@ def facts_of(run: Run, report: DataReport) -> dict[str, Any]:
     """Return the entries of the summary that are known before the first step."""
     trainable, total = run.model.num_parameters()
     return {
+        "data_format": run.data.format,
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
         "primary": primary_of(run),

@@ -48,7 +48,9 @@ def test_two_lerobot_sets_are_not_mixed(tmp_path: Path) -> None:
 def test_the_set_within_a_folder_is_found_and_said(tmp_path: Path) -> None:
     write_v21(tmp_path / "all" / "deep" / "set")
     scan = scan_of(tmp_path / "all", tmp_path / "cache")
-    assert str(tmp_path / "all" / "deep" / "set") in scan.format  # pyright: ignore[reportAttributeAccessIssue]
+    found = scan.format  # pyright: ignore[reportAttributeAccessIssue]
+    assert " at deep/set, recognised" in found
+    assert str(tmp_path) not in found  # it goes into model cards, which are published
 
 
 def test_all_shared_formats_are_recognised() -> None:

@@ -140,7 +140,7 @@ def test_a_shared_data_set_opens_with_frames_of_every_camera(tmp_path: Path, nam
         f"dataset/layout={name}",
         f"dataset.cache_dir={tmp_path}",
         "dataset.actions=all",
-        "dataset.state=all",
+        "model.state=all",
         "dataset.val_fraction=0.5",
     )
     data = dataset.open()
