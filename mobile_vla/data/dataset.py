@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
+from mobile_vla.data.chosen import Chosen, Names, idle_notes
+from mobile_vla.data.episodes import episodes_of, read_recordings
 from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
@@ -147,6 +148,10 @@ class Dataset:
         }
 
     @property
+    def _chosen(self) -> Chosen:
+        return Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals)
+
+    @property
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
@@ -175,7 +180,7 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            chosen=self._chosen,
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
@@ -303,6 +308,7 @@ class Dataset:
             problems=tuple(problems),
             warnings=(
                 *_oddities(scan, windows),
+                *idle_notes(self._chosen, [scan.recordings[e.name] for e in episodes], spec),
                 *unmoving_columns([scan.recordings[e.name] for e in episodes], spec),
                 *implausible_actions(episodes, spec),
                 *odd_instructions(episodes),

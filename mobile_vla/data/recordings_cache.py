@@ -23,7 +23,7 @@ from mobile_vla.storage.disk import write_atomically
 
 _log = logging.getLogger(__name__)
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Part of every cache's name. Increase it when a code change makes the same files give other recordings."""
 
 _DIGEST_BYTES = 16
@@ -98,6 +98,7 @@ def _packed(entries: Mapping[str, Sequence[Recording]]) -> bytes:
                     "fields": dict(recording.fields),
                     "doubtful_row": recording.doubtful_row,
                     "notes": recording.notes,
+                    "optional": recording.optional,
                 }
             )
     header = json.dumps({"specs": [spec.to_json() for spec in specs], "entries": listed}).encode()
@@ -165,6 +166,7 @@ def _unpacked(content: bytes) -> dict[str, list[Recording]]:
                     fields=entry["fields"],
                     doubtful_row=entry["doubtful_row"],
                     notes=tuple(entry["notes"]),
+                    optional=tuple(entry["optional"]),
                 )
             )
     return entries

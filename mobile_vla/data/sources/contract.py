@@ -59,7 +59,8 @@ class Recording:
     task, a mask): scenarios may be made of them. ``files`` are the files with its content; ``part`` is its place in
     them, made of JSON values, and empty where the files hold nothing else. ``doubtful_row`` is the first row from which
     the actions may never have been written; None where there is no such doubt. ``notes`` are oddities that the user
-    should know, such as dropped frames.
+    should know, such as dropped frames. ``optional`` are the names of signals that the format has for every robot,
+    such as the vertical velocity of a Twist: one that is 0 in all recordings is used only where it is asked for.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Recording:
     fields: Mapping[str, str] = field(default_factory=dict)
     doubtful_row: int | None = None
     notes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
