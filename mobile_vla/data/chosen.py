@@ -103,7 +103,7 @@ def _idle(recorded: Sequence[tuple[tuple[Signal, ...], NDArray[np.float32], tupl
     optional: dict[str, None] = {}
     moving: set[str] = set()
     for signals, values_FS, names in recorded:
-        is_moving_S = values_FS.any(axis=0).tolist()
+        is_moving_S = np.any(values_FS, axis=0).tolist()
         optional.update(dict.fromkeys(signal.name for signal in signals if signal.name in names))
         moving.update(signal.name for signal, is_moving in zip(signals, is_moving_S, strict=True) if is_moving)
     return tuple(name for name in optional if name not in moving)

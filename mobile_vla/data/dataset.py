@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.chosen import Chosen, Names, idle_notes
+from mobile_vla.data.data_hash import data_hash
 from mobile_vla.data.episodes import episodes_of, read_recordings
 from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
@@ -68,9 +67,10 @@ class OpenDataset:
     """A data set that is ready to train on: all files are read and checked.
 
     ``spec`` is what policies get and predict: the chosen signals and cameras, in their order.
-    ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
-    same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
-    and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
+    ``data_hash`` covers the content of the files, the labels of the episodes, the predicted signals and the window
+    settings: runs with the same hash (and the same split) are measured on the same targets. ``windows`` has the parts
+    ``train`` and ``val`` and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the
+    split, by name.
     ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
@@ -288,14 +288,6 @@ class Dataset:
             )
             for part, table in windows.items()
         }
-        # Names and texts are hashed with the files' content because the file name gives scenario and instruction: the
-        # same file under another name can be another target. All usable episodes count, also those in no part.
-        content = json.dumps(
-            [
-                [self.window_size, self.fwd_pred_next_n, self.padding, list(spec.action_names)],
-                sorted((e.name, scan.digests[e.name], e.instruction, e.scenario) for e in episodes),
-            ]
-        )
         return OpenDataset(
             spec=spec,
             episodes=by_name,
@@ -304,7 +296,15 @@ class Dataset:
             readers=readers,
             frames=frames,
             image=self.image,
-            data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
+            data_hash=data_hash(
+                episodes,
+                spec=spec,
+                recorded=scan.recordings[episodes[0].name].spec,
+                digests=scan.digests,
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                padding=self.padding,
+            ),
             problems=tuple(problems),
             warnings=(
                 *_oddities(scan, windows),

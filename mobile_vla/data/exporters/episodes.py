@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mobile_vla.data.dataset import Dataset, Scan, summarise_problems
 from mobile_vla.data.chosen import Chosen
+from mobile_vla.data.dataset import Dataset, Scan, summarise_problems
 from mobile_vla.data.exporters.outgoing import Outgoing, Outgoings
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.sources.lerobot.source import LeRobotSource

@@ -67,6 +67,15 @@ def task_of(fields: Mapping[str, str]) -> str:
     return fields.get("task", UNKNOWN)
 
 
+_TASK_IN_NAME = re.compile(r"_task_([^\W_]+)")
+
+
+def task_in_name(name: str) -> str:
+    """Return the task by the shipped grammars' way to write it in a name, ``unknown`` where there is none."""
+    found = _TASK_IN_NAME.search(name)
+    return found[1] if found else UNKNOWN
+
+
 def matches_selector(selector: str, *, scenario: str, fields: Mapping[str, str]) -> bool:
     """Return whether ``selector``, a scenario's name or ``field=value``, selects this episode."""
     if "=" in selector:
