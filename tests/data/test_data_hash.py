@@ -34,10 +34,11 @@ def spec_of(*actions: Signal) -> Spec:
 
 BASE = spec_of(known_signal("linear_x"), known_signal("angular_z"))
 CAR = spec_of(*(replace(signal, unit=NORMALISED) for signal in BASE.actions))
-BEFORE = "5e0c8977b936f77e"
+BEFORE = "ee237be75e502c10"
 """That of ``EPISODES`` by the code that hashed neither tasks nor units."""
 
-EPISODES = (episode("a_task_fetch_1", task="fetch"), episode("b"))
+FETCH = "episode_20251204_101000_1box_hori_left_task_fetch"
+EPISODES = (episode(FETCH, task="fetch"), episode("b"))
 
 
 def hash_of(*episodes: Episode, spec: Spec = BASE, recorded: Spec | None = None) -> str:
@@ -45,7 +46,7 @@ def hash_of(*episodes: Episode, spec: Spec = BASE, recorded: Spec | None = None)
         episodes or EPISODES,
         spec=spec,
         recorded=recorded or spec,
-        digests={"a_task_fetch_1": "0a", "b": "0b"},
+        digests={FETCH: "0a", "b": "0b"},
         window_size=8,
         fwd_pred_next_n=10,
         padding="both",

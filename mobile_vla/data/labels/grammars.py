@@ -67,12 +67,12 @@ def task_of(fields: Mapping[str, str]) -> str:
     return fields.get("task", UNKNOWN)
 
 
-_TASK_IN_NAME = re.compile(r"_task_([^\W_]+)")
+_TASK_IN_NAME = re.compile(r"episode_\d{8}_\d{6}_\w*box_\w*_task_([^\W_]+)")
 
 
 def task_in_name(name: str) -> str:
-    """Return the task by the shipped grammars' way to write it in a name, ``unknown`` where there is none."""
-    found = _TASK_IN_NAME.search(name)
+    """Return the task that the shipped grammars read from a name, ``unknown`` where there is none."""
+    found = _TASK_IN_NAME.match(name)
     return found[1] if found else UNKNOWN
 
 

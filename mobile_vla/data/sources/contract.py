@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,12 @@ class Found:
 
 
 class Source(Protocol):
-    """The recordings of one format in one folder; see the module."""
+    """The recordings of one format in one folder; see the module.
+
+    ``states_channel_order`` is whether each image says the order of its colours itself, so that ``frames`` gives RGB.
+    """
+
+    states_channel_order: ClassVar[bool]
 
     def find(self) -> Found:
         """Return the files of the recordings. Their content is not read; raises ``DataError`` where there is none."""
