@@ -27,7 +27,7 @@ from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
-from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
@@ -245,13 +245,13 @@ class Dataset:
         ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
         scan = scan or self.scan()
+        self._check_problems(scan)  # before all frames are decoded
         if scan.spec is not None and (with_pixels or self.looks_at_frames):
             scan, frames = self._decode(scan)
         else:
             frames = FrameStore.without_pixels(list(scan.recordings.values()))
         episodes, problems, spec = scan.episodes, scan.problems, scan.spec
-        if problems and self.on_bad_episode == "error":
-            raise DataError(summarise_problems(problems))
+        self._check_problems(scan)
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
         if self.looks_at_frames:
@@ -315,6 +315,10 @@ class Dataset:
             ),
         )
 
+    def _check_problems(self, scan: Scan) -> None:
+        if scan.problems and self.on_bad_episode == "error":
+            raise DataError(summarise_problems(scan.problems))
+
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
         try:
             return build_windows(
@@ -328,24 +332,35 @@ class Dataset:
 
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
-    """Return one message that lists all problems, one per line: damaged files and temporarily unreadable ones apart."""
-    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
+    """Return one message that lists all problems, one per line: damaged, missing and temporarily unreadable apart."""
+    bad, missing, passing = _kinds_of(problems)
     blocks = [
-        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {problem}" for problem in listed) + f"\n{remedy}"
+        f"{what}:\n" + "\n".join(f"  {problem}" for problem in listed) + f"\n{remedy}"
         for listed, what, remedy in (
-            (bad, "cannot be used", "Mend or remove them"),
-            (passing, "cannot be read now, and may be good", "Mend the causes"),
+            (bad, f"{len(bad)} episode file(s) cannot be used", "Mend or remove them"),
+            (missing, f"{sum(p.num_episodes for p in missing)} episode(s) are missing", "Copy them"),
+            (passing, f"{len(passing)} episode file(s) cannot be read now, and may be good", "Mend the causes"),
         )
         if listed
     ]
     return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
 
 
+def _kinds_of(
+    problems: Sequence[DataError],
+) -> tuple[list[DataError], list[MissingEpisodesError], list[UnreadableNowError]]:
+    missing = [problem for problem in problems if isinstance(problem, MissingEpisodesError)]
+    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
+    return [p for p in problems if not isinstance(p, MissingEpisodesError | UnreadableNowError)], missing, passing
+
+
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     found, episodes = list(scan.warnings), scan.episodes
-    passing = [problem for problem in scan.problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in scan.problems if not isinstance(problem, UnreadableNowError)]
+    bad, missing, passing = _kinds_of(scan.problems)
+    if missing:
+        found.append(
+            f"{sum(p.num_episodes for p in missing)} declared episode(s) are missing: {'; '.join(map(str, missing))}"
+        )
     if bad:
         listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
         found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
