@@ -52,7 +52,7 @@ class Contents:
 
     ``lengths`` are the numbers of frames of the episodes, sorted. ``rates_hz`` are the distinct recorded rates.
     ``duration_s`` is that of all episodes; None where one has no rate. ``cameras`` has, for each recorded camera,
-    whether it is used.
+    whether it is used. ``states_channel_order`` is that of the source.
     """
 
     format: str
@@ -63,6 +63,7 @@ class Contents:
     actions: Sequence[SignalRange]
     state: Sequence[SignalRange]
     choices: Sequence[ScenarioChoice]
+    states_channel_order: bool
 
 
 def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
@@ -85,6 +86,7 @@ def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
             used.state_names,
         ),
         choices=_choices(episodes),
+        states_channel_order=scan.source.states_channel_order,
     )
 
 

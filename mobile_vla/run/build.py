@@ -67,7 +67,14 @@ def build_dataset(cfg: DictConfig) -> Dataset:
 def _image_side(backbone: DictConfig) -> int:
     if backbone._target_ != PRETRAINED_BACKBONE:
         with _plain_errors():
-            return instantiate(backbone, _convert_="all").func.image_side
+            factory = instantiate(backbone, _convert_="all")
+        side = getattr(getattr(factory, "func", factory), "image_side", None)
+        if not isinstance(side, int):
+            raise ConfigError(
+                f"dataset.image_size=auto: {backbone._target_} has no image_side, the rows and columns that it is made "
+                "for. Give dataset.image_size."
+            )
+        return side
     from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
 
     return image_side(read_settings(backbone.weights))

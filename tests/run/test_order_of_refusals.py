@@ -9,7 +9,7 @@ from made_bags import write_drive
 from made_lerobot import write_v21
 from tiny_runs import compose_config
 
-from mobile_vla.errors import UserError
+from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.run.build import build_dataset, build_run
 
 REFUSED = {
@@ -53,3 +53,14 @@ def test_the_run_is_the_same_whether_the_frames_are_decoded_or_not(tmp_path: Pat
     ):
         assert mine.equal(theirs), name
     assert set(first.data.frames.cameras) == {"camera"}
+
+
+class NoSide:
+    """A backbone that does not say for which images it is made."""
+
+
+def test_a_backbone_of_ones_own_without_an_image_size_is_told_which_option_gives_it() -> None:
+    cfg = compose_config(("dataset=auto", "dataset.path=x"))
+    cfg.model.backbone = {"_target_": f"{__name__}.NoSide", "_partial_": True}
+    with pytest.raises(ConfigError, match=r"dataset\.image_size=auto: .*NoSide has no image_side.* Give dataset"):
+        build_dataset(cfg)
