@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
@@ -65,17 +66,17 @@ class Spec:
     cameras: tuple[Camera, ...]
     rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
-    @property
+    @cached_property
     def action_names(self) -> tuple[str, ...]:
         """The names of the action signals, in the order of their columns."""
         return tuple(signal.name for signal in self.actions)
 
-    @property
+    @cached_property
     def state_names(self) -> tuple[str, ...]:
         """The names of the state signals, in the order of their columns."""
         return tuple(signal.name for signal in self.state)
 
-    @property
+    @cached_property
     def camera_names(self) -> tuple[str, ...]:
         """The names of the cameras, in order."""
         return tuple(camera.name for camera in self.cameras)

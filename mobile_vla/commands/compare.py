@@ -30,4 +30,5 @@ def _run(args: argparse.Namespace) -> int:
     comparison = compare_folder(args.folder, baseline=args.baseline, console=console)
     if args.first_vs_last:
         report_first_vs_last(args.folder, console)
-    return 1 if comparison.unfinished or comparison.baseline_row is None else 0
+    has_baseline = comparison.is_by_setting or comparison.baseline_row is not None
+    return 1 if comparison.unfinished or not has_baseline else 0

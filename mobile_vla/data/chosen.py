@@ -64,8 +64,7 @@ def _chosen(recorded: Sequence[Any], names: Names, path: Path, what: str) -> tup
 def check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
     """Raise ``ConfigError`` where an option names what no recording has; one message in place of one a recording."""
     recorded: dict[str, dict[str, None]] = {"actions": {}, "state": {}, "cameras": {}}  # dicts keep the order
-    for recording in recordings:
-        spec = recording.spec
+    for spec in {id(recording.spec): recording.spec for recording in recordings}.values():
         for what, names in zip(recorded, (spec.action_names, spec.state_names, spec.camera_names), strict=True):
             recorded[what].update(dict.fromkeys(names))
     for option, names, known in (
@@ -112,6 +111,8 @@ def _idle(recorded: Sequence[tuple[tuple[Signal, ...], NDArray[np.float32], tupl
 def idle_notes(chosen: Chosen, recordings: Sequence[Recording], spec: Spec) -> Iterator[str]:
     """Yield a sentence for the actions, and one for the state, of which ``spec`` leaves out idle ones."""
     optional = dict.fromkeys(name for recording in recordings for name in recording.optional)
+    if not optional:
+        return
     recorded = (
         {name for recording in recordings for name in recording.spec.action_names},
         {name for recording in recordings for name in recording.spec.state_names},

@@ -29,6 +29,7 @@ from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
 from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
+from mobile_vla.process.garbage import without_garbage_collection
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
 
@@ -169,6 +170,7 @@ class Dataset:
         assert self.path is not None
         return Path(self.path).expanduser()
 
+    @without_garbage_collection()
     def scan(self) -> Scan:
         """Return all episodes of the folder; every file is read, but no pixels."""
         options = ReadingOptions(layout=self.layout, bag=self.bag, tub=self.tub, order=tuple(self.instruction.order))
@@ -238,6 +240,7 @@ class Dataset:
         """Whether the scenario or the task of an episode depends on its images."""
         return any(rule.needs_frames for rules in self._rules().values() for rule in rules)
 
+    @without_garbage_collection()
     def open(self, scan: Scan | None = None, *, with_pixels: bool = True) -> OpenDataset:
         """Return the data set ready for training, from ``scan`` where the folder was scanned before.
 

@@ -13,7 +13,7 @@ from mobile_vla.data.chosen import Chosen, check_names, without_idle
 from mobile_vla.data.labels.grammars import parse_name
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
-from mobile_vla.data.recordings_cache import RecordingsCache
+from mobile_vla.data.recordings_cache import RecordingsCache, status_of
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
 from mobile_vla.errors import DataError
 from mobile_vla.process.progress_bar import track
@@ -37,13 +37,10 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     ``num_workers`` processes read the files that ``cache_dir`` does not know.
     """
     found = source.find()
-    cache = RecordingsCache(source, cache_dir=cache_dir)
-    answers: dict[int, list[Recording | DataError]] = {}
-    for index, file in enumerate(found.files):
-        known = cache.known(file)
-        if known is not None:
-            answers[index] = list(known)
-    unread = [index for index in range(len(found.files)) if index not in answers]
+    cache = RecordingsCache(source, found.files, cache_dir=cache_dir)
+    statuses = [status_of(file) for file in found.files]
+    answers: list[Sequence[Recording | DataError] | None] = [cache.known(status) for status in statuses]
+    unread = [index for index, answer in enumerate(answers) if answer is None]
     requests = [
         Request(work=read_file, path=found.files[index].path, arguments=(source, found.files[index]))
         for index in unread
@@ -51,16 +48,14 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     read = ask_each(requests, num_processes=num_workers)
     for place, answer in track(read, description="reading episodes", total=len(requests)):
         answers[unread[place]] = [answer] if isinstance(answer, DataError) else answer
-    listed = [answers[index] for index in range(len(found.files))]
-    sound = []
-    for file, entries in zip(found.files, listed, strict=True):
-        usable = [entry for entry in entries if isinstance(entry, Recording)]
-        if len(usable) == len(entries):
-            sound.append((file, usable))
-    cache.store(sound)
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
-    for entries in listed:
+    sound: dict[str, list[Recording]] = {}
+    for status, entries in zip(statuses, answers, strict=True):
+        assert entries is not None
+        usable = [entry for entry in entries if isinstance(entry, Recording)]
+        if len(usable) == len(entries):
+            sound[status] = usable
         for entry in entries:
             if isinstance(entry, DataError):
                 problems.append(entry)
@@ -71,6 +66,7 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
                 )
             else:
                 recordings[entry.name] = entry
+    cache.store(sound)
     warnings = [*found.warnings, *_lost_actions(list(recordings.values())), *_notes(list(recordings.values()))]
     return Scanned(recordings=list(recordings.values()), problems=problems, warnings=warnings)
 
@@ -98,12 +94,12 @@ def episodes_of(
         check_names(chosen, recordings)
     chosen = without_idle(chosen, recordings)
     episodes, problems, specs = [], [], []
-    by_recorded: dict[Spec, Spec] = {}  # most recordings have the same spec
+    by_recorded: dict[int, Spec] = {}  # most recordings share one object, whose content takes long to hash
     for recording in recordings:
         try:
-            spec = by_recorded.get(recording.spec)
+            spec = by_recorded.get(id(recording.spec))
             if spec is None:
-                spec = by_recorded[recording.spec] = chosen.spec_of(recording)
+                spec = by_recorded[id(recording.spec)] = chosen.spec_of(recording)
             episode = _episode_of(recording, spec, root=root, grammars=grammars, instruction=instruction)
             if specs:
                 _check_same_signals(recording, spec, specs[0])

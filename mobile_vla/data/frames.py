@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -105,7 +106,7 @@ def _resize(image_YXC: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np
 
 def digest_recordings(recordings: Sequence[Recording], *, cache_dir: Path) -> dict[str, str]:
     """Return the content digest of each recording, by its name."""
-    by_file = digest_files(sorted({path for r in recordings for path in r.files}), cache_dir=cache_dir)
+    by_file = digest_files(list(dict.fromkeys(path for r in recordings for path in r.files)), cache_dir=cache_dir)
     return {recording.name: _digest_of(recording, by_file) for recording in recordings}
 
 
@@ -126,15 +127,15 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}
-    folders: dict[Path, Path] = {}  # resolved once each, as it takes longer than all else here
+    folders: dict[str, str] = {}  # resolved once each, as it takes longer than all else here
     for path in paths:
         status = path.stat()
-        folder = path.parent
+        folder, name = os.path.split(path)
         if folder not in folders:
-            folders[folder] = folder.resolve()
+            folders[folder] = os.path.realpath(folder)
         # The change time is part of the key because any program can set the modification time back, but not this one.
         keys[path] = (
-            f"{folders[folder]}/{path.name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+            f"{folders[folder]}/{name}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
         )
     unread = [(key, path) for path, key in keys.items() if key not in memo]
     fresh = {key: digest_of(path) for key, path in track(unread, description="reading episode files")}

@@ -29,12 +29,19 @@ def implausible_actions(episodes: Sequence[Episode], spec: Spec) -> list[str]:
 
     Each warning names the files and frames, and what to do.
     """
+    # All episodes in one array, as ten thousand small ones take long.
+    sizes_FA = np.abs(np.concatenate([episode.actions for episode in episodes]))
+    first_rows_E = np.cumsum([0, *(episode.num_frames for episode in episodes)])
     found = []
     for index, signal in enumerate(spec.actions):
-        columns = [np.abs(e.actions[:, index]) for e in episodes]
-        limit = _FAR * _usual_size(columns)
-        far = [(e, int(frame)) for e, column in zip(episodes, columns, strict=True) for frame in _above(column, limit)]
-        if far:
+        limit = _FAR * _usual_size(sizes_FA[:, index], first_rows_E)
+        rows = np.flatnonzero(sizes_FA[:, index] > limit)
+        if len(rows):
+            places = (np.searchsorted(first_rows_E, rows, side="right") - 1).tolist()
+            far = [
+                (episodes[place], row - int(first_rows_E[place]))
+                for place, row in zip(places, rows.tolist(), strict=True)
+            ]
             found.append(_warning(signal, index, far, usual=limit / _FAR))
     return found
 
@@ -47,9 +54,11 @@ def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
     percentiles as reference, one extreme frame in one column does not make the other columns look constant.
     """
     used = {signal.name: signal for signal in spec.actions}
-    names = [name for name in recordings[0].spec.action_names if all(name in r.spec.action_names for r in recordings)]
-    columns = [[r.actions[:, r.spec.action_names.index(name)] for r in recordings] for name in names]
-    values_FA = np.stack([np.concatenate(column) for column in columns], axis=1)
+    specs = {id(recording.spec): recording.spec for recording in recordings}  # most share one object
+    first, *others = specs.values()
+    names = [name for name in first.action_names if all(name in other.action_names for other in others)]
+    columns = {key: [recorded.action_names.index(name) for name in names] for key, recorded in specs.items()}
+    values_FA = np.concatenate([recording.actions[:, columns[id(recording.spec)]] for recording in recordings])
     spread_A = np.ptp(values_FA, axis=0)
     middle_A = np.subtract(*np.quantile(values_FA, [0.99, 0.01], axis=0))
     units = [used[name].unit if name in used else None for name in names]
@@ -72,25 +81,25 @@ def unmoving_columns(recordings: Sequence[Recording], spec: Spec) -> list[str]:
     return found
 
 
-def _usual_size(columns: Sequence[NDArray[np.float32]]) -> float:
-    """Return the 99th percentile of the absolute values in ``columns`` (one column per episode).
+def _usual_size(sizes_F: NDArray[np.float32], first_rows_E: NDArray[np.int64]) -> float:
+    """Return the 99th percentile of the absolute values ``sizes_F`` of the episodes that begin at ``first_rows_E``.
+
+    The last of ``first_rows_E`` is the number of all rows.
 
     Where most values are 0, zeros are left out: a key that is pressed in less than one frame of a hundred would make
     the percentile 0, and each press a warning. Otherwise the largest value of each episode is left out: one bad frame
     in every short episode can be more than a hundredth of all frames, and would raise the percentile so far that no
     bad frame is found.
     """
-    sizes_F = np.concatenate(columns)
     moving_F = sizes_F[sizes_F > 0]
     if len(moving_F) == 0:
         return 0.0
     if 2 * len(moving_F) >= len(sizes_F):
-        moving_F = np.concatenate([np.sort(column_F)[:-1] for column_F in columns])
+        largest_F = np.repeat(np.maximum.reduceat(sizes_F, first_rows_E[:-1]), np.diff(first_rows_E))
+        rows = np.flatnonzero(sizes_F == largest_F)
+        _, first_of_episode = np.unique(np.searchsorted(first_rows_E, rows, side="right"), return_index=True)
+        moving_F = np.delete(sizes_F, rows[first_of_episode])
     return float(np.quantile(moving_F, 0.99, method="lower"))
-
-
-def _above(column_F: NDArray[np.float32], limit: float) -> NDArray[np.int64]:
-    return np.flatnonzero(column_F > limit)
 
 
 def _with_unit(value: float, signal: Signal, form: str) -> str:

@@ -6,7 +6,6 @@ status of its files (size, times, inode) is unchanged. Files with an error are n
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
@@ -28,28 +27,30 @@ CACHE_VERSION = 3
 
 _DIGEST_BYTES = 16
 
+_ARGUMENTS = json.JSONEncoder(sort_keys=True, default=str)
+
 
 class RecordingsCache:
-    """The recordings of ``source`` that ``cache_dir`` knows; ``store`` replaces them."""
+    """The recordings of ``source`` that ``cache_dir`` knows; ``store`` replaces them.
 
-    def __init__(self, source: Source, *, cache_dir: Path) -> None:
+    ``files`` are those that the source found: their paths are used again, as making a path takes longer than all else
+    of a recording.
+    """
+
+    def __init__(self, source: Source, files: Sequence[RecordingFile], *, cache_dir: Path) -> None:
         key = hashlib.blake2b(f"{CACHE_VERSION} {source!r}".encode(), digest_size=8).hexdigest()
         self._path = cache_dir / f"recordings-{key}.bin"
-        self._known = _load(self._path)
-        self._statuses: dict[tuple[Path, str], str] = {}
+        self._known = _load(self._path, {str(path): path for file in files for path in file.files})
 
-    def known(self, file: RecordingFile) -> list[Recording] | None:
-        """Return the recordings of ``file``, or None where they are not known or a file has changed."""
-        # Taken before the file is read: what a recorder writes meanwhile must not pass for what was read.
-        self._statuses[file.path, _arguments(file)] = status = _status(file)
+    def known(self, status: str) -> Sequence[Recording] | None:
+        """Return the recordings of the file that has this ``status_of``, or None where they are not known."""
         return self._known.get(status)
 
-    def store(self, read: Sequence[tuple[RecordingFile, Sequence[Recording]]]) -> None:
-        """Store the recordings of each file in place of all before; a failure is only logged, as it costs only time.
+    def store(self, entries: Mapping[str, Sequence[Recording]]) -> None:
+        """Store recordings by the ``status_of`` their files in place of all before.
 
-        ``known`` must have been called for each file before it was read.
+        A failure is only logged, as it costs only time.
         """
-        entries = {self._statuses[file.path, _arguments(file)]: list(recordings) for file, recordings in read}
         if entries.keys() == self._known.keys():
             return
         try:
@@ -59,9 +60,12 @@ class RecordingsCache:
             _log.warning("%s: cannot be written (%s). The next run reads all files again.", self._path, error.strerror)
 
 
-def _status(file: RecordingFile) -> str:
-    """Return a text that changes when a file changes: the change time cannot be set back by a program."""
-    parts = [str(file.path), _arguments(file)]
+def status_of(file: RecordingFile) -> str:
+    """Return a text that changes when a file changes: the change time cannot be set back by a program.
+
+    To be taken before the file is read: what a recorder writes meanwhile must not pass for what was read.
+    """
+    parts = [str(file.path), _ARGUMENTS.encode(dict(file.arguments))]
     try:
         for path in file.files:
             status = path.stat()
@@ -69,10 +73,6 @@ def _status(file: RecordingFile) -> str:
     except OSError:
         return ""  # reading it will give the cause
     return "\n".join(parts)
-
-
-def _arguments(file: RecordingFile) -> str:
-    return json.dumps(dict(file.arguments), sort_keys=True, default=str)
 
 
 def _packed(entries: Mapping[str, Sequence[Recording]]) -> bytes:
@@ -111,21 +111,13 @@ def _bytes(values: np.ndarray) -> bytes:
     return np.ascontiguousarray(values, np.float32).tobytes()
 
 
-def _load(path: Path) -> dict[str, list[Recording]]:
+def _load(path: Path, paths: dict[str, Path]) -> dict[str, list[Recording]]:
     """Return the recordings by status, none where the cache is missing or damaged (which is logged)."""
     try:
         content = path.read_bytes()
         if hashlib.blake2b(content[_DIGEST_BYTES:], digest_size=_DIGEST_BYTES).digest() != content[:_DIGEST_BYTES]:
             raise ValueError("its digest differs")
-        # Ten thousand recordings are a million small objects, none of them garbage: looking for it takes longer than
-        # making them (0.46 s and 0.13 s).
-        was_collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return _unpacked(content[_DIGEST_BYTES:])
-        finally:
-            if was_collecting:
-                gc.enable()
+        return _unpacked(content[_DIGEST_BYTES:], paths)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
@@ -133,8 +125,8 @@ def _load(path: Path) -> dict[str, list[Recording]]:
         return {}
 
 
-def _unpacked(content: bytes) -> dict[str, list[Recording]]:
-    paths: dict[str, Path] = {}  # a path is made once: making it takes longer than all else of a recording
+def _unpacked(content: bytes, paths: dict[str, Path]) -> dict[str, list[Recording]]:
+    """Return the recordings by status; ``paths`` are known ones by their text, and those that are made are added."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     specs = [parse_spec(spec) for spec in header["specs"]]

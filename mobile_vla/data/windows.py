@@ -49,8 +49,8 @@ def build_windows(
     start = np.repeat(first, counts) + within
     length = lengths[episode]
     current = start + window_size - 1
-    scenario_names, scenario = _number([e.scenario for e in episodes], episode)
-    task_names, task = _number([task_of(e.fields) for e in episodes], episode)
+    scenario_names, scenario = _number([e.scenario for e in episodes], counts)
+    task_names, task = _number([task_of(e.fields) for e in episodes], counts)
     return WindowTable(
         episode=episode.astype(np.int32),
         start=start.astype(np.int32),
@@ -66,13 +66,15 @@ def build_windows(
     )
 
 
-def _number(names_E: Sequence[str], episode_N: NDArray[np.integer]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+def _number(names_E: Sequence[str], counts_E: NDArray[np.int64]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
     """Return the sorted distinct names of the windows, and for each window the index of its name in them [N].
 
-    ``names_E`` has a name (scenario or task) per episode. The name of an episode without a window is left out.
+    ``names_E`` has a name (scenario or task) and ``counts_E`` the number of windows per episode. The name of an episode
+    without a window is left out.
     """
-    names, name_N = np.unique(np.array(names_E)[episode_N], return_inverse=True)
-    return tuple(names.tolist()), name_N.astype(np.int16)
+    with_windows_E = counts_E > 0
+    names, name_E = np.unique(np.array(names_E)[with_windows_E], return_inverse=True)
+    return tuple(names.tolist()), np.repeat(name_E.astype(np.int16), counts_E[with_windows_E])
 
 
 def start_range(

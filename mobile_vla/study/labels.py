@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mobile_vla.compare.data.pairs import within_settings
 from mobile_vla.compare.data.planned import missing_runs
 from mobile_vla.compare.data.runs import MISSING, UNKNOWN, RunRecord, load_runs, runs_by_label, settings_of
 from mobile_vla.study.plan import PlannedJob
@@ -24,6 +25,8 @@ def label_warning(folder: Path, study: DictConfig, jobs: Sequence[PlannedJob]) -
     labels = runs_by_label([*planned, *earlier, *missing_runs(folder, [*planned, *earlier])])
     named = {study.baseline: "study.baseline"}
     named |= {label: "study.controls" for pair in study.controls.items() for label in pair if label not in named}
+    if within_settings(labels, study.baseline):
+        del named[study.baseline]
     unknown = [f"{key}: {label!r}" for label, key in named.items() if label not in labels]
     if not planned or not unknown:
         return None

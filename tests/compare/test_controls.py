@@ -19,6 +19,7 @@ from mobile_vla.compare.report import compare_folder
 from mobile_vla.compare.statistics.estimates import paired_difference
 from mobile_vla.compare.statistics.significance import holm, t_p_values
 from mobile_vla.compare.verdict.controls import control_sentences
+from mobile_vla.compare.verdict.verdict import verdict
 
 SHUFFLED = [0.20, 0.22, 0.21, 0.19, 0.23]
 NOISE = [0.001, -0.001, 0.0, 0.002, -0.002]
@@ -180,3 +181,24 @@ def test_a_comparison_that_has_no_value_yet_counts_as_one_that_has(tmp_path: Pat
     alone = t_p_values([a - b for a, b in zip(BETTER, SHUFFLED, strict=True)])
     assert comparison.num_tests == 4  # three with shuffled, one with the control
     assert adjusted(comparison, "stratified") == pytest.approx(min(4 * alone, 1))
+
+
+def test_where_another_choice_is_swept_each_treatment_is_held_against_the_baseline_under_its_own(
+    tmp_path: Path,
+) -> None:
+    for sampler, gain in (("shuffled", 0.0), ("hard_negative", 0.02)):
+        for state, shift in (("none", 0.0), ("all", 0.05)):
+            for seed, (value, noise) in enumerate(zip(SHUFFLED, NOISE, strict=True)):
+                rmse = value + shift - gain * (state == "none") + noise * (sampler != "shuffled")
+                write_run(tmp_path, sampler, seed, metrics={"val/rmse": rmse}, overrides=[f"model.state={state}"])
+
+    comparison = compare(tmp_path)
+
+    assert {(pair.label, pair.control) for pair in comparison.controls} == {
+        (f"hard_negative, model.state={state}", f"shuffled, model.state={state}") for state in ("none", "all")
+    }
+    assert comparison.num_tests == 2
+    text = " ".join(verdict(comparison))
+    assert "'shuffled' was run under several other choices" in text
+    assert "hard_negative, model.state=none is surely better than shuffled, model.state=none by 0.02" in text
+    assert "hard_negative, model.state=all cannot be told from shuffled, model.state=all" in text

@@ -75,7 +75,8 @@ def _check_equal(before: Scan, after: Scan, *, rate_hz: float | None, of_bags: b
             name: text for name, text in one.fields.items() if name != "num_frames"
         }
     for one, other in zip(before.episodes, after.episodes, strict=True):
-        assert (other.instruction, other.instruction_source) == (one.instruction, "file")
+        source = "constant" if one.instruction_source == "constant" else "file"
+        assert (other.instruction, other.instruction_source) == (one.instruction, source)
     for one, other in zip(frames_of(before), frames_of(after), strict=True):
         assert list(one) == list(other)
         for camera in one:
@@ -93,6 +94,21 @@ def test_two_exports_later_nothing_is_lost(tmp_path: Path) -> None:
     for index, recording in enumerate(after.recordings.values()):
         assert recording.fields["episode_name"] == f"run_left_{index:03d}"
         assert (recording.fields["scenario"], recording.fields["room"]) == ("door", f"kitchen {index}")
+
+
+def test_an_instruction_is_written_where_one_was_recorded_or_is_stated(tmp_path: Path) -> None:
+    path = shared("formats/robomimic")
+    stated = ("dataset.instruction.order=[constant]", "dataset.instruction.constant='lift the cube'")
+    for format in ("lerobot", "hdf5"):
+        silent = export(
+            path, tmp_path / f"{format}-silent", "dataset.scenario=[instruction]", format=format, rate_hz=20
+        )
+        assert any("have no instruction and are written without one" in warning for warning in silent.warnings)
+        told = export(path, tmp_path / f"{format}-told", *stated, format=format, rate_hz=20)
+        assert not any("have no instruction" in warning for warning in told.warnings)
+        nothing, something = (scan_of(tmp_path / f"{format}-{name}", tmp_path / "cache") for name in ("silent", "told"))
+        assert {(e.instruction_source, e.scenario) for e in nothing.episodes} == {("constant", "unknown")}
+        assert {(e.instruction_source, e.instruction) for e in something.episodes} == {("file", "lift the cube")}
 
 
 def test_the_same_recordings_give_the_same_bytes(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from mobile_vla.compare.data.comparability import (
     require_comparable,
 )
 from mobile_vla.compare.data.drives import PairedDrives, load_outcomes, paired_drives
-from mobile_vla.compare.data.pairs import ControlPair, metric_difference, num_tests, primary_differences, values_of
+from mobile_vla.compare.data.pairs import (
+    ControlPair,
+    metric_difference,
+    num_tests,
+    primary_differences,
+    values_of,
+    within_settings,
+)
 from mobile_vla.compare.data.runs import MISSING, RunRecord, runs_by_label
 from mobile_vla.compare.statistics.estimates import (
     PairedDifference,
@@ -115,6 +122,11 @@ class Comparison:
         return next((row for row in self.ranked if row.label == self.baseline), None)
 
     @property
+    def is_by_setting(self) -> bool:
+        """Whether the baseline was run under several other choices, and is the control of each treatment there."""
+        return bool(within_settings([row.label for row in self.rows], self.baseline))
+
+    @property
     def compared(self) -> str:
         """The word for a row: ``sampler``, or ``choice`` if all runs have one sampler and differ in other options."""
         return (
@@ -199,7 +211,7 @@ def compare_runs(runs: Sequence[RunRecord], *, baseline: str | None = None) -> C
     names = _metric_names(primary, ranked_runs)
     suites, outcomes = suites_of(runs), {run.folder: load_outcomes(run) for run in ranked_runs}
     held_against = done.get(baseline, {})
-    controls = agreed_controls(runs)
+    controls = {**within_settings(groups, baseline), **agreed_controls(runs)}
     differences = primary_differences(done, primary, baseline=baseline, controls=controls)
     rows = [
         Row(

@@ -73,6 +73,21 @@ def primary_differences(
     }
 
 
+def within_settings(labels: Collection[str], baseline: str) -> dict[str, str]:
+    """Return the baseline of each label under the same other choices, where no run is the baseline alone.
+
+    In a sweep over samplers and ``model.state``, ``stratified, model.state=none`` is held against ``shuffled,
+    model.state=none``.
+    """
+    if baseline in labels:
+        return {}
+    parts = {label: label.partition(", ") for label in labels}
+    own = {
+        label: f"{baseline}, {others}" for label, (first, comma, others) in parts.items() if comma and first != baseline
+    }
+    return {label: control for label, control in own.items() if control in labels}
+
+
 def num_tests(pairs: Iterable[Pair], labels: Collection[str]) -> int:
     """Return the number of comparisons among ``labels``, including those without a value yet.
 

@@ -27,6 +27,11 @@ def effect_sentences(comparison: Comparison) -> list[str]:
     """
     if not comparison.ranked:
         return [f"No finished run has {comparison.primary}: there is nothing to compare."]
+    if comparison.is_by_setting:
+        return [
+            f"'{comparison.baseline}' was run under several other choices: each treatment is held against it under its "
+            "own."
+        ]
     if comparison.baseline_row is None:
         return [
             f"The baseline '{comparison.baseline}' is not among the finished runs, so the differences are left empty. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from mobile_vla.data.chosen import Chosen
@@ -34,6 +35,9 @@ def read_outgoings(dataset: Dataset, *, rate_hz: float | None) -> Outgoings:
         raise DataError(f"no usable episode is left in {whole.folder()}.\n{summarise_problems(scan.problems)}")
     chosen = Chosen(actions="all", state="all", cameras="all", signals=whole.signals or {})
     names = _names(scan)
+    # The constant is what policies are told where nobody said anything; as a recorded text it would be invented.
+    is_stated = whole.instruction.order[0] == "constant"
+    unsaid = {e.name for e in scan.episodes if e.instruction_source == "constant" and not is_stated}
     outgoings = []
     for episode in scan.episodes:
         recording = scan.recordings[episode.name]
@@ -44,7 +48,7 @@ def read_outgoings(dataset: Dataset, *, rate_hz: float | None) -> Outgoings:
                 recording=recording,
                 spec=spec if rate_hz is None else replace(spec, rate_hz=rate_hz),
                 name=names[episode.name],
-                instruction=episode.instruction,
+                instruction="" if episode.name in unsaid else episode.instruction,
                 fields={**episode.fields, **scenario, NAME_FIELD: names[episode.name]},
             )
         )
@@ -52,10 +56,19 @@ def read_outgoings(dataset: Dataset, *, rate_hz: float | None) -> Outgoings:
         source=scan.source,
         episodes=outgoings,
         problems=scan.problems,
-        warnings=scan.warnings,
+        warnings=[*scan.warnings, *_said_of(unsaid)],
         digests=scan.digests,
         is_bgr=whole.channel_order == "bgr",
     )
+
+
+def _said_of(unsaid: Collection[str]) -> list[str]:
+    if not unsaid:
+        return []
+    return [
+        f"{len(unsaid)} episode(s) have no instruction and are written without one; yours would be written by "
+        "dataset.instruction.order=[constant] \"dataset.instruction.constant='...'\""
+    ]
 
 
 def _names(scan: Scan) -> dict[str, str]:

@@ -86,8 +86,9 @@ def write_file(
         file.create_dataset("actions", data=recording.actions, track_times=False)
         if spec.state:
             file.create_dataset("state", data=recording.state, track_times=False)
-        text = outgoing.instruction.encode()
-        file.create_dataset("language_instruction", data=np.array([text], f"S{max(256, len(text))}"), track_times=False)
+        if text := outgoing.instruction.encode():
+            written = np.array([text], f"S{max(256, len(text))}")
+            file.create_dataset("language_instruction", data=written, track_times=False)
         for camera in spec.cameras:
             key = "images" if len(spec.cameras) == 1 else f"images/{camera.name}"
             shape = (camera.rows, camera.columns, 3)

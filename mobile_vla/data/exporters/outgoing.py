@@ -26,7 +26,8 @@ _PROGRESS_S = 0.3
 class Outgoing:
     """One episode to write: its recording, whose columns ``spec`` describes, its name, and the texts about it.
 
-    ``spec`` has all recorded signals and cameras, with what the user stated of them.
+    ``spec`` has all recorded signals and cameras, with what the user stated of them. ``instruction`` is empty where
+    none was recorded or stated.
     """
 
     recording: Recording

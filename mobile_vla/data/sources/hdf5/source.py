@@ -106,8 +106,7 @@ def _prefixes(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
     if len(paths) == 1:
         return {paths[0]: ""}
     counts = Counter(path.stem for path in paths)
-    names = {}
-    for path in paths:
-        place = path.relative_to(folder).with_suffix("")
-        names[path] = f"{path.stem if counts[path.stem] == 1 else '_'.join(place.parts)}_"
-    return names
+    return {
+        path: f"{path.stem if counts[path.stem] == 1 else '_'.join(path.relative_to(folder).with_suffix('').parts)}_"
+        for path in paths
+    }
