@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
+from mobile_vla.data.chosen import Chosen, Names, idle_notes
+from mobile_vla.data.data_hash import data_hash
+from mobile_vla.data.episodes import episodes_of, read_recordings
 from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
@@ -28,7 +28,7 @@ from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
-from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.process.garbage import without_garbage_collection
 from mobile_vla.schema import Episode, WindowTable
@@ -77,9 +77,10 @@ class OpenDataset:
 
     ``format`` is what was recognised, for people. ``spec`` is what policies get and predict: the chosen signals and
     cameras, in their order.
-    ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
-    same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
-    and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
+    ``data_hash`` covers the content of the files, the labels of the episodes, the predicted signals and the window
+    settings: runs with the same hash (and the same split) are measured on the same targets. ``windows`` has the parts
+    ``train`` and ``val`` and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the
+    split, by name.
     ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
@@ -159,6 +160,10 @@ class Dataset:
         }
 
     @property
+    def _chosen(self) -> Chosen:
+        return Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals)
+
+    @property
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
@@ -188,7 +193,7 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            chosen=self._chosen,
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
@@ -254,13 +259,13 @@ class Dataset:
         ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
         scan = scan or self.scan()
+        self._check_problems(scan)  # before all frames are decoded
         if scan.spec is not None and (with_pixels or self.looks_at_frames):
             scan, frames = self._decode(scan)
         else:
             frames = FrameStore.without_pixels(list(scan.recordings.values()))
         episodes, problems, spec = scan.episodes, scan.problems, scan.spec
-        if problems and self.on_bad_episode == "error":
-            raise DataError(summarise_problems(problems))
+        self._check_problems(scan)
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
         if self.looks_at_frames:
@@ -297,14 +302,6 @@ class Dataset:
             )
             for part, table in windows.items()
         }
-        # Names and texts are hashed with the files' content because the file name gives scenario and instruction: the
-        # same file under another name can be another target. All usable episodes count, also those in no part.
-        content = json.dumps(
-            [
-                [self.window_size, self.fwd_pred_next_n, self.padding, list(spec.action_names)],
-                sorted((e.name, scan.digests[e.name], e.instruction, e.scenario) for e in episodes),
-            ]
-        )
         return OpenDataset(
             format=scan.format,
             spec=spec,
@@ -314,15 +311,27 @@ class Dataset:
             readers=readers,
             frames=frames,
             image=self.image,
-            data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
+            data_hash=data_hash(
+                episodes,
+                spec=spec,
+                digests=scan.digests,
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                padding=self.padding,
+            ),
             problems=tuple(problems),
             warnings=(
                 *_oddities(scan, windows),
+                *idle_notes(self._chosen, [scan.recordings[e.name] for e in episodes], spec),
                 *unmoving_columns([scan.recordings[e.name] for e in episodes], spec),
                 *implausible_actions(episodes, spec),
                 *odd_instructions(episodes),
             ),
         )
+
+    def _check_problems(self, scan: Scan) -> None:
+        if scan.problems and self.on_bad_episode == "error":
+            raise DataError(summarise_problems(scan.problems))
 
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
         try:
@@ -337,14 +346,14 @@ class Dataset:
 
 
 def summarise_problems(problems: Sequence[DataError]) -> str:
-    """Return one message that lists all problems, one per line: damaged files and temporarily unreadable ones apart."""
-    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
+    """Return one message that lists all problems, one per line: damaged, missing and temporarily unreadable apart."""
+    bad, missing, passing = _kinds_of(problems)
     blocks = [
-        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {text}" for text in _once(listed)) + f"\n{remedy}"
+        f"{what}:\n" + "\n".join(f"  {text}" for text in _once(listed)) + f"\n{remedy}"
         for listed, what, remedy in (
-            (bad, "cannot be used", "Mend or remove them"),
-            (passing, "cannot be read now, and may be good", "Mend the causes"),
+            (bad, f"{len(bad)} episode file(s) cannot be used", "Mend or remove them"),
+            (missing, f"{sum(p.num_episodes for p in missing)} episode(s) are missing", "Copy them"),
+            (passing, f"{len(passing)} episode file(s) cannot be read now, and may be good", "Mend the causes"),
         )
         if listed
     ]
@@ -369,10 +378,21 @@ def _once(problems: Sequence[DataError]) -> list[str]:
     return texts
 
 
+def _kinds_of(
+    problems: Sequence[DataError],
+) -> tuple[list[DataError], list[MissingEpisodesError], list[UnreadableNowError]]:
+    missing = [problem for problem in problems if isinstance(problem, MissingEpisodesError)]
+    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
+    return [p for p in problems if not isinstance(p, MissingEpisodesError | UnreadableNowError)], missing, passing
+
+
 def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     found, episodes = list(scan.warnings), scan.episodes
-    passing = [problem for problem in scan.problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in scan.problems if not isinstance(problem, UnreadableNowError)]
+    bad, missing, passing = _kinds_of(scan.problems)
+    if missing:
+        found.append(
+            f"{sum(p.num_episodes for p in missing)} declared episode(s) are missing: {'; '.join(map(str, missing))}"
+        )
     if bad:
         listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
         found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")

@@ -31,6 +31,11 @@ def print_contents(contents: Contents, console: Console) -> None:
     grid.add_row("cameras", Text(", ".join(cameras)))
     for split in contents.splits:
         grid.add_row("split", Text(_split_line(split)))
+    if not contents.states_channel_order:
+        # An ALOHA recorder that gives OpenCV an RGB image to compress writes a JPEG with red and blue swapped.
+        grid.add_row(
+            "colours", "read as RGB or as dataset.channel_order says; inspect --html shows if they are swapped"
+        )
     parts: list[object] = [Text("What is recorded", style="bold underline"), grid]
     for title, ranges in (("action", contents.actions), ("state", contents.state)):
         if ranges:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import nn
 
-from mobile_vla.data.episodes import Names
+from mobile_vla.data.chosen import Names
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History

@@ -87,7 +87,7 @@ def facts_of(run: Run, report: DataReport) -> dict[str, Any]:
         "primary": primary_of(run),
         BEST_BY: best_by(run),
         "batch_size": run.trainer.batch_size,
-        "skipped_episodes": len(run.data.problems),
+        "skipped_episodes": sum(problem.num_episodes for problem in run.data.problems),
         "skipped": "\n".join(map(str, run.data.problems)),
         "parameters/trainable": trainable,
         "parameters/total": total,

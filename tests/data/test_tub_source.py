@@ -210,10 +210,10 @@ def test_tubs_are_found_at_any_depth_and_recognised_by_content(tub: Path, tmp_pa
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "manifest.json").write_text("{}")
     (tmp_path / "deep" / "loop").symlink_to(tmp_path)
-    assert [path.name for path in find_tubs(tmp_path)] == ["tub_2", "tub"]
+    assert [path.name for path in find_tubs(tmp_path)[0]] == ["tub_2", "tub"]
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "tub_3").symlink_to(tub)
-    assert [path.name for path in find_tubs(tmp_path / "linked")] == ["tub_3"]
+    assert [path.name for path in find_tubs(tmp_path / "linked")[0]] == ["tub_3"]
     assert is_tub(tub)
     assert not is_tub(tmp_path / "web")
     assert not is_tub(tub / "images")

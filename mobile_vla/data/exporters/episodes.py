@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from mobile_vla.data.chosen import Chosen
 from mobile_vla.data.dataset import Dataset, Scan, summarise_problems
-from mobile_vla.data.episodes import Chosen
 from mobile_vla.data.exporters.outgoing import Outgoing, Outgoings
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
