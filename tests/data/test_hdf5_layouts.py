@@ -666,7 +666,7 @@ def test_own_keys_keep_the_names_of_the_convention(tmp_path: Path) -> None:
     write_aloha(folder / "a.hdf5", images(), action=actions(num_columns=14) + 0.01, observations__qpos=np.ones((4, 14)))
     own = ("dataset.layout.images.top=observations/images/front", "dataset.layout.actions=action")
     for more in ((), ("dataset.layout.names.qpos=[a,b,c,d,e,f,g,h,i,j,k,l,m,n]",)):
-        scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", "dataset.state=all", *own, *more).scan()
+        scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", "model.state=all", *own, *more).scan()
         assert scan.spec is not None
         assert scan.spec.action_names[-1] == "right_gripper"
         assert {signal.kind for signal in (*scan.spec.actions, *scan.spec.state)} == {"position"}
