@@ -32,7 +32,8 @@ PLACES: dict[tuple[str, ...], set[str]] = {
     },
     ("json.load", "json.loads"): {
         "untrusted/files.py",
-        "data/digests.py", # caches of this machine
+        "data/digests.py",  # caches of this machine
+        "data/frames.py",
         "data/recordings_cache.py",
         "storage/build_once.py",
         "tracking/ownership.py",  # at most 64 KiB, and whatever it is, it only names a process
