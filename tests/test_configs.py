@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from tiny_runs import CONF, choose_sampler, compose_config, options_of, run_in
+from tiny_runs import CONF, choose_sampler, compose_config, every, first_of_each, options_of, run_in
 
 from mobile_vla import config
 from mobile_vla.errors import ConfigError
@@ -42,7 +42,8 @@ def errors_of(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if g == "dataset" or is_pretrained(g, o)]
+    ("group", "option"),
+    every(3, [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if g == "dataset" or is_pretrained(g, o)]),
 )
 def test_what_needs_data_or_weights_composes_and_passes_the_check_without_them(
     group: str, option: str, tmp_path: Path
@@ -54,7 +55,8 @@ def test_what_needs_data_or_weights_composes_and_passes_the_check_without_them(
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if g != "dataset" and not is_pretrained(g, o)]
+    ("group", "option"),
+    first_of_each((g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if g != "dataset" and not is_pretrained(g, o)),
 )
 def test_every_other_option_passes_the_check_and_builds_a_run(group: str, option: str, tiny: tuple[str, ...]) -> None:
     # W&B's own logger, as an experiment may set its options; nothing is opened here.
@@ -67,7 +69,9 @@ def test_every_other_option_passes_the_check_and_builds_a_run(group: str, option
     assert run.sampler.windows.episode_names == run.data.windows["train"].episode_names
 
 
-@pytest.mark.parametrize(("group", "option"), [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if is_pretrained(g, o)])
+@pytest.mark.parametrize(
+    ("group", "option"), every(4, [(g, o) for g, o in [*OPTIONS, *INNER_OPTIONS] if is_pretrained(g, o)])
+)
 def test_every_pretrained_option_builds_a_run(group: str, option: str, tiny: tuple[str, ...], vlms: Path) -> None:
     folder = vlms / (option.removesuffix("_lora") if option.endswith("_lora") else "llava")
     small = [o for o in tiny if not o.startswith("model.backbone.")]
@@ -222,28 +226,37 @@ def test_all_mistakes_stand_in_one_message() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        (("trainer.score_smoothing=1",), "trainer.score_smoothing: 1; Input should be less than 1"),
-        (
-            ("trainer.schedule.final_learning_rate=1",),
-            "the rate falls, so expected at most",
-        ),
-        (("trainer.device=abacus",), "trainer.device=abacus: expected auto, cpu, cuda or cuda:N"),
-        (("dataset.actions=[linear_x,linear_x]",), "dataset.actions=['linear_x', 'linear_x']: expected each name once"),
-        (("dataset.actions=[linear_z]",), "dataset.actions: linear_z is recorded nowhere; expected linear_x, linear_y"),
-        (("dataset.grammars.boxes='('",), "dataset.grammars.boxes: not a regular expression"),
-        (("dataset.unseen=[3box]",), "dataset.unseen: '3box' matches no episode; scenarios are 1box_hori_left"),
-        (("dataset.padding=none", "dataset.window_size=40"), "no episode has a window: dataset.padding=none"),
-        (
-            ("sampler=stratified", "trainer.batch_size=2"),
-            "trainer.batch_size=2 is too small: sampler=stratified puts every scenario",
-        ),
-        (
-            ("sampler=random_temporal", "sampler.replacement=false", "sampler.episode_weight=windows"),
-            "sampler.episode_weight=windows has no effect",
-        ),
-        (("trainer.epochs=1",), "trainer.steps: has no effect, as trainer.epochs=1 sets the budget"),
-    ],
+    every(
+        3,
+        [
+            (("trainer.score_smoothing=1",), "trainer.score_smoothing: 1; Input should be less than 1"),
+            (
+                ("trainer.schedule.final_learning_rate=1",),
+                "the rate falls, so expected at most",
+            ),
+            (("trainer.device=abacus",), "trainer.device=abacus: expected auto, cpu, cuda or cuda:N"),
+            (
+                ("dataset.actions=[linear_x,linear_x]",),
+                "dataset.actions=['linear_x', 'linear_x']: expected each name once",
+            ),
+            (
+                ("dataset.actions=[linear_z]",),
+                "dataset.actions: linear_z is recorded nowhere; expected linear_x, linear_y",
+            ),
+            (("dataset.grammars.boxes='('",), "dataset.grammars.boxes: not a regular expression"),
+            (("dataset.unseen=[3box]",), "dataset.unseen: '3box' matches no episode; scenarios are 1box_hori_left"),
+            (("dataset.padding=none", "dataset.window_size=40"), "no episode has a window: dataset.padding=none"),
+            (
+                ("sampler=stratified", "trainer.batch_size=2"),
+                "trainer.batch_size=2 is too small: sampler=stratified puts every scenario",
+            ),
+            (
+                ("sampler=random_temporal", "sampler.replacement=false", "sampler.episode_weight=windows"),
+                "sampler.episode_weight=windows has no effect",
+            ),
+            (("trainer.epochs=1",), "trainer.steps: has no effect, as trainer.epochs=1 sets the budget"),
+        ],
+    ),
 )
 def test_values_that_do_not_go_together_end_the_run_in_one_plain_message(
     overrides: tuple[str, ...], message: str, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]

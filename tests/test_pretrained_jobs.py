@@ -39,8 +39,8 @@ def tiny_model(folder: Path) -> tuple[str, ...]:
     )
 
 
-ALWAYS = ("kosmos2", "smolvlm")
-"""One whose frames stand apart and one that has its own image tokens; the others take a minute together."""
+ALWAYS = ("kosmos2",)
+"""One whose frames stand apart; one that has its own image tokens is trained and driven below, as a video backbone."""
 
 
 @pytest.mark.parametrize("name", slow_but(FAMILIES, ALWAYS))
@@ -70,10 +70,10 @@ def test_a_video_backbone_drives_as_it_was_trained(vlms: Path, data: tuple[str, 
 @pytest.mark.parametrize(
     ("dtype", "precision"),
     [
-        *[("bf16", "fp32"), ("fp32", "bf16"), ("fp16", "fp16")],
+        *[("fp32", "bf16"), ("fp16", "fp16")],
         *(
             pytest.param(*pair, marks=pytest.mark.slow)
-            for pair in [("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp16")]
+            for pair in [("bf16", "fp32"), ("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp16")]
         ),
     ],
 )

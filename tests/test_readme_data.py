@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_episodes import actions, images, write_h5
 from shared_data import shared
-from tiny_runs import ROOT, SMALLEST_MODEL, run_in
+from tiny_runs import ROOT, SMALLEST_MODEL, run_in, slow_but
 
 SHARED = {
     "LeRobot v2.1, v3.0": "formats/lerobot_v30_video",
@@ -56,7 +56,11 @@ def test_every_format_has_its_row() -> None:
     assert set(rows()) == {*SHARED, "flat or nested HDF5", "HDF5 of your own"}
 
 
-@pytest.mark.parametrize("format", rows())
+QUICK = ("LeRobot v2.1, v3.0", "ALOHA, ACT", "ROS 1, ROS 2, MCAP", "HDF5 of your own")
+"""One of each way to give data: a folder that says all, a layout, bags and keys of one's own."""
+
+
+@pytest.mark.parametrize("format", slow_but(rows(), QUICK))
 def test_the_command_of_each_row_trains(format: str, tmp_path: Path) -> None:
     if format in SHARED:
         path = shared(SHARED[format])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shared_data import shared
-from tiny_runs import SMALLEST_MODEL, run_in, strict_json
+from tiny_runs import SMALLEST_MODEL, run_in, slow_but, strict_json
 
 from mobile_vla.commands import cli
 from mobile_vla.policy.policy import Policy
@@ -65,7 +65,8 @@ def call(*arguments: object) -> None:
     assert end.value.code == 0
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# Quick: one whose layout is named and one whose frames are messages; all are trained on below, which reads them too.
+@pytest.mark.parametrize("name", slow_but(FORMATS, ("formats/minari", "formats/rosbag2_sqlite3")))
 def test_recordings_of_every_format_are_inspected(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

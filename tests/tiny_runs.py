@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -216,7 +216,30 @@ def options_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def slow_but(names: Sequence[str], always: Collection[str]) -> list[Any]:
-    """Return parameters of a test: ``names``, all but those ``always`` marked as slow."""
-    assert set(always) <= set(names)
-    return [name if name in always else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def slow_but(cases: Iterable[Any], always: Collection[Any]) -> list[Any]:
+    """Return parameters of a test: ``cases``, all but those ``always`` marked as slow.
+
+    A case of several arguments is a tuple.
+    """
+    cases = list(cases)
+    assert all(case in cases for case in always)
+    return [case if case in always else _as_slow(case) for case in cases]
+
+
+def every(step: int, cases: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test: the first of ``cases`` and each ``step``-th after it, the others marked as slow.
+
+    For cases that are many and much alike; where each kind needs one, ``slow_but`` names them.
+    """
+    return [case if index % step == 0 else _as_slow(case) for index, case in enumerate(cases)]
+
+
+def first_of_each(pairs: Iterable[tuple[str, str]]) -> list[Any]:
+    """Return parameters of a test: pairs of a group and an option, all but the first option of each group slow."""
+    pairs = list(pairs)
+    groups = [group for group, _ in pairs]
+    return slow_but(pairs, [pair for index, pair in enumerate(pairs) if groups.index(pair[0]) == index])
+
+
+def _as_slow(case: Any) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)

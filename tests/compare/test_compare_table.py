@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from tiny_runs import slow_but
 from written_runs import write_failed, write_run, write_study
 
 from mobile_vla.compare.report import compare_folder
@@ -29,8 +30,8 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("scale", [1e-3, 0.03, 0.3, 3.0, 30.0, 3000.0])
-@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("scale", slow_but([1e-3, 0.03, 0.3, 3.0, 30.0, 3000.0], (1e-3, 0.3, 3000.0)))
+@pytest.mark.parametrize("width", slow_but([80, 100, 120], (80, 120)))
 def test_no_number_and_no_sampler_is_cut(tmp_path: Path, scale: float, width: int) -> None:
     for index, sampler in enumerate(FIVE):
         for seed in range(5):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from made_bags import KINDS, picture, raw_image, twist, write_drive
 from test_bag_source import CACHE, images_of, problem_of, read_one, source_of, write
 from test_tub_laws import someone_else
+from tiny_runs import slow_but
 
 from mobile_vla.data.episodes import read_recordings
 from mobile_vla.data.reading.process import ask
@@ -109,7 +110,7 @@ def look_at_each(folder: Path) -> Generator[None, None, dict[str, str]]:
     return messages
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, ("mcap alone", "sqlite3", "ros1")))
 def test_bounded_whatever_is_wrong(tmp_path: Path, kind: str):
     whole = write_drive(tmp_path / "bag", kind, num_frames=4)
     for seed in range(NUM_SPOILED):

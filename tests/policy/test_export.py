@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from test_cli import call
 from test_pretrained_jobs import tiny_model
 from test_rollouts import results_of, sim_overrides
-from tiny_runs import SMALLEST_MODEL, Ran, run_in, strict_json
+from tiny_runs import SMALLEST_MODEL, Ran, run_in, slow_but, strict_json
 from tiny_vlms import save_tiny_vlm
 
 from mobile_vla.errors import UserError
@@ -302,7 +302,7 @@ def test_a_base_has_no_place_in_a_compact_policy(
     assert f"base={tmp_path}: has no effect, as this policy builds on no pretrained" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("tuning", ["full", "frozen"])
+@pytest.mark.parametrize("tuning", slow_but(["full", "frozen"], ["full"]))
 def test_without_an_adapter_there_is_nothing_to_merge(
     tuning: str, vlms: Path, tiny: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from made_episodes import read_images
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tiny_runs import run_in
+from tiny_runs import run_in, slow_but
 from torch import Tensor, nn
 
 import mobile_vla
@@ -61,7 +61,11 @@ class MixingBackbone(CompactBackbone):
 TRUSTED = ["test_policy.MixingBackbone"]
 
 
-@pytest.fixture(scope="module", params=WAYS)
+ALWAYS = ("both", "frames looked at together", "bgr, three actions")
+"""One with the default padding, one of another backbone and one of other data; the others are slow."""
+
+
+@pytest.fixture(scope="module", params=slow_but(WAYS, ALWAYS))
 def trained(
     request: pytest.FixtureRequest, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, tuple[str, ...]]:

@@ -32,6 +32,8 @@ from mobile_vla.training.gradient import Precision, accumulate_gradient, autocas
 VIDEO = ("smolvlm", "qwen2_5_vl", "qwen3_vl", "llava", "idefics3")
 STRUCTURES = [*((name, "frame") for name in FAMILIES), *((name, "video") for name in VIDEO)]
 
+each_slow_but_two = pytest.mark.parametrize("name", slow_but(FAMILIES, list(FAMILIES)[:2]))
+
 LORA: Mapping[str, Any] = {
     "rank": 4,
     "alpha": 8,
@@ -158,7 +160,7 @@ def test_the_instruction_is_read(name: str, vlms: Path) -> None:
     assert ((features(backbone, batch) - other).abs().amax(-1) > 1e-6)[batch.history_BT].all()
 
 
-@pytest.mark.parametrize("name", slow_but(list(FAMILIES), list(FAMILIES)[:2]))
+@each_slow_but_two
 @pytest.mark.parametrize("option", [{}, {"dora": True}, {"rslora": True, "vision": True}, {"targets": "attention"}])
 def test_a_fresh_adapter_equals_the_base(name: str, option: dict[str, Any], vlms: Path) -> None:
     adapted = make_backbone(vlms / name, tuning=Lora(**{**LORA, **option}))
@@ -189,7 +191,7 @@ def test_one_step_lowers_the_loss_and_moves_only_adapter_action_token_and_head(
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft, of transformers
-@pytest.mark.parametrize("name", FAMILIES)
+@each_slow_but_two
 def test_what_is_saved_is_loaded_equal_and_is_an_adapter_that_peft_reads(name: str, vlms: Path, tmp_path: Path) -> None:
     model = train_a_little(make_vlm_model(vlms / name))
     save_weights(model, tmp_path)
@@ -275,7 +277,7 @@ def test_a_family_that_takes_one_image_refuses_video(name: str, vlms: Path) -> N
         make_backbone(vlms / name, structure="video")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_slow_but_two
 def test_gradient_checkpointing_changes_no_gradient(name: str, vlms: Path) -> None:
     def gradients(*, gradient_checkpointing: bool) -> list[torch.Tensor]:
         model = make_vlm_model(vlms / name, gradient_checkpointing=gradient_checkpointing).train()
@@ -289,7 +291,7 @@ def test_gradient_checkpointing_changes_no_gradient(name: str, vlms: Path) -> No
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@each_slow_but_two
 @pytest.mark.parametrize(("option", "tolerance"), [({"dtype": "bf16"}, 0.2), ({"attention": "eager"}, 1e-4)])
 def test_other_arithmetic_gives_nearly_the_same_features(
     name: str, option: dict[str, Any], tolerance: float, vlms: Path
@@ -336,7 +338,7 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_cut(
 @pytest.mark.parametrize(
     "text", ["go <image> left", "go <pad> left", "</s> stop", "<|image_pad|>", "", "왼쪽 병으로", "é" * 300]
 )
-@pytest.mark.parametrize("name", slow_but(list(FAMILIES), list(FAMILIES)[:2]))
+@each_slow_but_two
 def test_no_instruction_is_more_than_text(name: str, text: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name), windows()
     with torch.no_grad():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, slow_but
 
 PROGRAMS = {
     "run.py --help": ("run.py", "--help"),
@@ -15,7 +15,8 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+# Quick: one of each program; what ``train`` adds to it is the import of torch, a second.
+@pytest.mark.parametrize("name", slow_but(PROGRAMS, ("run.py --help", "inspect --help")))
 def test_a_reader_that_is_gone_ends_it_quietly(name: str) -> None:
     process = subprocess.Popen(
         [sys.executable, *PROGRAMS[name]], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE

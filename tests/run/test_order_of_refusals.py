@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_bags import write_drive
 from made_lerobot import write_v21
-from tiny_runs import compose_config
+from tiny_runs import compose_config, slow_but
 
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.run.build import build_dataset, build_run
@@ -31,7 +31,11 @@ def config_of(folder: Path, *overrides: str):
     return compose_config((*common, "dataset.val_fraction=0.5", *overrides))
 
 
-@pytest.mark.parametrize("name", REFUSED)
+ALWAYS = ("missing episodes", "a head that these actions do not fit", "unknown camera")
+"""One that the scan refuses, one that the model and one that an option does."""
+
+
+@pytest.mark.parametrize("name", slow_but(REFUSED, ALWAYS))
 def test_no_frame_is_decoded_before_a_refusal(tmp_path: Path, name: str) -> None:
     overrides, message = REFUSED[name]
     folder = write_v21(tmp_path / "set", lengths=(20, 21, 22, 23))
