@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import call
+from tiny_runs import every
 from written_page import write_full_run, write_page_study
 from written_runs import write_failed, write_json, write_run
 
@@ -217,7 +218,7 @@ def edit_summary(run: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("bomb", every(2, BOMBS))
 def test_a_bomb_costs_its_run_its_drawing_or_is_named(
     bomb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

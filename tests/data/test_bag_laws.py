@@ -224,7 +224,7 @@ def test_names_of_definitions_are_words(tmp_path: Path):
     assert "is truncated or damaged" in problem_of(bag)
 
 
-@pytest.mark.parametrize("kind", ["mcap", "sqlite3", "ros1"])
+@pytest.mark.parametrize("kind", slow_but(["mcap", "sqlite3", "ros1"], ["mcap", "ros1"]))
 def test_bounded_memory_whatever_the_length_of_an_episode(tmp_path: Path, kind: str):
     pixels = picture(0, (240, 320))
     images = [raw_image(50 * i, pixels, "rgb8") for i in range(200)]  # 46 MB

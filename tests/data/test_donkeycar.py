@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from shared_data import shared
@@ -75,6 +75,9 @@ def image(tub: Path, i: int) -> Path:
     return tub / "images" / f"{i}_cam_image_array_.jpg"
 
 
+law = settings(max_examples=40)  # making a drive of up to 40 records takes most of a case
+
+
 def record(index: int, timestamp_ms: int, session: str) -> Record:
     return Record(index=index, timestamp_ms=timestamp_ms, session_id=session, image="", angle=0.0, throttle=0.0)
 
@@ -93,6 +96,7 @@ def drives(draw: st.DrawFn) -> tuple[list[Record], set[int]]:
     return [record for record in records if record.index not in deleted], deleted
 
 
+@law
 @given(drives())
 def test_runs_hold_every_frame_and_break_exactly_where_neighbours_do_not_follow(drive: tuple[list[Record], set[int]]):
     records, deleted = drive
@@ -106,6 +110,7 @@ def test_runs_hold_every_frame_and_break_exactly_where_neighbours_do_not_follow(
         assert (id(before) in ends) != (is_next and is_soon)
 
 
+@law
 @given(drives(), st.integers(1, 6), st.integers(0, 6))
 def test_every_frame_is_in_an_episode_or_dropped(drive: tuple[list[Record], set[int]], min_frames: int, more: int):
     records, deleted = drive
@@ -118,6 +123,7 @@ def test_every_frame_is_in_an_episode_or_dropped(drive: tuple[list[Record], set[
     assert sum(plan.breaks.values()) == max(plan.num_runs - 1, 0)
 
 
+@law
 @given(drives())
 def test_without_rules_a_drive_is_one_episode(drive: tuple[list[Record], set[int]]):
     records, deleted = drive

@@ -65,7 +65,14 @@ def cases(law: str) -> list:
     ]
 
 
-every_format = pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
+every_format = pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(each, id=name, marks=() if name in ("flat", "robomimic") else pytest.mark.slow)
+        for name, each in FORMATS.items()
+    ],
+)
+"""Quick are files of one episode and files of several; the others differ from them in their keys."""
 
 
 def read_folder(folder: Path, kind: Format = FORMATS["flat"]) -> tuple[list[Recording], list[DataError], list[str]]:

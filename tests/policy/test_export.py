@@ -65,7 +65,7 @@ def train(folder: Path, tiny: tuple[str, ...], *overrides: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=slow_but(FAMILIES, ("kosmos2", "smolvlm")))
 def adapted(
     request: pytest.FixtureRequest, vlms: Path, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_runs import slow_but
+from tiny_runs import every, slow_but
 from tiny_vlms import FAMILIES
 from transformers import AutoModel
 
@@ -32,6 +32,7 @@ from mobile_vla.training.gradient import Precision, accumulate_gradient, autocas
 VIDEO = ("smolvlm", "qwen2_5_vl", "qwen3_vl", "llava", "idefics3")
 STRUCTURES = [*((name, "frame") for name in FAMILIES), *((name, "video") for name in VIDEO)]
 
+each_third_structure = pytest.mark.parametrize(("name", "structure"), every(3, STRUCTURES))
 each_slow_but_two = pytest.mark.parametrize("name", slow_but(FAMILIES, list(FAMILIES)[:2]))
 
 LORA: Mapping[str, Any] = {
@@ -103,7 +104,7 @@ def features(backbone: VlmBackbone, batch: Batch, **changed: Any) -> torch.Tenso
         return backbone(changed.get("images", batch.images_BTVCYX), batch.history_BT, batch.instruction)
 
 
-@pytest.mark.parametrize(("name", "structure"), STRUCTURES)
+@each_third_structure
 def test_batched_equals_single(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
     with torch.no_grad():
@@ -128,7 +129,7 @@ def test_weights_do_not_learn_in_half_precision(vlms: Path) -> None:
         make_backbone(vlms / "llava", tuning=Full(vision=False), dtype="bf16")
 
 
-@pytest.mark.parametrize(("name", "structure"), STRUCTURES)
+@each_third_structure
 def test_a_frame_is_seen_by_its_own_feature_and_by_no_earlier_one(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
     images = batch.images_BTVCYX.clone()
@@ -141,7 +142,7 @@ def test_a_frame_is_seen_by_its_own_feature_and_by_no_earlier_one(name: str, str
     assert changed_BT[:, 3].all() == (structure == "video")
 
 
-@pytest.mark.parametrize(("name", "structure"), STRUCTURES)
+@each_third_structure
 def test_absent_frames_change_nothing(name: str, structure: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name, structure=structure), windows()
     images = batch.images_BTVCYX.clone()
@@ -170,7 +171,7 @@ def test_a_fresh_adapter_equals_the_base(name: str, option: dict[str, Any], vlms
     )
 
 
-@pytest.mark.parametrize(("name", "structure"), STRUCTURES)
+@each_third_structure
 def test_one_step_lowers_the_loss_and_moves_only_adapter_action_token_and_head(
     name: str, structure: str, vlms: Path
 ) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -22,6 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from tiny_runs import slow_but
 
 from mobile_vla.data.windows import Padding, build_windows
 from mobile_vla.sampling.contract import Measure, Sampler, SamplerFactory, draw_windows
@@ -83,11 +83,8 @@ FILE stands for a window score file of the problem at hand."""
 
 
 def each_variant(chosen: Sequence[str] = VARIANTS) -> list[Any]:
-    """Return parameters of a test: as shipped, and one other way of each sampler; its further ways are slow."""
-    others = [variant for variant in VARIANTS if variant not in SHIPPED]
-    names = [variant.split()[0] for variant in others]
-    quick = {*SHIPPED, *(variant for index, variant in enumerate(others) if names.index(names[index]) == index)}
-    return [variant if variant in quick else pytest.param(variant, marks=pytest.mark.slow) for variant in chosen]
+    """Return parameters of a test: every sampler as shipped; its other ways are slow."""
+    return slow_but(chosen, [variant for variant in chosen if variant in SHIPPED])
 
 
 law = settings(max_examples=8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tables import UNEVEN, FixedMeasures, Problem, scores_with, table
+from tiny_runs import every
 
 from mobile_vla.sampling.contract import Sampler, ScoreWindows, draw_windows
 from mobile_vla.sampling.scores import Scores
@@ -70,7 +71,7 @@ BIASED = (
 )
 
 
-@pytest.mark.parametrize("given", UNBIASED)
+@pytest.mark.parametrize("given", every(2, UNBIASED))
 def test_importance_weights_keep_the_mean_gradient(given: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, problem.losses_N)
@@ -78,7 +79,7 @@ def test_importance_weights_keep_the_mean_gradient(given: str) -> None:
     assert largest_error(steps, problem.mean_D) < 4.5
 
 
-@pytest.mark.parametrize("given", BIASED)
+@pytest.mark.parametrize("given", every(2, BIASED))
 def test_what_prefers_windows_without_undoing_it_does_not_keep_the_mean_gradient(given: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
     sampler, scores = UNEVEN.sampler(f"sampler={given}"), scores_with(UNEVEN.windows, problem.losses_N)
@@ -145,7 +146,7 @@ BASES = (
 )
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", every(3, BASES))
 def test_loss_weights_have_the_expected_gradient_of_their_bases_draws(base: str) -> None:
     problem = LeastSquares(NUM_WINDOWS)
     scores, measures = scores_with(UNEVEN.windows, problem.losses_N), FixedMeasures(problem.norms_N)

@@ -23,6 +23,7 @@ from tables import (
     scores_with,
     table,
 )
+from tiny_runs import every
 
 from mobile_vla.sampling.contract import draw_windows
 
@@ -64,7 +65,7 @@ NO_EFFECT = {
 }
 
 
-@pytest.mark.parametrize("given_", NO_EFFECT)
+@pytest.mark.parametrize("given_", every(3, NO_EFFECT))
 def test_where_no_effect_is_claimed_no_batch_prefers_a_window(given_: str) -> None:
     problem, num_seeds = NO_EFFECT[given_], 250
     num_windows = len(problem.windows)

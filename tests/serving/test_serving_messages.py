@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -38,6 +38,7 @@ def read(message: object) -> Observation:
     return read_observation(message, cameras=(CAMERA,), signals=())
 
 
+@settings(max_examples=40)  # each makes a dictionary of arrays, which takes longer than the rest of this file
 @given(
     st.dictionaries(st.text(max_size=4), ARRAYS | st.lists(st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()))
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import compose_config, options_of, run_in
+from tiny_runs import compose_config, options_of, run_in, slow_but
 from training_runs import Weighted, train_run
 
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
@@ -35,7 +35,7 @@ def weights_of(run: Run) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in run.model.parameters()]
 
 
-@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("precision", slow_but(DTYPES, ["bf16"]))
 @pytest.mark.parametrize("head", options_of("model/head"))
 def test_the_loss_of_every_head_is_reduced_in_full_precision(
     head: str, precision: str, make_run: Callable[..., Run]
