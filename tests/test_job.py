@@ -158,6 +158,7 @@ def test_scenarios_that_are_held_out_are_measured_apart(tiny: tuple[str, ...], t
     assert "sampler/share/2box_vert_left" not in ran.summary
 
 
+@pytest.mark.slow  # tests/tracking mirrors runs with every fault
 def test_logging_to_wandb_offline_changes_nothing_else(whole: Ran, tiny: tuple[str, ...], tmp_path: Path) -> None:
     mirrored = run_in(tmp_path / "mirrored", *tiny, "logger=wandb")
 

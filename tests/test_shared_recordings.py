@@ -78,7 +78,12 @@ def test_recordings_of_every_format_are_inspected(
     assert "experiment=my_data" in said
 
 
-@pytest.mark.parametrize("name", FORMATS)
+TRAINED = ("formats/lerobot_v21_video", "formats/lerobot_v30_image", "formats/robomimic", "formats/minari")
+"""Quick ones: both versions of LeRobot, videos and images, files of several episodes and without names, and below bags
+and a tub."""
+
+
+@pytest.mark.parametrize("name", slow_but(FORMATS, (*TRAINED, "formats/mcap_ros2", "donkeycar_test_tub")))
 def test_recordings_of_every_format_are_trained_on(name: str, tmp_path: Path) -> None:
     has_state = name not in ("formats/minari", "donkeycar_test_tub", *FEW)
     state = ("model.state=all",) if has_state else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,16 @@ def mounted(place: Path, *arguments: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        _unmount(place)
+
+
+def _unmount(place: Path) -> None:
+    """Unmount as soon as it can be: a process that was ended holds its files for a moment."""
+    for _ in range(50):
+        if subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.05)
+    subprocess.run(["umount", str(place)], check=True)
 
 
 @contextmanager

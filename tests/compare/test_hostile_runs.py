@@ -97,7 +97,7 @@ def test_what_is_no_picture_or_a_bomb_is_not_shown(tmp_path: Path) -> None:
 READ = ("metrics.jsonl", "val_windows.csv", "hardest.json", "summary.json", "manifest.json", "episode_results.jsonl")
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", every(2, READ))
 def test_a_linked_file_is_not_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = tmp_path / "study"
     runs = [write_full_run(study, sampler, 0, 0.3) for sampler in ("shuffled", "stratified")]

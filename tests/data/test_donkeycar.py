@@ -287,6 +287,7 @@ def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]):
     assert "--max-frames: invalid int or none value: 'many'" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # a thousand frames; a quick run trains on the same tub as it lies
 def test_the_small_real_tub_imports(tmp_path: Path):
     report = import_tub(shared("donkeycar_test_tub"), tmp_path / "out", TubOptions())
     assert report.lengths == (200,) * 5

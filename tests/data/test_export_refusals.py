@@ -174,7 +174,6 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(
                 export_data(dataset, out, format=format, is_video=is_video)  # pyright: ignore[reportArgumentType]
             assert not isinstance(error.value, DataError)
             assert list(disk.iterdir()) == []
-            time.sleep(0.5)  # a process that was ended holds its file for a moment
 
 
 def test_recordings_that_change_meanwhile_are_not_exported(tmp_path: Path) -> None:

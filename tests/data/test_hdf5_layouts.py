@@ -16,7 +16,7 @@ import pytest
 from made_episodes import actions, h5_dataset, h5_source, images, read_h5
 from PIL import Image
 from shared_data import shared
-from tiny_runs import CONF, every, options_of, run_in, tiny_overrides
+from tiny_runs import CONF, every, options_of, run_in, slow_but, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
 from mobile_vla.data.findings.problems import summarise_problems
@@ -463,7 +463,7 @@ def test_a_file_of_no_layout_lists_what_it_holds(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("layout", ["flat", "auto", "aloha"])
+@pytest.mark.parametrize("layout", slow_but(["flat", "auto", "aloha"], ["auto"]))
 def test_the_override_that_is_shown_reads_the_file(tmp_path: Path, layout: str) -> None:
     folder = tmp_path / "episodes"
     folder.mkdir()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from made_episodes import law, made_episode
 from PIL import Image
 from shared_data import shared
+from tiny_runs import every
 
 from mobile_vla.commands.cli import main
 from mobile_vla.inspection.page.choice import spread
@@ -237,7 +238,7 @@ def test_a_place_where_no_page_can_be_is_refused_before_anything_is_read(
     assert "--html" in f"{end.value.code} {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("name", ["aloha", "robomimic", "lerobot_v30_video", "lerobot_v30_image", "minari"])
+@pytest.mark.parametrize("name", every(3, ["aloha", "robomimic", "lerobot_v30_video", "lerobot_v30_image", "minari"]))
 def test_recordings_of_other_tools_have_a_page(tmp_path: Path, name: str) -> None:
     source = shared(f"formats/{name}")
     (tmp_path / "set").symlink_to(source)

@@ -22,6 +22,7 @@ from tables import (
     scores_with,
     table,
 )
+from tiny_runs import every
 
 from mobile_vla.sampling.contract import Sampler, draw_windows
 from mobile_vla.sampling.scores import Scores
@@ -228,7 +229,7 @@ BASES = (
 )
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", every(3, BASES))
 def test_permuted_scores_have_the_probabilities_of_their_base_on_other_windows(base: str) -> None:
     losses = np.random.default_rng(2).exponential(size=len(UNEVEN.windows))
     placebo = stated(f"sampler=permuted_scores sampler@sampler.base={base}", losses, step=100)
@@ -237,7 +238,7 @@ def test_permuted_scores_have_the_probabilities_of_their_base_on_other_windows(b
     assert abs(np.corrcoef(placebo, genuine)[0, 1]) < 0.5
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", every(3, BASES))
 def test_permuted_scores_draw_one_fixed_window_for_each_that_their_base_draws(base: str) -> None:
     scores = scores_with(UNEVEN.windows, np.random.default_rng(2).exponential(size=len(UNEVEN.windows)))
     sampler = UNEVEN.sampler(f"sampler=permuted_scores sampler@sampler.base={base}")
