@@ -72,7 +72,7 @@ def done(whole: Ran, tmp_path: Path) -> Ran:
     return Ran(folder=shutil.copytree(whole.folder, tmp_path / "done"), exit_code=0, message="")
 
 
-@pytest.mark.parametrize("experiment", slow_but(ON_SHIPPED_DATA, ("compare_samplers", "tune_hard_negative")))
+@pytest.mark.parametrize("experiment", slow_but(ON_SHIPPED_DATA, ("compare_samplers",)))
 def test_every_experiment_runs_two_steps_and_resumes_to_four(
     experiment: str, stores: tuple[str, ...], tmp_path: Path
 ) -> None:

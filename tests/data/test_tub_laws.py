@@ -21,7 +21,6 @@ from judged_tubs import FAULTS
 from mutated_tubs import NUM_FRAMES, write_small_tub
 from PIL import Image
 from tiny_disks import mounted
-from tiny_runs import every
 
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.importers.import_report import ImportReport
@@ -225,14 +224,13 @@ def test_bounded_memory_whatever_the_length_of_an_episode(tub: Path):
     assert peak < 110e6  # of which 67e6 are asked for by `read_limited` and not used
 
 
-@pytest.mark.parametrize("first", every(2, [0, 20]))
-def test_bounded_whatever_is_wrong(tmp_path: Path, first: int):
+def test_bounded_whatever_is_wrong(tmp_path: Path):
     tests = Path(__file__).parents[1]
-    command = [sys.executable, str(tests / "judged_tubs.py"), str(tmp_path), str(first), "20"]
+    command = [sys.executable, str(tests / "judged_tubs.py"), str(tmp_path), "0", "40"]
     environment = os.environ | {"PYTHONPATH": str(tests.parent)}  # this package, whichever one is installed
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
     judged = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(judged) == 20
+    assert len(judged) == 40
     assert [result for result in judged if result["verdict"] in FAULTS] == []
     assert {result["verdict"] for result in judged} == {"imported", "refused"}
 

@@ -339,7 +339,7 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_cut(
 @pytest.mark.parametrize(
     "text", ["go <image> left", "go <pad> left", "</s> stop", "<|image_pad|>", "", "왼쪽 병으로", "é" * 300]
 )
-@each_slow_but_two
+@pytest.mark.parametrize("name", slow_but(FAMILIES, list(FAMILIES)[:1]))
 def test_no_instruction_is_more_than_text(name: str, text: str, vlms: Path) -> None:
     backbone, batch = make_backbone(vlms / name), windows()
     with torch.no_grad():

@@ -68,7 +68,7 @@ def test_a_million_draws_agree_with_the_probabilities(variant: str) -> None:
         lengths = np.random.default_rng(0).integers(20, 60, 30).tolist()
         problem, num_draws = Problem(windows=table(lengths, ["a", "b", "b"]), batch_size=50, seed=0), 100_000
         variant += " sampler.dedupe_radius=0"
-    elif any(name in variant for name in QUEUES):
+    elif variant in WITHOUT_REPLACEMENT or any(name in variant for name in QUEUES):
         num_draws = 100_000
     sampler, scores = problem.sampler(variant), scores_of(problem.windows, seed=3)
     counts = visits(sampler, scores, first=AFTER_WARM_UP, num_steps=num_draws // problem.batch_size)
