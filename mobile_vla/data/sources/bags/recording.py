@@ -138,7 +138,8 @@ def _shown(tracks: Sequence[ImageTrack], chosen: Chosen, path: Path) -> tuple[li
     shown = [track for track in tracks if track.refused is None]
     if refused and (not chosen.is_free or not shown):
         raise refused[0].refusal(path)
-    return shown, [f"topic {t.topic} is left out: its encoding {t.refused!r} is not read" for t in refused]
+    left_out = [f"topic {t.topic} is left out: its encoding {t.refused!r} is not read" for t in refused]
+    return shown, [*left_out, *chosen.notes]
 
 
 def _align(images: Sequence[ImageTrack], content: _Content, options: BagOptions, path: Path) -> _Frames:
