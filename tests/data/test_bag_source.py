@@ -208,6 +208,24 @@ def test_an_episode_ends_where_the_camera_or_the_commands_pause(tmp_path: Path):
     assert read_one(bag, max_command_age_s=None, max_gap_s=None).num_frames == 9
 
 
+@pytest.mark.parametrize("num_lost", [1, 2, 3, 5])
+def test_no_window_reaches_over_a_hole_of_frames_that_were_dropped(tmp_path: Path, num_lost: int):
+    with_command = [*range(5), *range(5 + num_lost, 10 + num_lost)]
+    commands = [twist(100 * i - 1, i) for i in with_command]
+    bag = write(tmp_path, [*frames_at(*range(0, 100 * (10 + num_lost), 100)), *commands])
+    recordings = recordings_of(bag, max_command_age_s=0.05)
+    numbers = [recording.actions[:, 0].tolist() for recording in recordings]
+    assert numbers == ([with_command] if num_lost <= 2 else [with_command[:5], with_command[5:]])
+    notes = " ".join(recordings[0].notes)
+    assert ("a new episode begins after each hole of more than 2 frames that are left out (1)" in notes) == (
+        num_lost > 2
+    )
+    assert ("in 1 places two frames of an episode are up to 0.3 s apart, and mostly 0.1 s" in notes) == (num_lost == 2)
+    whole = read_one(bag, max_command_age_s=0.05, max_gap_s=None)
+    assert whole.num_frames == 10
+    assert ("places two frames of an episode are up to" in " ".join(whole.notes)) == (num_lost > 1)
+
+
 def test_the_first_text_within_an_episode_counts_where_none_was_before_it(tmp_path: Path):
     messages = [*frames_at(0, 100, 200), twist(-1, 1), text(50, " "), text(150, "Go")]
     assert read_one(write(tmp_path, messages)).texts.key == "Go"

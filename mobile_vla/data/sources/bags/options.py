@@ -23,7 +23,8 @@ class BagOptions:
 
     A frame gets the newest command at or before its time, and is dropped where that is older than
     ``max_command_age_s``; ``max_state_age_s`` is the same for states and for the images of further cameras (None: any
-    age). A new episode begins where two frames are more than ``max_gap_s`` apart (None: one episode a bag).
+    age). A new episode begins where two frames are more than ``max_gap_s`` apart, and where more than two frames in a
+    row were dropped, as no window may reach over such a hole (None: one episode a bag, with all its holes).
     """
 
     image_topic: str | Sequence[str]
