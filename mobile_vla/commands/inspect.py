@@ -34,7 +34,7 @@ def add_command(add_parser: AddParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mobile_vla.data.dataset import summarise_problems
+    from mobile_vla.data.findings.problems import summarise_problems
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
     from mobile_vla.inspection.first_comparison import samplers_worth_trying

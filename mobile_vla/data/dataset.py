@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,32 +12,28 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.chosen import Chosen, Names, idle_notes
 from mobile_vla.data.data_hash import data_hash
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import episodes_of, read_recordings
+from mobile_vla.data.findings.oddities import oddities_of
+from mobile_vla.data.findings.plausibility import implausible_actions, unmoving_columns
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
-from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, is_decoded, open_frames
+from mobile_vla.data.labels.grammars import compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
 from mobile_vla.data.labels.rules import FirstImages, Label, Rule, label_episodes, parse_rules
-from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
-from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError, UnreadableNowError
+from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.process.garbage import without_garbage_collection
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
-from mobile_vla.text import counted
-
-_SIZES = re.compile(r"\[\d+(?:, \d+)*\]")
-"""Shapes of data sets in messages."""
-
-_MAX_REPEATED = 200
-"""Number of characters from which a message is not repeated for each file: that of keys not found lists them all."""
 
 
 class Generator(Protocol):
@@ -321,7 +315,8 @@ class Dataset:
             ),
             problems=tuple(problems),
             warnings=(
-                *_oddities(scan, windows),
+                *scan.warnings,
+                *oddities_of(episodes, scan.problems, digests=scan.digests, windows=windows),
                 *idle_notes(self._chosen, [scan.recordings[e.name] for e in episodes], spec),
                 *unmoving_columns([scan.recordings[e.name] for e in episodes], spec),
                 *implausible_actions(episodes, spec),
@@ -343,80 +338,3 @@ class Dataset:
             )
         except ConfigError as error:
             raise ConfigError(f"{part}: {error}") from error
-
-
-def summarise_problems(problems: Sequence[DataError]) -> str:
-    """Return one message that lists all problems, one per line: damaged, missing and temporarily unreadable apart."""
-    bad, missing, passing = _kinds_of(problems)
-    blocks = [
-        f"{what}:\n" + "\n".join(f"  {text}" for text in _once(listed)) + f"\n{remedy}"
-        for listed, what, remedy in (
-            (bad, f"{len(bad)} episode file(s) cannot be used", "Mend or remove them"),
-            (missing, f"{sum(p.num_episodes for p in missing)} episode(s) are missing", "Copy them"),
-            (passing, f"{len(passing)} episode file(s) cannot be read now, and may be good", "Mend the causes"),
-        )
-        if listed
-    ]
-    return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
-
-
-def _once(problems: Sequence[DataError]) -> list[str]:
-    """Return the texts of ``problems``; what is said at length of several files is said of the first of them.
-
-    The others are listed by their paths. Shapes may differ: files of one unknown layout have other numbers of frames.
-    """
-    alike: dict[str, list[str]] = {}
-    for problem in map(str, problems):
-        finding = problem.partition(": ")[2]
-        alike.setdefault(_SIZES.sub("[]", finding) if len(finding) > _MAX_REPEATED else problem, []).append(problem)
-    texts = []
-    for first, *others in alike.values():
-        texts.append(first)
-        if others:
-            paths = ", ".join(other.partition(": ")[0] for other in others)
-            texts.append(f"and the same of {counted(len(others), 'other file')}: {paths}")
-    return texts
-
-
-def _kinds_of(
-    problems: Sequence[DataError],
-) -> tuple[list[DataError], list[MissingEpisodesError], list[UnreadableNowError]]:
-    missing = [problem for problem in problems if isinstance(problem, MissingEpisodesError)]
-    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
-    return [p for p in problems if not isinstance(p, MissingEpisodesError | UnreadableNowError)], missing, passing
-
-
-def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
-    found, episodes = list(scan.warnings), scan.episodes
-    bad, missing, passing = _kinds_of(scan.problems)
-    if missing:
-        found.append(
-            f"{sum(p.num_episodes for p in missing)} declared episode(s) are missing: {'; '.join(map(str, missing))}"
-        )
-    if bad:
-        listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
-        found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
-    # Also skipped: `skip` means to go on. Runs that read different files then have a different data_hash, and the
-    # comparison does not rank them together.
-    if passing:
-        listed = "; ".join(str(problem) for problem in passing)
-        found.append(f"{len(passing)} episode file(s) left out that may be good, for causes outside of them: {listed}")
-    copies = Counter(scan.digests[e.name] for e in episodes)
-    num_copies = sum(count - 1 for count in copies.values())
-    if num_copies:
-        found.append(f"{num_copies} episode file(s) are copies of another: train and val may hold the same episode")
-    for sizes in map(Counter, zip(*(e.image_sizes for e in episodes), strict=True)):
-        if len(sizes) > 1:
-            listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())
-            found.append(f"mixed image sizes, all are resized: {listed}")
-    num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
-    if num_unknown:
-        found.append(
-            f"no rule of dataset.scenario gives {num_unknown} of {len(episodes)} episodes a scenario: they count as "
-            f"'{UNKNOWN}'"
-        )
-    for part, table in windows.items():
-        without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
-        if without:
-            found.append(f"{len(without)} {part} episode(s) are shorter than a window and are never used")
-    return found

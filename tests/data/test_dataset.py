@@ -13,8 +13,9 @@ from made_episodes import actions, h5_dataset, images, write_h5
 from tiny_runs import compose_config
 
 from mobile_vla import config
-from mobile_vla.data.dataset import Dataset, summarise_problems
+from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.episode_writer import write_episode
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError
 
 SCENARIOS = ("1box_hori_left", "1box_hori_right", "2box_vert_left")

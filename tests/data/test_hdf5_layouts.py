@@ -19,7 +19,7 @@ from shared_data import shared
 from tiny_runs import CONF, options_of, run_in, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
-from mobile_vla.data.dataset import summarise_problems
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.hdf5 import source as source_module
 from mobile_vla.data.sources.hdf5.layout import shipped_layout, shipped_layouts

@@ -23,8 +23,9 @@ from PIL import Image
 from reading_causes import as_nobody
 from shared_data import shared
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import Scanned, read_recordings
-from mobile_vla.data.frames import ImageOptions, digest_recordings, open_frames
+from mobile_vla.data.frames import ImageOptions, open_frames
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.lerobot.images import pictures_in_table

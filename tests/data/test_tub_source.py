@@ -17,8 +17,8 @@ from PIL import Image
 from shared_data import shared
 from test_tub_laws import CLAIMS, LEADS_OUT, UNWRITTEN, someone_else
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import read_recordings
-from mobile_vla.data.frames import digest_recordings
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Recording

@@ -9,7 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from mobile_vla.data.dataset import Dataset, OpenDataset, Scan, summarise_problems
+from mobile_vla.data.dataset import Dataset, OpenDataset, Scan
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.errors import DataError
 from mobile_vla.evaluation.data_report import DataReport
