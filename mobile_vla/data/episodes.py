@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from regex import Pattern
 
-from mobile_vla.data.labels.grammars import parse_name
+from mobile_vla.data.labels.grammars import UNKNOWN, parse_name
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.recordings_cache import RecordingsCache, status_of
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
+from mobile_vla.data.sources.names import own_name
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
@@ -102,7 +103,10 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
             elif entry.name in recordings:
                 first = recordings[entry.name].path
                 problems.append(
-                    DataError(f"{entry.path}: has the same name as {first}, '{entry.name}'. Names identify episodes.")
+                    DataError(
+                        f"{entry.path}: has the same name as {first}, '{entry.name}'. Names identify episodes: rename "
+                        "one."
+                    )
                 )
             else:
                 recordings[entry.name] = entry
@@ -160,7 +164,9 @@ def _episode_of(
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
 ) -> Episode:
-    scenario, fields = parse_name(recording.name, grammars)
+    scenario, fields = parse_name(own_name(recording.name, recording.path), grammars)
+    if not fields and scenario == UNKNOWN:  # a grammar may also be written for the name with its folders
+        scenario, fields = parse_name(recording.name, grammars)
     fields = {**_folder_field(recording.path, root), **recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)
     if chosen is None:

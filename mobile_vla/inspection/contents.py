@@ -12,6 +12,7 @@ from mobile_vla.data.dataset import Scan
 from mobile_vla.data.labels.grammars import RECORDED_SPLITS, UNKNOWN, split_parts
 from mobile_vla.data.labels.rules import clean_label
 from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.names import own_name
 from mobile_vla.inspection.names import propose_grammar
 from mobile_vla.process.typed_commands import override
 from mobile_vla.schema import Episode
@@ -141,7 +142,7 @@ def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
     """Return the scenarios as they are, and what each other rule would give where it would give several groups."""
     current = Counter(episode.scenario for episode in episodes)
     found = [ScenarioChoice(overrides=(), scenarios=dict(current.most_common()), is_current=True)]
-    if proposal := propose_grammar([episode.name for episode in episodes]):
+    if proposal := propose_grammar([own_name(episode.name, episode.path) for episode in episodes]):
         overrides = (override("dataset.grammars.own", proposal.expression), "dataset.scenario=[name]")
         if set(proposal.scenarios) != set(current):
             found.append(ScenarioChoice(overrides=overrides, scenarios=proposal.scenarios))
