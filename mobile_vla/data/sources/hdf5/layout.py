@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +50,7 @@ class Layout:
     rate_hz: Annotated[float, Field(gt=0)] | str | None
     robosuite: str | None
     names: Mapping[str, Sequence[str] | Sequence[Sequence[str]]]
+    names_need: str | None
     signals: Mapping[str, Mapping[str, Any]]
     extra_observations: Literal[0, 1]
 
@@ -66,10 +67,26 @@ class Layout:
         """The keys of the state, whose columns are joined in this order."""
         return (self.state,) if isinstance(self.state, str) else tuple(self.state)
 
+    def recognised_in(self, file: h5py.File, path: Path) -> Layout:
+        """Return this layout as it holds for a file that only looks like it: without names that need another key."""
+        if self.names_need is None or find_object(file, self.names_need, path) is not None:
+            return self
+        return replace(self, names={})
+
     @property
     def is_own(self) -> bool:
+        """Whether the user stated something in place of what ``auto`` recognises."""
+        stated = (name for name in self.__dataclass_fields__ if name not in ("name", "instruction"))
+        return any(getattr(self, name) for name in stated) or not self._has_usual_instruction
+
+    @property
+    def names_data(self) -> bool:
         """Whether the user named cameras or actions."""
-        return bool(self.images or self.action_keys)
+        return bool(self.images or self.cameras or self.action_keys)
+
+    @property
+    def _has_usual_instruction(self) -> bool:
+        return list(self.instruction) == list(shipped_layout(AUTO).instruction)
 
     @property
     def has_own_keys(self) -> bool:
@@ -82,12 +99,11 @@ class Layout:
         Names and details of columns stay where ``own`` has none for the data set.
         """
         kept = {name: getattr(own, name) or getattr(self, name) for name in self.__dataclass_fields__}
-        is_usual = list(own.instruction) == list(shipped_layout(AUTO).instruction)
         return Layout(
             **{
                 **kept,
                 "name": self.name,
-                "instruction": self.instruction if is_usual else own.instruction,
+                "instruction": self.instruction if own._has_usual_instruction else own.instruction,
                 "names": {**self.names, **own.names},
                 "signals": {**self.signals, **own.signals},
             }

@@ -41,6 +41,7 @@ from mobile_vla.data.sources.hdf5.signals import (
     own_spec,
     read_values,
     state_signals,
+    unused_names,
 )
 from mobile_vla.data.sources.hdf5.texts import fields_of, full_key, json_at, read_instruction, texts_in, value_at
 from mobile_vla.errors import DataError
@@ -147,7 +148,19 @@ class FileReader:
             texts=texts,
             fields=fields,
             doubtful_row=_doubtful_row(actions_FA, next(iter(images.values()))),
-            notes=(*self.notes, *self._unread(group, places, used)),
+            notes=(*self.notes, *self._unnamed(actions, spec), *self._unread(group, places, used)),
+        )
+
+    def _unnamed(self, actions: Mapping[str, h5py.Dataset], spec: Spec | None) -> list[str]:
+        """Return a note of names that the layout would give the actions, where nothing in the file confirms them."""
+        names = unused_names(actions, self.layout) if spec is None and self.notes else []
+        return (
+            [
+                f"nothing names the columns of the actions. If they are a base's {', '.join(names)} (m/s, rad/s), "
+                f"dataset/layout={self.layout.name} names them so"
+            ]
+            if names
+            else []
         )
 
     def _unread(self, group: object, places: Places, used: Collection[str]) -> list[str]:

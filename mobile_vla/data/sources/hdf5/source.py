@@ -60,13 +60,7 @@ class Hdf5Source:
         path = file.path
         with open_recording(path) as opened:
             layout, places = fitting_layout(opened, self.layout, path)
-            read_as = f"dataset/layout={layout.name}"
-            note = (
-                f"read with your own keys, and as {read_as} otherwise"
-                if self.layout.is_own
-                else f"read as {read_as}, which fits the content"
-            )
-            notes = () if layout is self.layout else (note,)
+            notes = _note(self.layout, layout)
             reader = FileReader(file=opened, path=path, layout=layout, order=self.order, notes=notes)
             if not layout.episodes:
                 return [reader.read(places, name=file.arguments.get("name", path.stem), mask=None)]
@@ -102,6 +96,16 @@ class Hdf5Source:
                 used[lengths_key] = lengths
             check_claims(used, path)  # again: the file may have changed since it was read
             yield from read_images(images, num_frames=recording.num_frames, lengths=used.get(lengths_key or ""))
+
+
+def _note(asked: Layout, layout: Layout) -> tuple[str, ...]:
+    """Return with which ``layout`` a file is read, where ``asked`` is another."""
+    if layout is asked:
+        return ()
+    read_as = f"dataset/layout={layout.name}"
+    if asked.is_own:
+        return (f"read with your own keys, and as {read_as} otherwise",)
+    return (f"read as {read_as}, which fits the content",)
 
 
 def _names(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
