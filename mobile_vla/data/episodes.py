@@ -16,10 +16,11 @@ from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.recordings_cache import RecordingsCache, status_of
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
 from mobile_vla.data.sources.names import own_name
+from mobile_vla.data.usual_signals import most_frequent, other_signals
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
-from mobile_vla.spec import Signal, Spec, with_details
+from mobile_vla.spec import Spec, with_details
 from mobile_vla.text import first_few, shortened
 
 Names = Sequence[str] | Literal["all", "none"]
@@ -131,8 +132,8 @@ def episodes_of(
     """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
 
     ``root`` is the folder whose subfolders mean something, as the user made them: an episode in one has the field
-    ``folder``. The spec is that of the first episode; None without any. An episode whose signals differ from it cannot
-    be used.
+    ``folder``. The spec is that of the first episode that has the signals and cameras of most; None without any
+    episode. One with others cannot be used.
     """
     if recordings:
         _check_names(chosen, recordings)
@@ -144,8 +145,6 @@ def episodes_of(
             if spec is None:
                 spec = by_recorded[id(recording.spec)] = chosen.spec_of(recording)
             episode = _episode_of(recording, spec, root=root, grammars=grammars, instruction=instruction)
-            if specs:
-                _check_same_signals(recording, spec, specs[0])
         except DataError as problem:
             problems.append(problem)
         else:
@@ -153,7 +152,14 @@ def episodes_of(
             specs.append(spec)
     if not specs:
         return episodes, problems, None, []
-    return episodes, problems, specs[0], _mixed_rates(specs)
+    usual, count = most_frequent(specs)
+    same = []
+    for episode, spec in zip(episodes, specs, strict=True):
+        if problem := other_signals(episode.path, spec, usual, whose=f"{count} of {len(specs)} episodes have"):
+            problems.append(problem)
+        else:
+            same.append((episode, spec))
+    return [episode for episode, _ in same], problems, usual, _mixed_rates([spec for _, spec in same])
 
 
 def _episode_of(
@@ -199,27 +205,6 @@ def _folder_field(path: Path, root: Path | None) -> dict[str, str]:
 
 def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
     return values_FA if recorded == chosen else values_FA[:, [recorded.index(name) for name in chosen]]
-
-
-def _check_same_signals(recording: Recording, spec: Spec, first: Spec) -> None:
-    for what, ours, theirs in (
-        ("actions", spec.actions, first.actions),
-        ("state", spec.state, first.state),
-    ):
-        if ours is not theirs and ours != theirs:
-            raise DataError(
-                f"{recording.path}: records the {what} {_listed(ours)}, and the first episode {_listed(theirs)}. "
-                f"Name those that all have (dataset.actions, model.state), or give the folders apart."
-            )
-    if spec.camera_names != first.camera_names:
-        raise DataError(
-            f"{recording.path}: has the cameras {', '.join(spec.camera_names) or '(none)'}, and the first episode "
-            f"{', '.join(first.camera_names) or '(none)'}. Name those that all have in dataset.cameras."
-        )
-
-
-def _listed(signals: Sequence[Signal]) -> str:
-    return shortened([f"{s.name} [{s.unit}]" if s.unit else s.name for s in signals], limit=8) if signals else "(none)"
 
 
 def _check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
