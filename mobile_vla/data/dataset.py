@@ -351,14 +351,16 @@ def _once(problems: Sequence[DataError]) -> list[str]:
     """Return the texts of ``problems``; what is said at length of several files is said of the first of them.
 
     The others are listed by their paths. Shapes may differ: files of one unknown layout have other numbers of frames.
+    What is said of several episodes of one file is said once, with their number.
     """
+    counts = Counter(map(str, problems))
     alike: dict[str, list[str]] = {}
-    for problem in map(str, problems):
+    for problem in counts:
         finding = problem.partition(": ")[2]
         alike.setdefault(_SIZES.sub("[]", finding) if len(finding) > _MAX_REPEATED else problem, []).append(problem)
     texts = []
     for first, *others in alike.values():
-        texts.append(first)
+        texts.append(first if counts[first] == 1 else f"{first} ({counts[first]} episodes of this file)")
         if others:
             paths = ", ".join(other.partition(": ")[0] for other in others)
             texts.append(f"and the same of {counted(len(others), 'other file')}: {paths}")
@@ -370,7 +372,8 @@ def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
     passing = [problem for problem in scan.problems if isinstance(problem, UnreadableNowError)]
     bad = [problem for problem in scan.problems if not isinstance(problem, UnreadableNowError)]
     if bad:
-        listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
+        places = Counter(str(problem).split(":", 1)[0] for problem in bad)
+        listed = "; ".join(path if number == 1 else f"{path} ({number} times)" for path, number in places.items())
         found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
     # Also skipped: `skip` means to go on. Runs that read different files then have a different data_hash, and the
     # comparison does not rank them together.

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import actions, h5_dataset, images, law, write_h5
 
+from mobile_vla.data.dataset import summarise_problems
 from mobile_vla.data.usual_signals import most_frequent, other_signals
 from mobile_vla.errors import ConfigError
 from mobile_vla.spec import Camera, Signal, Spec
@@ -45,6 +46,26 @@ def test_the_odd_one_out_is_bad_and_not_the_others(tmp_path: Path, case: str, od
     assert str(problem).startswith(f"{tmp_path}/ep_{odd}.h5: ")
     assert f"the {case} " in str(problem)
     assert "2 of 3 episodes have" in str(problem)
+
+
+def test_what_is_wrong_with_all_episodes_of_one_file_is_said_once(tmp_path: Path) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    for file, numbers, num_columns in (("few.hdf5", (0, 1), 6), ("many.hdf5", (0, 1, 2), 7)):
+        demos = {
+            f"data__demo_{number}__{key}": value
+            for number in numbers
+            for key, value in (("obs__front_image", images()), ("actions", actions(num_columns=num_columns)))
+        }
+        write_h5(folder / file, **demos)
+    dataset = h5_dataset(folder, "dataset/layout=robomimic", "dataset.actions=all", "dataset.on_bad_episode=skip")
+    scan = dataset.scan()
+    text = summarise_problems(scan.problems)
+    assert len(scan.problems) == 2
+    assert text.count("few.hdf5") == 1
+    assert "(2 episodes of this file)" in text
+    warnings = dataset.open(scan, with_pixels=False).warnings
+    assert any(warning.endswith(f"skipped: {folder}/few.hdf5 (2 times)") for warning in warnings)
 
 
 @law
