@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from made_episodes import actions, h5_dataset, images, write_h5
 
 from mobile_vla.data.dataset import Scan, summarise_problems
+from mobile_vla.data.sources.hdf5.links import camera_names
 from mobile_vla.spec import known_signal
 
 AUTO = ("dataset/layout=auto", "dataset.actions=all", "dataset.state=all")
@@ -100,3 +102,75 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path, override: str, layout:
     )
     assert scan.episodes == []
     assert "'nonsense'" in summarise_problems(scan.problems)
+
+
+@pytest.mark.parametrize("layout", ["auto", "flat"])
+def test_arrays_that_are_not_read_are_named_once_with_what_reads_them(tmp_path: Path, layout: str) -> None:
+    content = {
+        "images": images(),
+        "actions": actions(num_columns=7),
+        "observations__state": np.ones((4, 3)),
+        "proprio__gripper": np.ones(4),
+        "wrist__rgb": images(seed=1),
+        "rewards": np.zeros(4),
+        "next_observations__state": np.ones((4, 3)),
+        "calibration": np.ones((3, 3)),
+    }
+    scan = scan_of(tmp_path, f"dataset/layout={layout}", **content)
+    [note] = [warning for warning in scan.warnings if "not read" in warning]
+    assert note.startswith("keys that are not read: observations/state, proprio/gripper, rewards and wrist/rgb (")
+    assert note.endswith("): run_0, run_1")
+    overrides = [word for word in shlex.split(note.partition(" (")[2]) if word.startswith("dataset.layout.")]
+    again = h5_dataset(tmp_path / "episodes", *AUTO, f"dataset/layout={layout}", *overrides).scan()
+    assert again.spec is not None
+    assert again.spec.state_names == ("state_0", "state_1", "state_2", "gripper")
+    assert again.spec.camera_names == ("camera", "rgb")
+    [note] = [warning for warning in again.warnings if "not read" in warning]
+    assert note == "keys that are not read: rewards: run_0, run_1"
+
+
+def test_a_state_beside_that_of_the_convention_is_added_to_it(tmp_path: Path) -> None:
+    demo = {"obs__front_image": images(), "obs__robot0_pos": np.ones((4, 2)), "obs__force": np.ones((4, 1))}
+    content = {f"data__demo_0__{key}": value for key, value in {**demo, "actions": actions()}.items()}
+    scan = scan_of(tmp_path, **content, data__demo_0__obs__object=np.ones((4, 1)), data__demo_0__states=np.ones((4, 9)))
+    [note] = [warning for warning in scan.warnings if "not read" in warning]
+    assert note.startswith("keys that are not read: obs/force, obs/object and states (")
+    [override] = [word for word in shlex.split(note) if "dataset.layout.state" in word]
+    again = h5_dataset(tmp_path / "episodes", *AUTO, override.removeprefix("(")).scan()
+    assert again.spec is not None
+    assert again.spec.state_names == ("robot0_pos_0", "robot0_pos_1", "force_0")
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["images"], ["images"]),
+        (["sensors/cam_high/rgb", "sensors/cam_wrist/rgb"], ["cam_high", "cam_wrist"]),
+        (["rgb", "wrist/rgb"], ["rgb", "wrist"]),
+        (["obs/front_image", "obs/wrist_image"], ["front_image", "wrist_image"]),
+        (["a/left/rgb", "a/left/ir/rgb", "a/right/rgb"], ["a_left_rgb", "a_left_ir_rgb", "a_right_rgb"]),
+    ],
+)
+def test_cameras_are_named_by_what_differs(keys: list[str], names: list[str]) -> None:
+    assert camera_names(keys) == names
+
+
+def test_own_keys_are_proposed_with_cameras_apart_and_the_instruction(tmp_path: Path) -> None:
+    content = {
+        "sensors__cam_high__rgb": images(),
+        "sensors__cam_wrist__rgb": images(seed=1),
+        "cmd__joint_target": actions(num_columns=8),
+        "proprio__joint_pos": np.ones((4, 7)),
+        "meta__prompt": b"pick up the red cup",
+    }
+    scan = scan_of(tmp_path, **content)
+    text = summarise_problems(scan.problems)
+    overrides = [word for word in shlex.split(text) if word.startswith("dataset.layout.")]
+    again = h5_dataset(tmp_path / "episodes", *AUTO, *overrides).scan()
+    assert again.problems == []
+    assert again.spec is not None
+    assert again.spec.camera_names == ("cam_high", "cam_wrist")
+    assert {episode.instruction for episode in again.episodes} == {"pick up the red cup"}
+    without = [word for word in overrides if "instruction" not in word]
+    data = h5_dataset(tmp_path / "episodes", *AUTO, *without, "dataset.val_fraction=0.5").open(with_pixels=False)
+    assert any("dataset.layout.instruction=[meta/prompt]" in warning for warning in data.warnings)

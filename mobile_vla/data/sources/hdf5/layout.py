@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,10 +13,18 @@ import h5py
 from pydantic import Field
 
 from mobile_vla.data.sources.hdf5.errors import report_damage
-from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.links import (
+    camera_names,
+    find_object,
+    is_image_like,
+    may_be_state,
+    unread_arrays,
+)
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.installation import CONF
-from mobile_vla.spec import check_details
+from mobile_vla.process.typed_commands import override, typed
+from mobile_vla.spec import check_details, clean_names
+from mobile_vla.text import shortened
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 AUTO = "auto"
@@ -108,6 +116,39 @@ class Layout:
                 "signals": {**self.signals, **own.signals},
             }
         )
+
+
+def unread_note(
+    group: h5py.Group, layout: Layout, *, used: Collection[str], cameras: Mapping[str, str], num_rows: int
+) -> list[str]:
+    """Return a note that lists the arrays in the episode's ``group`` that are not read, and what would read them.
+
+    ``used`` are the keys that are read, and ``cameras`` those of the images by name, all relative to ``group``. Only
+    arrays with a row a frame are listed, of ``num_rows`` actions.
+    """
+    num_observed = num_rows + layout.extra_observations
+    unread = unread_arrays(group, used, num_rows={num_rows, num_observed})
+    if not unread:
+        return []
+    observed = {key: dataset for key, dataset in unread.items() if len(dataset) == num_observed}
+    images = [key for key, dataset in observed.items() if is_image_like(key, dataset)]
+    state = [
+        key
+        for key, dataset in observed.items()
+        if key not in images and dataset.ndim <= 2 and dataset.dtype.kind == "f" and may_be_state(key)
+    ]
+    # What the user names replaces what the layout names, so the overrides hold both.
+    ways = []
+    if state:
+        ways.append(f"{typed([override('dataset.layout.state', [*layout.state_keys, *state])])} reads the state")
+    if images:
+        known = [override(f"dataset.layout.images.{name}", key) for name, key in cameras.items()]
+        names = camera_names([*cameras.values(), *images])[len(cameras) :]
+        names = clean_names([*cameras, *names])[len(cameras) :]
+        new = [override(f"dataset.layout.images.{name}", key) for name, key in zip(names, images, strict=True)]
+        ways.append(f"{typed([*known, *new])} reads the images")
+    listed = f"keys that are not read: {shortened(list(unread), limit=8)}"
+    return [f"{listed} ({'; '.join(ways)})" if ways else listed]
 
 
 def shipped_layout(name: str) -> Layout:

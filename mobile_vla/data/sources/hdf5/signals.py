@@ -140,19 +140,26 @@ def action_signals(
     return _distinct(parts, layout)
 
 
-def unused_names(datasets: Mapping[str, h5py.Dataset], layout: Layout) -> list[str]:
-    """Return the names that the shipped layout gives the columns of ``datasets``, and that ``auto`` does not use.
+def unnamed_note(datasets: Mapping[str, h5py.Dataset], layout: Layout) -> list[str]:
+    """Return a note of the names that the shipped layout gives the columns of ``datasets``, and ``auto`` does not.
 
     None where the columns have names of their own.
     """
     shipped = shipped_layout(layout.name).names
-    found = []
+    names: list[str] = []
     for key, dataset in datasets.items():
         name = key.rsplit("/", 1)[-1]
         if name in shipped and name not in layout.names and "names" not in dataset.attrs:
-            choices = [names for names in shipped[name] if not isinstance(names, str)]
-            found += next((names for names in choices if len(names) == dataset.shape[-1]), [])
-    return found
+            choices = [each for each in shipped[name] if not isinstance(each, str)]
+            names += next((each for each in choices if len(each) == dataset.shape[-1]), [])
+    return (
+        [
+            f"nothing names the columns of the actions. If they are a base's {', '.join(names)} (m/s, rad/s), "
+            f"dataset/layout={layout.name} names them so"
+        ]
+        if names
+        else []
+    )
 
 
 def state_signals(datasets: Mapping[str, tuple[str, h5py.Dataset]], layout: Layout, path: Path) -> tuple[Signal, ...]:
