@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
-from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
+from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, cutting_option, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
@@ -185,6 +185,7 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
+            packaged=opened.packaged,
             chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
@@ -274,6 +275,7 @@ class Dataset:
                 seed=self.split_seed,
                 unseen=self.unseen,
                 train_episodes=self.train_episodes,
+                cut_by=cutting_option(scan.source),
             )
             if self.inner_fraction is not None:
                 split = hold_out_inner(split, episodes, fraction=self.inner_fraction, seed=self.split_seed)

@@ -125,6 +125,7 @@ def episodes_of(
     recordings: Sequence[Recording],
     *,
     root: Path | None,
+    packaged: Sequence[str] = (),
     chosen: Chosen,
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
@@ -132,8 +133,8 @@ def episodes_of(
     """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
 
     ``root`` is the folder whose subfolders mean something, as the user made them: an episode in one has the field
-    ``folder``. The spec is that of the first episode that has the signals and cameras of most; None without any
-    episode. One with others cannot be used.
+    ``folder``, without the folders of a path that ends as one of ``packaged``. The spec is that of the first episode
+    with the signals and cameras of most; None without any episode. One with others cannot be used.
     """
     if recordings:
         _check_names(chosen, recordings)
@@ -144,7 +145,8 @@ def episodes_of(
             spec = by_recorded.get(id(recording.spec))
             if spec is None:
                 spec = by_recorded[id(recording.spec)] = chosen.spec_of(recording)
-            episode = _episode_of(recording, spec, root=root, grammars=grammars, instruction=instruction)
+            folder = _folder_field(recording.path, root, packaged)
+            episode = _episode_of(recording, spec, folder=folder, grammars=grammars, instruction=instruction)
         except DataError as problem:
             problems.append(problem)
         else:
@@ -166,14 +168,14 @@ def _episode_of(
     recording: Recording,
     spec: Spec,
     *,
-    root: Path | None,
+    folder: Mapping[str, str],
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
 ) -> Episode:
     scenario, fields = parse_name(own_name(recording.name, recording.path), grammars)
     if not fields and scenario == UNKNOWN:  # a grammar may also be written for the name with its folders
         scenario, fields = parse_name(recording.name, grammars)
-    fields = {**_folder_field(recording.path, root), **recording.fields, **fields}
+    fields = {**folder, **recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)
     if chosen is None:
         raise DataError(
@@ -197,10 +199,12 @@ def _episode_of(
     )
 
 
-def _folder_field(path: Path, root: Path | None) -> dict[str, str]:
-    if root is None or path.parent == root or not path.is_relative_to(root):
+def _folder_field(path: Path, root: Path | None, packaged: Sequence[str]) -> dict[str, str]:
+    if root is None or path == root:
         return {}
-    return {"folder": str(path.parent.relative_to(root))} if path != root else {}
+    levels = next((len(Path(end).parts) for end in packaged if path.match(end)), 1)
+    folder = path.parents[levels - 1]
+    return {"folder": str(folder.relative_to(root))} if folder != root and folder.is_relative_to(root) else {}
 
 
 def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:

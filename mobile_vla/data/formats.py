@@ -13,7 +13,7 @@ from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.bags.source import BagSource
 from mobile_vla.data.sources.contract import Source
 from mobile_vla.data.sources.hdf5.layout import Layout
-from mobile_vla.data.sources.hdf5.source import Hdf5Source
+from mobile_vla.data.sources.hdf5.source import PACKAGED, Hdf5Source
 from mobile_vla.data.sources.lerobot.info import is_lerobot, read_info
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.data.sources.tubs.source import TubSource, is_tub
@@ -51,12 +51,14 @@ class ReadingOptions:
 class OpenSource:
     """A source, and what was recognised, for people.
 
-    ``root`` is the folder whose subfolders the user made, None where the format makes them.
+    ``root`` is the folder whose subfolders the user made, None where the format makes them. ``packaged`` are the ends
+    of paths of which the format makes the folders.
     """
 
     source: Source
     described: str
     root: Path | None
+    packaged: tuple[str, ...] = ()
 
 
 def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSource:
@@ -78,7 +80,7 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
         source = BagSource(folder=path, options=options.bag)
         return OpenSource(source=source, described="ROS bags", root=path)
     source = Hdf5Source(folder=path, layout=options.layout, order=options.order)
-    return OpenSource(source=source, described="HDF5", root=path)
+    return OpenSource(source=source, described="HDF5", root=path, packaged=PACKAGED)
 
 
 def check_channel_order(opened: OpenSource, channel_order: str) -> None:
@@ -93,6 +95,12 @@ def check_channel_order(opened: OpenSource, channel_order: str) -> None:
 def states_channel_order(source: Source) -> bool:
     """Return whether each image of ``source`` states the order of its colours."""
     return getattr(source, "states_channel_order", False)
+
+
+def cutting_option(source: Source) -> str:
+    """Return the option by which recordings of ``source`` are cut into episodes; empty where nothing cuts them."""
+    options = {BagSource: "dataset.bag.max_gap_s", TubSource: "dataset.tub.max_frames"}
+    return options.get(type(source), "")
 
 
 def _recognised(path: Path, options: ReadingOptions) -> OpenSource:

@@ -23,6 +23,9 @@ from mobile_vla.data.sources.hdf5.recording import FileReader, check_claims, mas
 from mobile_vla.data.sources.names import name_in_folder
 from mobile_vla.errors import DataError
 
+PACKAGED = ("data/main_data.hdf5",)
+"""The ends of paths whose folders a format makes: every Minari data set is in such a file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5Source:
