@@ -41,6 +41,8 @@ ROOT_KEYS = {
 }
 
 SET_BY_THE_RUN = {
+    "dataset": {"state"},
+    "dataset.layout": set(),
     "sampler": {"windows", "batch_size", "stream", "chunks"},
     "augmentation": {"stream"},
     "augmentation.transforms": {"spec"},
@@ -49,7 +51,8 @@ SET_BY_THE_RUN = {
     "model.head": {"feature_dim", "fwd_pred_next_n", "num_actions"},
     "model.head.history": {"feature_dim"},
 }
-"""Arguments that the run computes from the data and the budget, so that the config must not set them.
+"""Arguments that the run computes from the data, the budget and other options (``state`` of a data set is
+``model.state``), so that the config must not set them.
 
 A key is a config path; its entry is valid for the options below it as well, unless a longer path has an entry.
 """

@@ -10,7 +10,17 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """An episode file, folder or tub cannot be used."""
+    """An episode file, folder or tub cannot be used; ``num_episodes`` is how many episodes that is, as far as known."""
+
+    num_episodes: int = 1
+
+
+class MissingEpisodesError(DataError):
+    """Episodes that a data set declares are not there."""
+
+    def __init__(self, message: str, *, num_episodes: int = 1) -> None:  # a default, or it could not be unpickled
+        super().__init__(message)
+        self.num_episodes = num_episodes
 
 
 class UnreadableNowError(DataError):

@@ -13,6 +13,9 @@ SPREAD = "train std"
 the mean.
 """
 
+SCALED_MEANING = "each action is divided by its standard deviation over the train frames"
+"""How ``nrmse`` is measured, for a line below a table or beside a figure."""
+
 
 def with_unit(title: str, unit: str, *, gap: str = " ") -> str:
     """Return ``val/rmse [m/s]``; only the title if ``unit`` is empty."""

@@ -15,8 +15,9 @@ from tiny_runs import compose_config
 
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, digest_recordings, open_frames
+from mobile_vla.data.frames import FrameStore, ImageOptions, open_frames
 from mobile_vla.data.sources.contract import Recording, RecordingFile
 from mobile_vla.data.sources.hdf5.layout import shipped_layout
 from mobile_vla.data.sources.hdf5.source import Hdf5Source

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mobile_vla.commands.arguments import data_config
 from mobile_vla.data.dataset import Dataset, Scan
 from mobile_vla.data.exporters.export import ExportReport, export_data
+from mobile_vla.data.formats import find_formats
 from mobile_vla.run.build import build_dataset
 from mobile_vla.spec import Camera, Signal, Spec
 
@@ -62,7 +63,8 @@ def write_arm(
 
 def dataset_of(path: Path, cache: Path, *overrides: str) -> Dataset:
     """Return the data set at ``path`` in whatever format, with all of its signals and cameras."""
-    dataset = build_dataset(data_config(path, [f"dataset.cache_dir={cache}", "dataset.tub.min_frames=2", *overrides]))
+    of_tubs = ["dataset.tub.min_frames=2"] if path.is_dir() and find_formats(path)["tub"] else []
+    dataset = build_dataset(data_config(path, [f"dataset.cache_dir={cache}", *of_tubs, *overrides]))
     return replace(dataset, state="all")
 
 

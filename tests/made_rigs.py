@@ -87,6 +87,7 @@ class Rig(Dataset):
             for part, names in parts.items()
         }
         return OpenDataset(
+            format="rig",
             spec=Spec(
                 actions=SPEC.actions,
                 state=tuple(signal for name in signals for signal in STATE if signal.name == name),

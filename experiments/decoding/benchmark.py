@@ -15,8 +15,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import read_recordings
-from mobile_vla.data.frames import ImageOptions, decode_into, digest_recordings, open_frames
+from mobile_vla.data.frames import ImageOptions, decode_into, open_frames
 from mobile_vla.data.reading.process import close_readers
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.lerobot.source import LeRobotSource

@@ -82,7 +82,7 @@ def _plain_errors() -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(f"error: {printable(str(error))}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if (missing := missing_extra(error)) is None:
             raise
         sys.exit(f"error: {missing}")

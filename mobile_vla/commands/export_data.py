@@ -11,7 +11,7 @@ from mobile_vla.errors import ConfigError
 from mobile_vla.installation import PROGRAM
 from mobile_vla.process.console import printable
 
-_OF_ALL = ("dataset.actions", "dataset.cameras", "dataset.state", "model.state")
+_OF_ALL = ("dataset.actions", "dataset.cameras", "model.state")
 """Options that choose what a policy gets; an export has everything."""
 
 

@@ -34,12 +34,13 @@ def add_command(add_parser: AddParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mobile_vla.data.dataset import summarise_problems
+    from mobile_vla.data.findings.problems import summarise_problems
     from mobile_vla.evaluation.data_report import data_report_of, print_data_report, print_warnings
     from mobile_vla.inspection.contents import contents_of
-    from mobile_vla.inspection.first_comparison import estimate_time, samplers_worth_trying
+    from mobile_vla.inspection.first_comparison import samplers_worth_trying
     from mobile_vla.inspection.page.page import Inspected
     from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
+    from mobile_vla.inspection.time_estimate import estimate_time
     from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
     from mobile_vla.run.build import build_dataset

@@ -15,7 +15,7 @@ from mobile_vla.study import naming
 
 def _samplers_worth_trying(*, _root_: DictConfig) -> str:
     """Return the samplers of a first comparison on the data of the config, as Hydra sweeps them: ``a,b,c``."""
-    from mobile_vla.inspection.sweep import list_samplers
+    from mobile_vla.inspection.comparison_start import list_samplers
 
     return list_samplers(_root_)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,32 +10,30 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from mobile_vla.data.batches import WindowReader
-from mobile_vla.data.episodes import Chosen, Names, episodes_of, read_recordings
+from mobile_vla.data.chosen import Chosen, Names, idle_notes
+from mobile_vla.data.data_hash import data_hash
+from mobile_vla.data.digests import digest_recordings
+from mobile_vla.data.episodes import episodes_of, read_recordings
+from mobile_vla.data.findings.oddities import oddities_of
+from mobile_vla.data.findings.plausibility import implausible_actions, unmoving_columns
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, cutting_option, open_source
-from mobile_vla.data.frames import FrameStore, ImageOptions, Side, digest_recordings, is_decoded, open_frames
-from mobile_vla.data.labels.grammars import UNKNOWN, compile_grammars
+from mobile_vla.data.frames import FrameStore, ImageOptions, Side, is_decoded, open_frames
+from mobile_vla.data.labels.grammars import compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.labels.instruction_summary import odd_instructions
 from mobile_vla.data.labels.rules import FirstImages, Label, Rule, label_episodes, parse_rules
-from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.contract import Recording, Source
 from mobile_vla.data.sources.hdf5.layout import Layout
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.data.split import Split, hold_out_inner, split_episodes
 from mobile_vla.data.windows import NumFrames, Padding, build_windows
-from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
+from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.process.garbage import without_garbage_collection
 from mobile_vla.schema import Episode, WindowTable
 from mobile_vla.spec import Spec, check_details
-from mobile_vla.text import counted
-
-_SIZES = re.compile(r"\[\d+(?:, \d+)*\]")
-"""Shapes of data sets in messages."""
-
-_MAX_REPEATED = 200
-"""Number of characters from which a message is not repeated for each file: that of keys not found lists them all."""
 
 
 class Generator(Protocol):
@@ -75,13 +69,16 @@ class Scan:
 class OpenDataset:
     """A data set that is ready to train on: all files are read and checked.
 
-    ``spec`` is what policies get and predict: the chosen signals and cameras, in their order.
-    ``data_hash`` covers the content of the files, what was read from their names and the window settings: runs with the
-    same hash (and the same split) are measured on the same targets. ``windows`` has the parts ``train`` and ``val``
-    and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the split, by name.
+    ``format`` is what was recognised, for people. ``spec`` is what policies get and predict: the chosen signals and
+    cameras, in their order.
+    ``data_hash`` covers the content of the files, the labels of the episodes, the predicted signals and the window
+    settings: runs with the same hash (and the same split) are measured on the same targets. ``windows`` has the parts
+    ``train`` and ``val`` and, where episodes are held out, ``unseen`` and ``inner``; ``episodes`` are those of the
+    split, by name.
     ``problems`` are the errors of the files that were skipped, ``warnings`` the oddities that were tolerated.
     """
 
+    format: str
     spec: Spec
     episodes: Mapping[str, Episode]
     split: Split
@@ -98,7 +95,8 @@ class OpenDataset:
 class Dataset:
     """The options of a data set: which episodes, and how they are read, split and cut into windows.
 
-    Each option is explained in conf/dataset/auto.yaml. ``image_size`` is ``auto`` only until the model is known.
+    Each option is explained in conf/dataset/auto.yaml, and ``state`` is ``model.state``. ``image_size`` is ``auto``
+    only until the model is known.
     """
 
     path: str | None
@@ -156,6 +154,10 @@ class Dataset:
         }
 
     @property
+    def _chosen(self) -> Chosen:
+        return Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals)
+
+    @property
     def image(self) -> ImageOptions:
         """The image settings, which are part of the frame cache's key."""
         size = self.image_size
@@ -186,7 +188,7 @@ class Dataset:
             scanned.recordings,
             root=opened.root,
             packaged=opened.packaged,
-            chosen=Chosen(actions=self.actions, state=self.state, cameras=self.cameras, signals=self.signals),
+            chosen=self._chosen,
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
         )
@@ -252,13 +254,13 @@ class Dataset:
         ``DataError`` with the list of all bad files, unless ``on_bad_episode`` is ``skip``.
         """
         scan = scan or self.scan()
+        self._check_problems(scan)  # before all frames are decoded
         if scan.spec is not None and (with_pixels or self.looks_at_frames):
             scan, frames = self._decode(scan)
         else:
             frames = FrameStore.without_pixels(list(scan.recordings.values()))
         episodes, problems, spec = scan.episodes, scan.problems, scan.spec
-        if problems and self.on_bad_episode == "error":
-            raise DataError(summarise_problems(problems))
+        self._check_problems(scan)
         if not episodes or spec is None:
             raise DataError(f"no usable episode is left in {self.folder()}.\n{summarise_problems(problems)}")
         if self.looks_at_frames:
@@ -296,15 +298,8 @@ class Dataset:
             )
             for part, table in windows.items()
         }
-        # Names and texts are hashed with the files' content because the file name gives scenario and instruction: the
-        # same file under another name can be another target. All usable episodes count, also those in no part.
-        content = json.dumps(
-            [
-                [self.window_size, self.fwd_pred_next_n, self.padding, list(spec.action_names)],
-                sorted((e.name, scan.digests[e.name], e.instruction, e.scenario) for e in episodes),
-            ]
-        )
         return OpenDataset(
+            format=scan.format,
             spec=spec,
             episodes=by_name,
             split=split,
@@ -312,15 +307,28 @@ class Dataset:
             readers=readers,
             frames=frames,
             image=self.image,
-            data_hash=hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
+            data_hash=data_hash(
+                episodes,
+                spec=spec,
+                digests=scan.digests,
+                window_size=self.window_size,
+                fwd_pred_next_n=self.fwd_pred_next_n,
+                padding=self.padding,
+            ),
             problems=tuple(problems),
             warnings=(
-                *_oddities(scan, windows),
+                *scan.warnings,
+                *oddities_of(episodes, scan.problems, digests=scan.digests, windows=windows),
+                *idle_notes(self._chosen, [scan.recordings[e.name] for e in episodes], spec),
                 *unmoving_columns([scan.recordings[e.name] for e in episodes], spec),
                 *implausible_actions(episodes, spec),
                 *odd_instructions(episodes),
             ),
         )
+
+    def _check_problems(self, scan: Scan) -> None:
+        if scan.problems and self.on_bad_episode == "error":
+            raise DataError(summarise_problems(scan.problems))
 
     def _cut(self, part: str, episodes: Sequence[Episode]) -> WindowTable:
         try:
@@ -332,72 +340,3 @@ class Dataset:
             )
         except ConfigError as error:
             raise ConfigError(f"{part}: {error}") from error
-
-
-def summarise_problems(problems: Sequence[DataError]) -> str:
-    """Return one message that lists all problems, one per line: damaged files and temporarily unreadable ones apart."""
-    passing = [problem for problem in problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in problems if not isinstance(problem, UnreadableNowError)]
-    blocks = [
-        f"{len(listed)} episode file(s) {what}:\n" + "\n".join(f"  {text}" for text in _once(listed)) + f"\n{remedy}"
-        for listed, what, remedy in (
-            (bad, "cannot be used", "Mend or remove them"),
-            (passing, "cannot be read now, and may be good", "Mend the causes"),
-        )
-        if listed
-    ]
-    return "\n".join(f"{block}, or set dataset.on_bad_episode=skip to go on without them." for block in blocks)
-
-
-def _once(problems: Sequence[DataError]) -> list[str]:
-    """Return the texts of ``problems``; what is said at length of several files is said of the first of them.
-
-    The others are listed by their paths. Shapes may differ: files of one unknown layout have other numbers of frames.
-    What is said of several episodes of one file is said once, with their number.
-    """
-    counts = Counter(map(str, problems))
-    alike: dict[str, list[str]] = {}
-    for problem in counts:
-        finding = problem.partition(": ")[2]
-        alike.setdefault(_SIZES.sub("[]", finding) if len(finding) > _MAX_REPEATED else problem, []).append(problem)
-    texts = []
-    for first, *others in alike.values():
-        texts.append(first if counts[first] == 1 else f"{first} ({counts[first]} episodes of this file)")
-        if others:
-            paths = ", ".join(other.partition(": ")[0] for other in others)
-            texts.append(f"and the same of {counted(len(others), 'other file')}: {paths}")
-    return texts
-
-
-def _oddities(scan: Scan, windows: Mapping[str, WindowTable]) -> list[str]:
-    found, episodes = list(scan.warnings), scan.episodes
-    passing = [problem for problem in scan.problems if isinstance(problem, UnreadableNowError)]
-    bad = [problem for problem in scan.problems if not isinstance(problem, UnreadableNowError)]
-    if bad:
-        places = Counter(str(problem).split(":", 1)[0] for problem in bad)
-        listed = "; ".join(path if number == 1 else f"{path} ({number} times)" for path, number in places.items())
-        found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
-    # Also skipped: `skip` means to go on. Runs that read different files then have a different data_hash, and the
-    # comparison does not rank them together.
-    if passing:
-        listed = "; ".join(str(problem) for problem in passing)
-        found.append(f"{len(passing)} episode file(s) left out that may be good, for causes outside of them: {listed}")
-    copies = Counter(scan.digests[e.name] for e in episodes)
-    num_copies = sum(count - 1 for count in copies.values())
-    if num_copies:
-        found.append(f"{num_copies} episode file(s) are copies of another: train and val may hold the same episode")
-    for sizes in map(Counter, zip(*(e.image_sizes for e in episodes), strict=True)):
-        if len(sizes) > 1:
-            listed = ", ".join(f"{count} of {rows}x{columns}" for (rows, columns), count in sizes.most_common())
-            found.append(f"mixed image sizes, all are resized: {listed}")
-    num_unknown = sum(e.scenario == UNKNOWN for e in episodes)
-    if num_unknown:
-        found.append(
-            f"no rule of dataset.scenario gives {num_unknown} of {len(episodes)} episodes a scenario: they count as "
-            f"'{UNKNOWN}'"
-        )
-    for part, table in windows.items():
-        without = set(table.episode_names) - {table.episode_names[e] for e in set(table.episode.tolist())}
-        if without:
-            found.append(f"{len(without)} {part} episode(s) are shorter than a window and are never used")
-    return found

@@ -5,63 +5,23 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from regex import Pattern
 
+from mobile_vla.data.chosen import Chosen, check_names, without_idle
+from mobile_vla.data.findings.usual_signals import most_frequent, other_signals
 from mobile_vla.data.labels.grammars import UNKNOWN, parse_name
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.recordings_cache import RecordingsCache, status_of
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
 from mobile_vla.data.sources.names import own_name
-from mobile_vla.data.usual_signals import most_frequent, other_signals
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.errors import DataError
 from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
-from mobile_vla.spec import Spec, with_details
-from mobile_vla.text import first_few, shortened
-
-Names = Sequence[str] | Literal["all", "none"]
-"""Names of signals or cameras, in the order in which a policy gets or predicts them; ``all`` of the recordings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """Which signals and cameras of the recordings are used.
-
-    ``signals`` has what the user states of some signals, by name: fields of ``Signal``.
-    """
-
-    actions: Names
-    state: Names
-    cameras: Names
-    signals: Mapping[str, Mapping[str, Any]]
-
-    def spec_of(self, recording: Recording) -> Spec:
-        """Return the recording's spec, cut to what is used; raises ``DataError`` where it lacks one of the names."""
-        spec, place = recording.spec, recording.path
-        return Spec(
-            actions=with_details(_chosen(spec.actions, self.actions, place, "actions"), self.signals),
-            state=with_details(_chosen(spec.state, self.state, place, "state"), self.signals),
-            cameras=_chosen(spec.cameras, self.cameras, place, "cameras"),
-            rate_hz=spec.rate_hz,
-        )
-
-
-def _chosen(recorded: Sequence[Any], names: Names, path: Path, what: str) -> tuple[Any, ...]:
-    if names == "all":
-        return tuple(recorded)
-    by_name = {entry.name: entry for entry in recorded}
-    wanted = () if names == "none" else names
-    if missing := [name for name in wanted if name not in by_name]:
-        option = "model.state" if what == "state" else f"dataset.{what}"
-        raise DataError(
-            f"{path}: records the {what} {', '.join(by_name) or '(none)'}, but {option} asks for "
-            f"{', '.join(missing)}. Leave it out of {option}, or record it."
-        )
-    return tuple(by_name[name] for name in wanted)
+from mobile_vla.spec import Spec
+from mobile_vla.text import first_few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +97,8 @@ def episodes_of(
     with the signals and cameras of most; None without any episode. One with others cannot be used.
     """
     if recordings:
-        _check_names(chosen, recordings)
+        check_names(chosen, recordings)
+    chosen = without_idle(chosen, recordings)
     episodes, problems, specs = [], [], []
     by_recorded: dict[int, Spec] = {}  # most recordings share one object, whose content takes long to hash
     for recording in recordings:
@@ -202,36 +163,14 @@ def _episode_of(
 def _folder_field(path: Path, root: Path | None, packaged: Sequence[str]) -> dict[str, str]:
     if root is None or path == root:
         return {}
-    levels = next((len(Path(end).parts) for end in packaged if path.match(end)), 1)
-    folder = path.parents[levels - 1]
+    place = path.as_posix()
+    levels = next((end.count("/") for end in packaged if place.endswith(f"/{end}")), 0)
+    folder = path.parents[levels]
     return {"folder": str(folder.relative_to(root))} if folder != root and folder.is_relative_to(root) else {}
 
 
 def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
     return values_FA if recorded == chosen else values_FA[:, [recorded.index(name) for name in chosen]]
-
-
-def _check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
-    """Raise ``ConfigError`` where an option names what no recording has; one message in place of one a recording."""
-    recorded: dict[str, dict[str, None]] = {"actions": {}, "state": {}, "cameras": {}}  # dicts keep the order
-    for spec in {id(recording.spec): recording.spec for recording in recordings}.values():
-        for what, names in zip(recorded, (spec.action_names, spec.state_names, spec.camera_names), strict=True):
-            recorded[what].update(dict.fromkeys(names))
-    for option, names, known in (
-        ("dataset.actions", chosen.actions, recorded["actions"]),
-        ("model.state", chosen.state, recorded["state"]),
-        ("dataset.cameras", chosen.cameras, recorded["cameras"]),
-        ("dataset.signals", list(chosen.signals), recorded["actions"] | recorded["state"]),
-    ):
-        unknown = [] if isinstance(names, str) else [name for name in names if name not in known]
-        if unknown:
-            expected = shortened(list(known), limit=12) if known else "none, as none is recorded"
-            is_choice = known and option != "dataset.signals"
-            remedy = f". Name those to use, or take all that are recorded: {option}=all" if is_choice else ""
-            by_default = " (the default of dataset=auto)" if remedy and option != "model.state" else ""
-            raise ConfigError(
-                f"{option}: {', '.join(unknown)} is recorded nowhere; expected {expected}{remedy}{by_default}"
-            )
 
 
 def _mixed_rates(specs: Sequence[Spec]) -> list[str]:

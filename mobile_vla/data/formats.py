@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mobile_vla.data.sources.bags.bag_files import is_bag
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.bags.source import BagSource
 from mobile_vla.data.sources.contract import Source
-from mobile_vla.data.sources.hdf5.layout import Layout
+from mobile_vla.data.sources.folders import Passed, search
+from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layout
 from mobile_vla.data.sources.hdf5.source import PACKAGED, Hdf5Source
 from mobile_vla.data.sources.lerobot.info import is_lerobot, read_info
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.data.sources.tubs.source import TubSource, is_tub
 from mobile_vla.data.sources.tubs.split import TubOptions
 from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.installation import CONF
 from mobile_vla.text import counted, first_few
+from mobile_vla.untrusted.yaml_file import read_yaml
 
 Format = Literal["auto", "hdf5", "lerobot", "bag", "tub"]
 
@@ -33,8 +36,8 @@ _TITLES: dict[Format, str] = {
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 
-_MAX_PLACES = 100_000
-"""Maximum number of folders that are searched; a data set has far fewer."""
+_SUFFIXES = (*_HDF5_SUFFIXES, ".mcap", ".db3", ".bag")
+"""Suffixes of the files that may be recordings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +67,18 @@ class OpenSource:
 def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSource:
     """Return the source of the recordings at ``path``, a folder or a file.
 
-    With ``auto`` the format is recognised by content. Raises ``DataError`` where there are none or several, with what
-    was found and what is understood.
+    With ``auto`` the format is recognised by content. Raises ``DataError`` where there are none, several or those of
+    another format, with what was found and what is understood; ``ConfigError`` where an option is of another format.
     """
-    if format == "auto":
-        return _recognised(path, options)
+    opened = _recognised(path, options) if format == "auto" else _open(_checked(path, format), format, options)
+    if unused := _unused_options(opened.source, options):
+        name = opened.described.split(",")[0]
+        raise ConfigError(f"{', '.join(unused)}: has no effect, as {path} is read as {name}. Leave it out.")
+    return opened
+
+
+def _open(path: Path, format: Format, options: ReadingOptions) -> OpenSource:
     if format == "lerobot":
-        path = path if is_lerobot(path) else _only_set(path, find_formats(path)["lerobot"])
         source = LeRobotSource(folder=path, order=options.order)
         return OpenSource(source=source, described="LeRobot", root=None)
     if format == "tub":
@@ -83,18 +91,74 @@ def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSour
     return OpenSource(source=source, described="HDF5", root=path, packaged=PACKAGED)
 
 
+def _checked(path: Path, format: Format) -> Path:
+    """Return the place to read recordings of ``format`` from: ``path``, or the only LeRobot data set below it.
+
+    Raises ``DataError`` where ``path`` holds recordings of other formats alone. Where it holds none at all, the source
+    says what it looks for.
+    """
+    if format != "lerobot" and any(name == format for _, name in _recordings_below(path)):
+        return path
+    found = find_formats(path)
+    if found[format]:
+        return _only_set(path, found[format]) if format == "lerobot" else path
+    others = [f"{place} is a {_title(name, place)}" for name, places in found.items() for place in places[:1]]
+    if others:
+        raise DataError(
+            f"{path}: dataset.format={format} reads {_TITLES[format]}, and there is none; {'; '.join(others)}. Use "
+            "dataset=auto, which recognises the format, or give dataset.path another folder."
+        )
+    return path
+
+
+def _title(format: Format, place: Path) -> str:
+    """Return what the recordings at ``place`` are called; with the version of a LeRobot data set."""
+    title = _TITLES[format].split(" (")[0]
+    if format != "lerobot":
+        return title
+    info = read_info(place)
+    return f"{title} {info.version}" if info and info.version else f"{title} without its meta/info.json"
+
+
+def _unused_options(source: Source, options: ReadingOptions) -> list[str]:
+    """Return the options, with their values, that the user set for the recordings of another format."""
+    bag, tub, layout = _defaults()
+    unused = []
+    if not isinstance(source, BagSource):
+        unused += [f"dataset.bag.{text}" for text in _changes(options.bag, bag)]
+    if not isinstance(source, TubSource):
+        unused += [f"dataset.tub.{text}" for text in _changes(options.tub, tub)]
+    if not isinstance(source, Hdf5Source) and options.layout.name != layout.name:
+        unused.append(f"dataset/layout={options.layout.name}")
+    elif not isinstance(source, Hdf5Source):
+        unused += [f"dataset.layout.{text}" for text in _changes(options.layout, layout)]
+    return unused
+
+
+@cache
+def _defaults() -> tuple[BagOptions, TubOptions, Layout]:
+    """Return the options of each format as conf/dataset/auto.yaml has them: the only place of the defaults."""
+    shipped = read_yaml(CONF / "dataset" / "auto.yaml")
+    bag, tub = ({key: v for key, v in shipped[name].items() if key != "_target_"} for name in ("bag", "tub"))
+    return BagOptions(**bag), TubOptions(**tub), shipped_layout(AUTO)
+
+
+def _changes(options: Any, defaults: Any) -> list[str]:
+    pairs = [(f.name, getattr(options, f.name), getattr(defaults, f.name)) for f in fields(options)]
+    return [f"{name}={value}" for name, value, default in pairs if _plain(value) != _plain(default)]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
 def check_channel_order(opened: OpenSource, channel_order: str) -> None:
     """Raise ``ConfigError`` where ``channel_order`` is given and the recordings state the order themselves."""
-    if channel_order != "rgb" and states_channel_order(opened.source):
+    if channel_order != "rgb" and opened.source.states_channel_order:
         raise ConfigError(
             f"dataset.channel_order={channel_order}: has no effect, as each image of a bag states its encoding. "
             "Leave it out."
         )
-
-
-def states_channel_order(source: Source) -> bool:
-    """Return whether each image of ``source`` states the order of its colours."""
-    return getattr(source, "states_channel_order", False)
 
 
 def cutting_option(source: Source) -> str:
@@ -119,14 +183,10 @@ def _recognised(path: Path, options: ReadingOptions) -> OpenSource:
         )
     [(name, places)] = present.items()
     place = _only_set(path, places) if name == "lerobot" else path
-    opened = open_source(place, name, options)
-    what = _TITLES[name].split(" (")[0]
-    if name == "lerobot":
-        info = read_info(place)
-        what = f"{what} {info.version}" if info and info.version else f"{what} without its meta/info.json"
-    else:
-        what = counted(len(places), what)
-    where = f" at {place}" if place != path else ""
+    opened = _open(place, name, options)
+    what = _title(name, place)
+    what = what if name == "lerobot" else counted(len(places), what)
+    where = f" at {place.relative_to(path)}" if place != path else ""
     return replace(opened, described=f"{what}{where}, recognised by content")
 
 
@@ -143,21 +203,22 @@ def _only_set(path: Path, places: Sequence[Path]) -> Path:
 def find_formats(path: Path) -> dict[Format, list[Path]]:
     """Return the places below ``path``, or itself, that hold recordings, by format, in the order of their paths.
 
-    What is inside of a recognised folder is not searched.
+    Folders that cannot be listed are left out, as the source that reads them says so. See ``search``.
     """
     found: dict[Format, list[Path]] = {name: [] for name in _TITLES}
-    waiting, seen = [path], 0
-    while waiting and seen < _MAX_PLACES:
-        place = waiting.pop()
-        seen += 1
-        name = _format_of(place)
-        if name is not None:
-            found[name].append(place)
-        elif place.is_dir():
-            waiting += _inside(place)
+    for place, name in _recordings_below(path):
+        found[name].append(place)
     for places in found.values():
         places.sort()
     return found
+
+
+def _recordings_below(path: Path) -> Iterator[tuple[Path, Format]]:
+    for place in search(path, is_recording=lambda folder: _format_of(folder) is not None, passed=Passed()):
+        if place.suffix.lower() in _SUFFIXES or place.is_dir():
+            name = _format_of(place)
+            if name is not None:
+                yield place, name
 
 
 _RECOGNISERS: Sequence[tuple[Format, Callable[[Path], bool]]] = (
@@ -171,17 +232,3 @@ def _format_of(place: Path) -> Format | None:
     if place.suffix.lower() in _HDF5_SUFFIXES and not place.is_dir():
         return "hdf5"
     return next((name for name, recognises in _RECOGNISERS if recognises(place)), None)
-
-
-def _inside(folder: Path) -> list[Path]:
-    """Return the folders in ``folder``, and the files whose suffix may be that of a recording."""
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                Path(entry.path)
-                for entry in entries
-                if not entry.name.startswith(".")
-                and (entry.is_dir() or Path(entry.name).suffix.lower() in (*_HDF5_SUFFIXES, ".mcap", ".db3", ".bag"))
-            ]
-    except OSError:  # the source that searches this folder says so
-        return []

@@ -98,6 +98,7 @@ def _packed(entries: Mapping[str, Sequence[Recording]]) -> bytes:
                     "fields": dict(recording.fields),
                     "doubtful_row": recording.doubtful_row,
                     "notes": recording.notes,
+                    "optional": recording.optional,
                 }
             )
     header = json.dumps({"specs": [spec.to_json() for spec in specs], "entries": listed}).encode()
@@ -157,6 +158,7 @@ def _unpacked(content: bytes, paths: dict[str, Path]) -> dict[str, list[Recordin
                     fields=entry["fields"],
                     doubtful_row=entry["doubtful_row"],
                     notes=tuple(entry["notes"]),
+                    optional=tuple(entry["optional"]),
                 )
             )
     return entries

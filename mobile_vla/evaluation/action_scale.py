@@ -14,7 +14,7 @@ from mobile_vla.metrics import AUTO, SCALED_ERROR, error_of
 from mobile_vla.policy.normalizer import MIN_SPREAD
 from mobile_vla.spec import Signal, Spec
 
-_SIDEWAYS = ("linear_y", "angular_z")
+SIDEWAYS = ("linear_y", "angular_z")
 """Velocities whose sign is a side, the clearer one first: positive values mean left and counter-clockwise (REP 103)."""
 
 _NOT_IN_A_LABEL = re.compile(r"[^\w.%°-]+")
@@ -101,7 +101,7 @@ def groups_of(signals: Sequence[Signal]) -> dict[str, tuple[int, ...]]:
 
 def _sideways_of(signals: Sequence[Signal]) -> int | None:
     by_name = {signal.name: index for index, signal in enumerate(signals) if signal.flips and signal.kind == "velocity"}
-    return next((by_name[name] for name in _SIDEWAYS if name in by_name), None)
+    return next((by_name[name] for name in SIDEWAYS if name in by_name), None)
 
 
 def previous_actions(

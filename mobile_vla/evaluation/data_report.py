@@ -16,16 +16,15 @@ from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.labels.grammars import task_of
 from mobile_vla.data.labels.instruction_summary import instruction_lines
 from mobile_vla.evaluation.action_scale import ActionScale
+from mobile_vla.evaluation.action_shares import action_shares, binary_shares, moving_shares
 from mobile_vla.evaluation.baselines import baseline_metrics
+from mobile_vla.metric_text import SCALED_MEANING
 from mobile_vla.metrics import ERROR, PREDICTORS, SCALED_ERROR, error_of, reference_name
 from mobile_vla.schema import NUM_PHASES, Episode
-from mobile_vla.spec import Spec
-from mobile_vla.text import in_lines
+from mobile_vla.text import in_lines, shortened
 
 _SOLVED_SHARE = 0.05
 """A lookup table solves the task if its RMSE is below this share of the mean predictor's RMSE."""
-
-_DIRECTIONS = {"linear_x": ("forward", "back"), "linear_y": ("left", "right"), "angular_z": ("turn left", "turn right")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +32,11 @@ class DataReport:
     """Statistics of a data set, and the errors of the baseline predictors on val.
 
     ``windows_per_episode`` maps a number of windows to the number of train episodes that have it. ``phase_shares`` are
-    shares of the train windows by phase, ``action_shares`` shares of the train frames by action class. ``instructions``
-    are lines to print. ``identical_share`` is the share of episodes whose actions another episode repeats exactly.
-    ``baselines`` has the keys ``baseline/<name>/rmse[/dimension]`` and ``/nrmse``; ``error`` is the error that fits the
-    units of the actions, ``val/rmse`` or ``val/nrmse``.
+    shares of the train windows by phase, ``action_shares`` shares of the train frames by class of a base's velocities,
+    ``moving_shares`` those in which each other action moves, ``binary_shares`` those of a binary action's values (see
+    ``evaluation.action_shares``). ``instructions`` are lines to print. ``identical_share`` is the share of episodes
+    whose actions another episode repeats exactly. ``baselines`` has the keys ``baseline/<name>/rmse[/dimension]`` and
+    ``/nrmse``; ``error`` is the error that fits the units of the actions, ``val/rmse`` or ``val/nrmse``.
     """
 
     num_episodes: Mapping[str, int]
@@ -48,6 +48,8 @@ class DataReport:
     instructions: Sequence[str]
     phase_shares: Sequence[float]
     action_shares: Mapping[str, float]
+    moving_shares: Mapping[str, float]
+    binary_shares: Mapping[str, Mapping[str, float]]
     identical_share: float
     baselines: Mapping[str, float]
     error: str = ERROR
@@ -61,10 +63,11 @@ class DataReport:
                 "in the window is its time step, so a policy can act on the time alone"
             )
         mean, lookup = (self.baselines[reference_name(name, self.error)] for name in ("mean", "scenario_time_lookup"))
+        word = "nRMSE" if self.error == SCALED_ERROR else "RMSE"
         if lookup < _SOLVED_SHARE * mean:
             found.append(
-                f"a (scenario, time step) lookup table already solves this task: RMSE {lookup:.4f}, predicting the "
-                f"mean {mean:.4f}. A low RMSE here proves nothing about vision"
+                f"a (scenario, time step) lookup table already solves this task: {word} {lookup:.4f}, predicting the "
+                f"mean {mean:.4f}. A low {word} here proves nothing about vision"
             )
         if self.identical_share > 0.1:
             found.append(f"{self.identical_share:.0%} of the episodes repeat another episode's actions exactly")
@@ -86,6 +89,8 @@ def data_report_of(data: OpenDataset) -> DataReport:
         instructions=instruction_lines(list(data.episodes.values())),
         phase_shares=(np.bincount(windows.phase, minlength=NUM_PHASES) / len(windows)).tolist(),
         action_shares=action_shares(train, data.spec),
+        moving_shares=moving_shares(train, data.spec),
+        binary_shares=binary_shares(train, data.spec),
         identical_share=identical_share(list(data.episodes.values())),
         baselines=baseline_metrics(
             train=train,
@@ -101,33 +106,6 @@ def identical_share(episodes: Sequence[Episode]) -> float:
     """Return the share of episodes whose whole action sequence is also that of another episode."""
     counts = Counter(e.actions.tobytes() for e in episodes)
     return sum(count for count in counts.values() if count > 1) / len(episodes)
-
-
-def action_shares(episodes: Sequence[Episode], spec: Spec) -> dict[str, float]:
-    """Return the share of frames by class of action, the most frequent first; empty if no signal has a value at rest.
-
-    A class is the signs of the signals relative to their value at rest. A signal counts as resting below 5 % of its
-    largest deviation, because a joystick at rest does not give exactly 0.
-    """
-    columns = [index for index, signal in enumerate(spec.actions) if signal.rest is not None]
-    if not columns:
-        return {}
-    rest_A = np.array([signal.rest for signal in spec.actions if signal.rest is not None])
-    deviation_FA = np.concatenate([e.actions[:, columns] for e in episodes]) - rest_A
-    limit_A = 0.05 * np.abs(deviation_FA).max(0)
-    signs_FA = np.where(np.abs(deviation_FA) > limit_A, np.sign(deviation_FA), 0).astype(int)
-    classes = Counter(map(tuple, signs_FA.tolist()))
-    names = [spec.action_names[index] for index in columns]
-    return {_class_name(signs, names): n / len(deviation_FA) for signs, n in classes.most_common()}
-
-
-def _class_name(signs: Sequence[int], names: Sequence[str]) -> str:
-    words = [
-        _DIRECTIONS.get(name, (f"{name} +", f"{name} -"))[0 if sign > 0 else 1]
-        for sign, name in zip(signs, names, strict=True)
-        if sign
-    ]
-    return " + ".join(words) or "stop"
 
 
 def print_data_report(report: DataReport, console: Console) -> None:
@@ -146,12 +124,26 @@ def print_data_report(report: DataReport, console: Console) -> None:
     grid.add_row("phase", Text(_bars(report.phase_shares) + "  share of train windows by tenth of the episode"))
     if report.action_shares:
         grid.add_row("actions", _shares_line(report.action_shares, "{:.0%}"))
+    for title, line in _signal_lines(report):
+        grid.add_row(title, Text(line))
     grid.add_row("identical actions", f"{report.identical_share:.0%} of episodes")
     lookups = [f"{name} {report.baselines[reference_name(name, report.error)]:.4f}" for name in PREDICTORS]
-    how = "val RMSE baselines" if report.error != SCALED_ERROR else "val baselines"
-    unit = "  RMSE with each action divided by its spread in train" if report.error == SCALED_ERROR else ""
+    how = f"{report.error} baselines" if report.error == SCALED_ERROR else "val RMSE baselines"
+    unit = f"  {SCALED_MEANING}" if report.error == SCALED_ERROR else ""
     grid.add_row(how, Text(", ".join(lookups) + unit))
     console.print(Group(Text("What the data can show", style="bold underline"), grid))
+
+
+def _signal_lines(report: DataReport) -> list[tuple[str, str]]:
+    """Return title and text of the lines on actions that are counted signal by signal."""
+    moving = {name: share for name, share in report.moving_shares.items() if share > 0}
+    still = [name for name in report.moving_shares if name not in moving]
+    lines = [("actions that move", f"share of train frames: {_shares_line(moving, '{:.0%}')}")] if moving else []
+    if still:
+        lines.append(("never move", f"{len(still)} of {len(report.moving_shares)}: {shortened(still, limit=9)}"))
+    for name, shares in report.binary_shares.items():
+        lines.append(("binary action", f"{name}: {', '.join(f'{v} in {s:.0%}' for v, s in shares.items())}"))
+    return lines
 
 
 def print_warnings(warnings: Sequence[str], console: Console) -> None:

@@ -14,6 +14,7 @@ from mobile_vla.augmentation.mirror import mirror_words
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Spec
 from mobile_vla.streams import Stream
 
 PROBES = (
@@ -76,7 +77,8 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
     - ``history_cut``: only the current frame remains of the history.
     - ``position_shifted``: the window starts T // 2 frames later, so the same current frame is T // 2 positions earlier
       in the window and no frame follows it. Only for windows with a complete history.
-    - ``state_removed``, for a policy with state: every state is replaced by the mean state of the train frames.
+    - ``state_removed``, for a policy with state: every state is replaced by the mean state of the train frames,
+      and a binary signal by the middle between its two values.
     - ``camera_<name>_black``, for each of several cameras: its frames are black.
 
     The mode and the weights of the model do not change.
@@ -85,10 +87,10 @@ def run_probes(model: Model, reader: WindowReader, *, batch_size: int, stream: S
     actions: dict[str, list[NDArray[np.float32]]] = {}
     is_changed: dict[str, list[NDArray[np.bool_]]] = {}
     device, was_training = model.normalizer.std_A.device, model.training
-    mean_S = None if model.state_encoder is None else model.state_encoder.mean.cpu()
+    removed_S = None if model.state_encoder is None else model.state_encoder.removed.cpu()
     model.eval()
     for ids in _batches(reader, batch_size):
-        for name, (batch, is_changed_B) in _probe(reader, ids, split, mean_S).items():
+        for name, (batch, is_changed_B) in _probe(reader, ids, split, removed_S).items():
             actions.setdefault(name, []).append(model.predict(batch.to(device)).float().cpu().numpy())
             is_changed.setdefault(name, []).append(is_changed_B)
     model.train(was_training)
@@ -114,7 +116,7 @@ class _Split:
 
 
 def _probe(
-    reader: WindowReader, ids: NDArray[np.int64], split: _Split, mean_S: torch.Tensor | None
+    reader: WindowReader, ids: NDArray[np.int64], split: _Split, removed_S: torch.Tensor | None
 ) -> dict[str, Probed]:
     batch = reader.gather(ids)
     episodes = reader.windows.episode[ids].tolist()
@@ -129,9 +131,15 @@ def _probe(
         "images_mirrored": (_with_images(batch, images.flip(-1)), every_B),
         "history_cut": _cut_history(batch),
         "position_shifted": _shift_position(batch),
-        **({} if mean_S is None else {STATE_PROBE: _remove_state(batch, mean_S)}),
+        **({} if removed_S is None else {STATE_PROBE: _remove_state(batch, removed_S)}),
         **_black_cameras(batch, reader.camera_names),
     }
+
+
+def num_probes(spec: Spec) -> int:
+    """Return how many times ``run_probes`` predicts each window of data of ``spec``, with UNCHANGED."""
+    num_cameras = len(spec.cameras)
+    return 1 + len(PROBES) + bool(spec.state) + (num_cameras if num_cameras > 1 else 0)
 
 
 def camera_probe(camera: str) -> str:
@@ -139,9 +147,9 @@ def camera_probe(camera: str) -> str:
     return f"camera_{camera}_black"
 
 
-def _remove_state(batch: Batch, mean_S: torch.Tensor) -> Probed:
-    removed = replace(batch, state_BTS=mean_S * batch.history_BT[..., None])
-    return removed, (removed.state_BTS != batch.state_BTS).any(2).any(1).numpy()
+def _remove_state(batch: Batch, removed_S: torch.Tensor) -> Probed:
+    without = replace(batch, state_BTS=removed_S * batch.history_BT[..., None])
+    return without, (without.state_BTS != batch.state_BTS).any(2).any(1).numpy()
 
 
 def _black_cameras(batch: Batch, cameras: Sequence[str]) -> dict[str, Probed]:

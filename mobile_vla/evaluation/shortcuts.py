@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.data.batches import Targets, WindowReader
-from mobile_vla.evaluation.action_scale import ActionScale
+from mobile_vla.evaluation.action_scale import SIDEWAYS, ActionScale
 from mobile_vla.evaluation.rmse import masked_rmse
 from mobile_vla.evaluation.shortcut_probes import STATE_PROBE, UNCHANGED, camera_probe, run_probes
+from mobile_vla.metric_text import SCALED_MEANING, SPREAD, with_unit
 from mobile_vla.metrics import ERROR, reference_name
 from mobile_vla.policy.model import Model
 from mobile_vla.streams import Stream
@@ -149,19 +150,38 @@ def judge(
     return {**flags, "shortcut/verdict": ", ".join(words)}
 
 
-def print_shortcuts(result: Mapping[str, float | str], console: Console) -> None:
-    """Print the result of ``measure_shortcuts`` as a small table, with the verdict below it."""
+def print_shortcuts(result: Mapping[str, float | str], console: Console, *, scale: ActionScale) -> None:
+    """Print the result of ``measure_shortcuts`` as a small table, with its unit and the verdict below it.
+
+    A column without figures is left out; a line says why there is no mirrored probe.
+    """
+    probes = [key.split("/")[1] for key in result if key.endswith("/rmse")]
+    error = with_unit("nRMSE", SPREAD) if scale.is_scaled else "RMSE"
+    columns = {
+        heading: [
+            "" if (value := result.get(f"shortcut/{probe}/{name}")) is None else form.format(value) for probe in probes
+        ]
+        for heading, name, form in (
+            (error, "rmse", "{:.4f}"),
+            ("change", "rmse_change", "{:+.4f}"),
+            ("side changed", "side_change", "{:.0%}"),
+        )
+    }
+    columns = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("probe")
-    for heading in ("RMSE", "change", "side changed"):
-        table.add_column(heading, justify="right")
-    for probe in [key.split("/")[1] for key in result if key.endswith("/rmse")]:
-        figures = [result.get(f"shortcut/{probe}/{name}") for name in ("rmse", "rmse_change", "side_change")]
-        if figures[0] is not None:
-            forms = ("{:.4f}", "{:+.4f}", "{:.0%}")
-            cells = ["" if value is None else form.format(value) for form, value in zip(forms, figures, strict=True)]
-            table.add_row(probe.replace("_", " "), *cells)
+    for heading in columns:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for index, probe in enumerate(probes):
+        table.add_row(Text(probe.replace("_", " ")), *(cells[index] for cells in columns.values()))
+    notes = ["each over the windows that the probe changes"]
+    if scale.is_scaled:
+        notes[0] += f"; {SCALED_MEANING} (train std): there, predicting the mean has an error of 1"
+    if scale.sideways is None:
+        notes.append(
+            "no probe with mirrored images, and no side: no action is known as a velocity to the side or of turning "
+            f"({' or '.join(SIDEWAYS)}, which a mirror image flips)"
+        )
     title = Text("What the policy acts on", style="bold underline")
-    scope = Text("each over the windows that the probe changes", style="dim")
     verdict = Text(f"verdict: the policy {result['shortcut/verdict']}", style="bold")
-    console.print(Group(title, table, scope, verdict))
+    console.print(Group(title, table, *(Text(note, style="dim") for note in notes), verdict))

@@ -71,7 +71,7 @@ class Contents:
 
     ``lengths`` are the numbers of frames of the episodes, sorted. ``rates_hz`` are the distinct recorded rates.
     ``duration_s`` is that of all episodes; None where one has no rate. ``cameras`` has, for each recorded camera,
-    whether it is used.
+    whether it is used. ``states_channel_order`` is that of the source.
     """
 
     format: str
@@ -83,6 +83,7 @@ class Contents:
     state: Sequence[SignalRange]
     choices: Sequence[ScenarioChoice]
     splits: Sequence[RecordedSplit]
+    states_channel_order: bool
 
 
 def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
@@ -106,6 +107,7 @@ def contents_of(scan: Scan, episodes: Sequence[Episode]) -> Contents:
         ),
         choices=_choices(episodes),
         splits=_splits(episodes),
+        states_channel_order=scan.source.states_channel_order,
     )
 
 

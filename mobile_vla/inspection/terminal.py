@@ -9,12 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mobile_vla.inspection.contents import Contents, RecordedSplit, ScenarioChoice, SignalRange
-from mobile_vla.inspection.first_comparison import BASELINE, TimeEstimate, WorthTrying
+from mobile_vla.inspection.first_comparison import BASELINE, WorthTrying, num_seeds
+from mobile_vla.inspection.time_estimate import TimeEstimate
 from mobile_vla.process.typed_commands import typed
 from mobile_vla.text import in_lines
-
-NUM_SEEDS = 5
-"""Seeds of a first comparison; see conf/experiment/my_data.yaml."""
 
 _MAX_SIGNALS = 40
 
@@ -33,6 +31,11 @@ def print_contents(contents: Contents, console: Console) -> None:
     grid.add_row("cameras", Text(", ".join(cameras)))
     for split in contents.splits:
         grid.add_row("split", Text(_split_line(split)))
+    if not contents.states_channel_order:
+        # An ALOHA recorder that gives OpenCV an RGB image to compress writes a JPEG with red and blue swapped.
+        grid.add_row(
+            "colours", "read as RGB or as dataset.channel_order says; inspect --html shows if they are swapped"
+        )
     parts: list[object] = [Text("What is recorded", style="bold underline"), grid]
     for title, ranges in (("action", contents.actions), ("state", contents.state)):
         if ranges:
@@ -118,8 +121,9 @@ def print_first_comparison(
     for name, reason in worth.left_out.items():
         print_entry(f"not {name}: it {reason}", console, style="dim")
     print_command(command, console, style="bold")
-    num_runs = NUM_SEEDS * (1 + len(worth.questions))
-    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {NUM_SEEDS} seeds"
+    seeds = num_seeds()
+    num_runs = seeds * (1 + len(worth.questions))
+    said = f"{1 + len(worth.questions)} samplers (with {BASELINE}) x {seeds} seeds"
     print_entry(f"{said}: {estimate.sentence(num_runs) if estimate else 'time not estimated'}", console)
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import nn
 
-from mobile_vla.data.episodes import Names
+from mobile_vla.data.chosen import Names
 from mobile_vla.errors import ConfigError
 from mobile_vla.policy.backbones.contract import Backbone, BackboneFactory
 from mobile_vla.policy.history.contract import History
-from mobile_vla.policy.normalizer import Normalization, Normalizer, binary_of
+from mobile_vla.policy.normalizer import Normalization, Normalizer, binary_of, binary_state_of
 from mobile_vla.policy.state_encoder import StateEncoder
 from mobile_vla.schema import Batch
 from mobile_vla.spec import Signal
@@ -115,20 +115,21 @@ class Model(nn.Module):
         state_FS: NDArray[np.float32] | None = None,
         *,
         signals: Sequence[Signal] | None = None,
+        state_signals: Sequence[Signal] = (),
     ) -> None:
         """Compute statistics of the actions and the state of all train frames; train no weights.
 
         ``actions_FA`` are in physical units, ``state_FS`` in those of its signals; a policy without state needs none.
         ``signals`` describe the actions: which of them are binary, and their values at rest. Without them none is
-        binary, and all rest at 0. Raises ``ConfigError`` if a binary signal has more than two values, or if the head
-        needs a value at rest that a signal does not have.
+        binary, and all rest at 0. ``state_signals`` say which signals of the state are binary. Raises ``ConfigError``
+        if a binary action has more than two values, or if the head needs a value at rest that a signal does not have.
         """
         if signals is None:
             signals = [Signal(name=f"action {index}", rest=0.0) for index in range(actions_FA.shape[1])]
         self.normalizer.fit(actions_FA, binary=binary_of(signals, actions_FA))
         if self.state_encoder is not None:
             assert state_FS is not None, "the statistics of the state need the states of the train frames"
-            self.state_encoder.normalizer.fit(state_FS)
+            self.state_encoder.normalizer.fit(state_FS, binary=binary_state_of(state_signals, state_FS))
         actions = torch.from_numpy(actions_FA).to(self.normalizer.std_A)
         rest_A = [torch.nan if signal.rest is None else signal.rest for signal in signals]
         self.head.fit(
@@ -229,10 +230,7 @@ def _check_state(state: Names, num_state: int) -> None:
         raise ConfigError("model.state=all: has no effect, as the recordings hold no state; expected none")
     given = num_state if state == "all" else 0 if state == "none" else len(state)
     if given != num_state:
-        raise ConfigError(
-            f"model.state={state}: names {given} signals, and the data set gives {num_state}. Leave dataset.state out: "
-            "it takes what model.state says."
-        )
+        raise ConfigError(f"model.state={state}: names {given} signals, and the data set gives {num_state}.")
 
 
 def _at_last_frame(context_BTH: torch.Tensor, history_BT: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Action normalisation by statistics of the training episodes, which are stored with the model's weights."""
+"""Normalise actions and state by statistics of the training episodes, which are stored with the model's weights."""
 
 from __future__ import annotations
 
@@ -106,6 +106,16 @@ def binary_of(signals: Sequence[Signal], actions_FA: NDArray[np.float32]) -> lis
                 "two values."
             )
     return columns
+
+
+def binary_state_of(signals: Sequence[Signal], state_FS: NDArray[np.float32]) -> list[int]:
+    """Return the indices of the binary signals of the state that have at most two values in ``state_FS``.
+
+    One of more values is treated like any other, and is no error: ``dataset.signals`` describes an action and a state
+    signal of the same name together, and a gripper that is commanded open or closed may be measured by its width.
+    """
+    columns = [index for index, signal in enumerate(signals) if signal.kind == "binary"]
+    return [index for index in columns if len(np.unique(state_FS[:, index])) <= 2]
 
 
 def _shift_and_scale(

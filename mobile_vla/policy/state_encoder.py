@@ -16,7 +16,8 @@ class StateEncoder(nn.Module):
     """Linear, ReLU, linear, over the state of each frame alone; the normaliser's statistics are buffers.
 
     The state gets mean 0 and standard deviation 1 over the train frames whatever ``model.normalization`` is: that is a
-    choice of targets. Two layers, because one cannot tell whether a gripper is open beyond a threshold.
+    choice of targets. The two values of a binary signal become -1 and 1, as those of a binary action do. Two layers,
+    because one cannot tell whether a gripper is open beyond a threshold.
     """
 
     def __init__(self, *, num_state: int, state_dim: int) -> None:
@@ -25,8 +26,11 @@ class StateEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(num_state, state_dim), nn.ReLU(), nn.Linear(state_dim, state_dim))
 
     @property
-    def mean(self) -> torch.Tensor:
-        """The mean state [S] of the train frames, in the units of the signals."""
+    def removed(self) -> torch.Tensor:
+        """The state [S] that says nothing, in the units of the signals: all signals of it are normalised to 0.
+
+        It is the mean over the train frames, and the middle between the two values of a binary signal.
+        """
         return self.normalizer.shift_A
 
     def forward(self, state_BTS: torch.Tensor) -> torch.Tensor:

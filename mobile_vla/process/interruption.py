@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import sys
@@ -18,6 +19,9 @@ from typing import Any, NoReturn
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that a process handles, and that are blocked in its workers."""
+
+_UNREAD = 128 + 13
+"""Exit code where nobody reads the output: what a shell reports of a program that SIGPIPE ended."""
 
 _SECONDS_TO_NEXT_TRY = 0.05
 _MAX_TRIES = 10
@@ -78,17 +82,45 @@ def begin() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """End the process with one line on stderr, and exit code 128 + the signal's number, if a signal ends the block."""
+    """End the process with one line on stderr, and exit code 128 + the signal's number, if a signal ends the block.
+
+    The process ends without a word where nobody reads its output any more, as in ``... | head``.
+    """
     with raising():
         try:
-            yield
+            try:
+                yield
+            finally:
+                # Here, as Python's own flush at the end of the process could only print the error.
+                if sys.stdout is not None and not sys.stdout.closed:
+                    sys.stdout.flush()
         except BaseException as error:
+            if isinstance(error, BrokenPipeError) and is_output_unread():
+                _drop_output()
+                raise SystemExit(_UNREAD) from None
             # A library may have replaced the exception by one of its own; if a signal came, it is the cause.
             number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
             if (number := received() or number) is None:
                 raise
             print(_last_line(number), file=sys.stderr, flush=True)
             raise SystemExit(128 + number) from None
+
+
+def is_output_unread() -> bool:
+    """Return whether stdout is a pipe whose reader is gone, so that a ``BrokenPipeError`` comes from there."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no stdout, or none with a file
+        return False
+
+
+def _drop_output() -> None:
+    """Let what is still in the buffer of stdout go nowhere: Python writes it at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -59,14 +59,23 @@ class Run:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """Return the data set's options as an object, its image size made that of the model; no data are read yet."""
-    dataset: Dataset = _instantiate(cfg.dataset)
+    """Return the data set's options as an object, state and image size made those of the model; no data are read."""
+    state = cfg.model.state if isinstance(cfg.model.state, str) else list(cfg.model.state)
+    dataset: Dataset = _instantiate(cfg.dataset, state=state)
     return replace(dataset, image_size=_image_side(cfg.model.backbone)) if dataset.image_size == "auto" else dataset
 
 
 def _image_side(backbone: DictConfig) -> int:
     if backbone._target_ != PRETRAINED_BACKBONE:
-        return instantiate(backbone, _convert_="all").func.image_side
+        with _plain_errors():
+            factory = instantiate(backbone, _convert_="all")
+        side = getattr(getattr(factory, "func", factory), "image_side", None)
+        if not isinstance(side, int):
+            raise ConfigError(
+                f"dataset.image_size=auto: {backbone._target_} has no image_side, the rows and columns that it is made "
+                "for. Give dataset.image_size."
+            )
+        return side
     from mobile_vla.policy.backbones.pretrained import image_side, read_settings  # transformers takes seconds
 
     return image_side(read_settings(backbone.weights))
@@ -75,6 +84,11 @@ def _image_side(backbone: DictConfig) -> int:
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Return the options of training as an object."""
     return _instantiate(cfg.trainer)
+
+
+def build_evaluation(cfg: DictConfig) -> Evaluation:
+    """Return the options of the evaluation during training as an object."""
+    return _instantiate(cfg.evaluation)
 
 
 def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None = None) -> Run:
@@ -90,34 +104,63 @@ def build_run(cfg: DictConfig, *, on_estimate: Callable[[Estimate], None] | None
     # Only a warning, because some operations have no deterministic kernel on a GPU: with an error they could not run.
     torch.use_deterministic_algorithms(True, warn_only=True)
     closed_loop = build_closed_loop(cfg.closed_loop)
-    data = dataset.open()
-    if dataset.world is None or not closed_loop.suites:
-        closed_loop = None
-    if closed_loop is not None:
-        closed_loop.check(TrainedScenarios.of(data), spec=data.spec, fwd_pred_next_n=dataset.fwd_pred_next_n)
-    windows = data.windows["train"]
-    augment = build_augmentation(cfg.augmentation, data.spec, stream=Stream(cfg.seed, "augmentation"))
-    estimate = _estimate(cfg, data, trainer)
-    if estimate is not None and on_estimate is not None:
-        on_estimate(estimate)
-    model = build_model(cfg, data)
-    check_variants(model, augment)
+    scan = dataset.scan()
+    # Whatever refuses the data must do so before minutes of decoding: all parts are built without a pixel first.
+    is_decoded = dataset.looks_at_frames or dataset.is_decoded(scan)
+    data = dataset.open(scan, with_pixels=is_decoded)
+    parts = _build_parts(cfg, data, dataset=dataset, trainer=trainer, closed_loop=closed_loop, on_estimate=on_estimate)
+    if not is_decoded:
+        planned, data = data, dataset.open(scan)
+        if (data.data_hash, data.split.hash) != (planned.data_hash, planned.split.hash):  # some cannot be decoded
+            parts = _build_parts(cfg, data, dataset=dataset, trainer=trainer, closed_loop=closed_loop)
     return Run(
         config=typing.cast(dict[str, Any], config),
         dataset=dataset,
         data=data,
         trainer=trainer,
-        num_steps=trainer.num_steps(len(windows)),
-        sampler=build_sampler(
-            cfg.sampler, data.readers["train"], batch_size=trainer.batch_size, stream=Stream(cfg.seed, "sampler")
-        ),
-        augment=augment,
-        model=model,
+        num_steps=trainer.num_steps(len(data.windows["train"])),
+        sampler=parts.sampler,
+        augment=parts.augment,
+        model=parts.model,
         noise=Stream(cfg.seed, "noise"),
-        evaluation=_instantiate(cfg.evaluation),
-        closed_loop=closed_loop,
+        evaluation=build_evaluation(cfg),
+        closed_loop=parts.closed_loop,
         logger=logger,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """The parts of a run that depend on the data, but not on their pixels."""
+
+    sampler: Sampler
+    augment: Pipeline
+    model: Model
+    closed_loop: ClosedLoop | None
+
+
+def _build_parts(
+    cfg: DictConfig,
+    data: OpenDataset,
+    *,
+    dataset: Dataset,
+    trainer: Trainer,
+    closed_loop: ClosedLoop,
+    on_estimate: Callable[[Estimate], None] | None = None,
+) -> _Parts:
+    """Return the parts of a run on ``data``, whose readers may have no images yet; raise ``ConfigError`` as they do."""
+    is_driven = dataset.world is not None and bool(closed_loop.suites)
+    if is_driven:
+        closed_loop.check(TrainedScenarios.of(data), spec=data.spec, fwd_pred_next_n=dataset.fwd_pred_next_n)
+    augment = build_augmentation(cfg.augmentation, data.spec, stream=Stream(cfg.seed, "augmentation"))
+    stream = Stream(cfg.seed, "sampler")
+    sampler = build_sampler(cfg.sampler, data.readers["train"], batch_size=trainer.batch_size, stream=stream)
+    estimate = _estimate(cfg, data, trainer)
+    if estimate is not None and on_estimate is not None:
+        on_estimate(estimate)
+    model = build_model(cfg, data)
+    check_variants(model, augment)
+    return _Parts(sampler=sampler, augment=augment, model=model, closed_loop=closed_loop if is_driven else None)
 
 
 def build_augmentation(node: DictConfig, spec: Spec, *, stream: Stream) -> Pipeline:
@@ -181,7 +224,8 @@ def _estimate(cfg: DictConfig, data: OpenDataset, trainer: Trainer) -> Estimate 
     from mobile_vla.policy.estimate.fit import check_fits
     from mobile_vla.policy.estimate.step import BackboneOptions, Workload, estimate_backbone
 
-    options = BackboneOptions(**instantiate(cfg.model.backbone, _convert_="all").keywords)
+    with _plain_errors():
+        options = BackboneOptions(**instantiate(cfg.model.backbone, _convert_="all").keywords)
     workload = Workload(
         batch_size=trainer.batch_size,
         micro_batch_size=trainer.micro_batch_size,
@@ -221,7 +265,7 @@ def build_model(cfg: DictConfig, data: OpenDataset) -> Model:
 def fit_statistics(model: Model, data: OpenDataset, names: Sequence[str]) -> None:
     """Compute the model's statistics of actions and state from all frames of the episodes ``names``."""
     actions, states = zip(*((data.episodes[name].actions, data.episodes[name].state) for name in names), strict=True)
-    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions)
+    model.fit(np.concatenate(actions), np.concatenate(states), signals=data.spec.actions, state_signals=data.spec.state)
 
 
 def _instantiate(node: DictConfig, **given: object) -> Any:

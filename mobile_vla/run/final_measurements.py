@@ -49,16 +49,17 @@ def _probe_shortcuts(run: Run, report: DataReport, folder: RunFolder, console: C
     """Measure which inputs the trained policy uses; all runs with the same split get the same probes."""
     if not run.evaluation.shortcuts:
         return
+    scale = scale_of(run)
     found = measure_shortcuts(
         run.model,
         reader=run.data.readers["val"],
-        scale=scale_of(run),
+        scale=scale,
         batch_size=run.evaluation.batch_size,
         stream=Stream(run.dataset.split_seed, "shortcuts"),  # not from ``seed``, which differs between runs
         references=report.baselines,
     )
     folder.add_to_summary(found)
-    print_shortcuts(found, console)
+    print_shortcuts(found, console, scale=scale)
 
 
 def _drive(run: Run, folder: RunFolder, console: Console) -> dict[str, Path]:

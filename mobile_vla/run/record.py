@@ -81,12 +81,13 @@ def facts_of(run: Run, report: DataReport) -> dict[str, Any]:
     """Return the entries of the summary that are known before the first step."""
     trainable, total = run.model.num_parameters()
     return {
+        "data_format": run.data.format,
         "data_hash": run.data.data_hash,
         "split_hash": run.data.split.hash,
         "primary": primary_of(run),
         BEST_BY: best_by(run),
         "batch_size": run.trainer.batch_size,
-        "skipped_episodes": len(run.data.problems),
+        "skipped_episodes": sum(problem.num_episodes for problem in run.data.problems),
         "skipped": "\n".join(map(str, run.data.problems)),
         "parameters/trainable": trainable,
         "parameters/total": total,

@@ -19,8 +19,17 @@ from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from mobile_vla.errors import UserError
-from mobile_vla.policy.observation import Images, State, state_of_robot
+from mobile_vla.policy.observation import Images, State, by_camera, state_of_robot
 from mobile_vla.serving.access import TOKEN_VARIABLE, authorization, check_token, read_token
+from mobile_vla.serving.errors import (
+    AccessRefusedError,
+    ConnectionLostError,
+    ObservationError,
+    PolicyFailedError,
+    RemoteError,
+    UnreachableError,
+    remote_error,
+)
 from mobile_vla.serving.messages import (
     MAX_MESSAGE_BYTES,
     NUM_LATENCIES,
@@ -31,14 +40,20 @@ from mobile_vla.serving.messages import (
     unpack,
 )
 
+__all__ = [
+    "AccessRefusedError",
+    "ConnectionLostError",
+    "ObservationError",
+    "PolicyClient",
+    "PolicyFailedError",
+    "RemoteError",
+    "UnreachableError",
+]
+
 _CLOSE_TIMEOUT_S = 1.0
 _TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
 _TRANSPORT_LOG.setLevel(logging.WARNING)  # at DEBUG it logs the header that contains the token
 _WHAT_TO_DO = "Start one with `python -m mobile_vla serve RUN` and give the address that it prints, ws://HOST:PORT."
-
-
-class RemoteError(UserError):
-    """The server's error for a request that it refused or failed to answer; connection and history stay usable."""
 
 
 class PolicyClient:
@@ -50,7 +65,8 @@ class PolicyClient:
     ``max_image_side`` and ``max_text_characters``. ``server_timing`` is the time that the newest
     answer took on the server, in ms. ``token`` is the token that the server requires, by default that in the
     environment (``MOBILE_VLA_TOKEN``). ``timeout_s`` limits the time for connecting and for each answer. Raises
-    ``UserError`` if no policy server of this protocol answers at ``url``, or if it refuses this robot.
+    ``UnreachableError`` if no policy server of this protocol answers at ``url``, ``AccessRefusedError`` if it does not
+    take this robot, and ``UserError`` if ``url`` or ``token`` cannot be used. All are kinds of ``UserError``.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 10.0) -> None:
@@ -93,32 +109,43 @@ class PolicyClient:
         ``image`` has the channel order of the training files and any size; for a policy that sees several cameras it is
         a dict with one array for each, by its name. ``state`` is needed by a policy with state and by no other: numbers
         in the order and the units of ``metadata["spec"]["state"]``, or a dict with one for each signal, by its name.
-        ``reset`` begins an episode with this image. Raises ``RemoteError`` if the server refuses the request, and
-        ``UserError`` if the state is not the policy's, or if no answer comes: then open a new client.
+        ``reset`` begins an episode with this image. Raises ``ObservationError`` if image, state or instruction are not
+        what the policy gets, ``PolicyFailedError`` if the policy failed on them, and ``ConnectionLostError`` if no
+        answer comes: then open a new client.
         """
-        signals = [signal["name"] for signal in self.metadata["spec"]["state"]]
-        measured = state_of_robot(state, signals)
-        if reset:
-            self.reset()  # stays set until the server accepts an image, so that a refused first image loses no reset
-        images = dict(image) if isinstance(image, Mapping) else image
-        observation = {"image": images, "instruction": instruction, "reset": self._begins_episode}
-        message = pack(observation if measured is None else {**observation, "state": measured})
-        limit = self.metadata["max_message_bytes"]
-        if len(message) > limit:
-            size = self.metadata["image"]["size"]
-            raise UserError(
-                f"image: makes, with its instruction, a message of {len(message)} bytes; the server takes {limit}, "
-                f"enough for 1920 x 1080 pixels. Send smaller images: the policy sees {size[0]} rows of {size[1]} "
-                "anyway."
-            )
+        message = self._observation(image, instruction, state, reset=reset)
         sent = perf_counter()
         answer = self._exchange(message)
         if "error" in answer:
-            raise RemoteError(answer["error"])
+            raise remote_error(answer["error"], answer.get("kind"))
         self._latencies_ms.append(1000 * (perf_counter() - sent))
         self._begins_episode = False
         self.server_timing = answer["server_timing"]
         return answer["actions"].copy()  # decoded arrays are read-only views of the message
+
+    def _observation(self, image: Images, instruction: str, state: State | None, *, reset: bool) -> bytes:
+        """Return the message to send; raise ``ObservationError`` where the metadata show that it would be refused."""
+        spec = self.metadata["spec"]
+        signals, cameras = ([entry["name"] for entry in spec[part]] for part in ("state", "cameras"))
+        if reset:
+            self.reset()  # stays set until the server accepts an image, so that a refused first image loses no reset
+        images = dict(image) if isinstance(image, Mapping) else image
+        observation = {"image": images, "instruction": instruction, "reset": self._begins_episode}
+        try:
+            measured = state_of_robot(state, signals)
+            by_camera(images, cameras)  # only its check: the server takes a single image of the only camera as it is
+            message = pack(observation if measured is None else {**observation, "state": measured})
+        except UserError as error:
+            raise ObservationError(str(error)) from error
+        limit = self.metadata["max_message_bytes"]
+        if len(message) > limit:
+            size = self.metadata["image"]["size"]
+            raise ObservationError(
+                f"image: makes, with its instruction, a message of {len(message)} bytes; the server takes {limit}, "
+                f"enough for 1920 x 1080 pixels. Send smaller images: the policy sees {size[0]} rows of {size[1]} "
+                "anyway."
+            )
+        return message
 
     @property
     def latency_ms(self) -> dict[str, float] | None:
@@ -132,12 +159,12 @@ class PolicyClient:
             return {"error": answer} if isinstance(answer, str) else unpack(answer)
         except TimeoutError as error:
             self.close()  # else a late answer would be taken for the answer to the next image
-            raise UserError(
+            raise ConnectionLostError(
                 f"{self.url}: no answer within {self._timeout_s:g} s, so the connection was closed. Stop the robot and "
                 "open a new PolicyClient, with a larger timeout_s if the policy is slow."
             ) from error
         except ConnectionClosed as error:
-            raise UserError(
+            raise ConnectionLostError(
                 f"{self.url}: the connection is closed ({error}). Stop the robot and open a new PolicyClient."
             ) from error
 
@@ -170,38 +197,40 @@ def _connect(line: ExitStack, url: str, token: str | None, timeout_s: float) -> 
             )
         )
     except (InvalidURI, ValueError) as error:
-        raise UserError(f"{url}: is no address of a websocket. {_WHAT_TO_DO}") from error
+        raise UnreachableError(f"{url}: is no address of a websocket. {_WHAT_TO_DO}") from error
     except InvalidStatus as error:
         raise _refused(url, error.response) from error
     except ConnectionRefusedError as error:
-        raise UserError(f"{url}: nothing listens there. {_WHAT_TO_DO}") from error
+        raise UnreachableError(f"{url}: nothing listens there. {_WHAT_TO_DO}") from error
     except TimeoutError as error:
-        raise UserError(f"{url}: no answer within {timeout_s:g} s. {_WHAT_TO_DO}") from error
+        raise UnreachableError(f"{url}: no answer within {timeout_s:g} s. {_WHAT_TO_DO}") from error
     except (OSError, WebSocketException) as error:
-        raise UserError(f"{url}: no policy server answers there ({error}). {_WHAT_TO_DO}") from error
+        raise UnreachableError(f"{url}: no policy server answers there ({error}). {_WHAT_TO_DO}") from error
 
 
-def _refused(url: str, response: Response) -> UserError:
+def _refused(url: str, response: Response) -> AccessRefusedError | UnreachableError:
     status, said = response.status_code, (response.body or b"").decode(errors="replace").strip()[:200]
     if status == HTTPStatus.UNAUTHORIZED:
-        return UserError(
+        return AccessRefusedError(
             f"{url}: does not let this robot in (HTTP {status}: {said}). Give the server's token as "
             f"PolicyClient(url, token=...) or in {TOKEN_VARIABLE}."
         )
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return UserError(f"{url}: does not take this robot now (HTTP {status}: {said}). Try again later.")
-    return UserError(f"{url}: answers, but not as a policy server does (HTTP {status}: {said}). {_WHAT_TO_DO}")
+        return AccessRefusedError(f"{url}: does not take this robot now (HTTP {status}: {said}). Try again later.")
+    return UnreachableError(f"{url}: answers, but not as a policy server does (HTTP {status}: {said}). {_WHAT_TO_DO}")
 
 
 def _receive_metadata(connection: ClientConnection, url: str, timeout_s: float) -> dict[str, Any]:
     try:
         metadata = unpack(connection.recv(timeout_s))
     except (TimeoutError, ConnectionClosed, UserError) as error:
-        raise UserError(f"{url}: a websocket, but no policy server of mobile_vla ({error}). {_WHAT_TO_DO}") from error
+        raise UnreachableError(
+            f"{url}: a websocket, but no policy server of mobile_vla ({error}). {_WHAT_TO_DO}"
+        ) from error
     if not isinstance(metadata, dict) or metadata.get("server") != SERVER_NAME:
-        raise UserError(f"{url}: a websocket, but no policy server of mobile_vla. {_WHAT_TO_DO}")
+        raise UnreachableError(f"{url}: a websocket, but no policy server of mobile_vla. {_WHAT_TO_DO}")
     if metadata.get("protocol") != PROTOCOL_VERSION:
-        raise UserError(
+        raise UnreachableError(
             f"{url}: speaks protocol {metadata.get('protocol')!r}, this client {PROTOCOL_VERSION}. Install the same "
             "version of mobile_vla on both sides."
         )

@@ -7,8 +7,7 @@ import json
 import logging
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from time import perf_counter
@@ -19,22 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.sync.server import Server, ServerConnection
-from websockets.sync.server import serve as listen
+from websockets.sync.server import ServerConnection
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.description import PolicyDescription
-from mobile_vla.serving.access import ListenAddress, check_access, check_token, refusal
-from mobile_vla.serving.front_door import FrontDoor
+from mobile_vla.serving.access import check_access, check_token, refusal
+from mobile_vla.serving.errors import OBSERVATION, POLICY
+from mobile_vla.serving.figures import Figures
+from mobile_vla.serving.front_door import listen, open_door
 from mobile_vla.serving.messages import (
     MAX_IMAGE_SIDE,
     MAX_MESSAGE_BYTES,
     MAX_TEXT_CHARACTERS,
-    NUM_LATENCIES,
     PROTOCOL_VERSION,
     SERVER_NAME,
     pack,
-    summarise_ms,
     unpack,
 )
 from mobile_vla.serving.observations import Observation, is_in_own_keys, read_observation
@@ -44,12 +42,7 @@ HEALTH_PATH = "/healthz"
 MAX_ROBOTS = 64
 """Limit for robots connected at the same time."""
 
-_OPEN_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 2.0
-
 _LOG = logging.getLogger(__name__)
-_TRANSPORT_LOG = logging.getLogger(f"{__name__}.transport")
-_TRANSPORT_LOG.setLevel(logging.WARNING)  # below WARNING it logs every health probe
 
 
 class ServedPolicy(Protocol):
@@ -96,7 +89,8 @@ class PolicyServer:
 
     The server sends its metadata when a robot connects. It answers each message (``observations.Observation``) with
     ``actions`` float32 [K, A] in physical units, ``action_names`` and ``server_timing`` (ms spent waiting for other
-    robots and in the policy), or with ``error``, a text (bare text for openpi's clients: see ``observations``).
+    robots and in the policy), or with ``error``, a text, and its ``kind`` (see ``errors``; bare text for openpi's
+    clients, see ``observations``).
     A message that is refused as malformed does not change the history. The history of frames begins and ends with the
     connection. ``port`` 0 takes any free port.
 
@@ -118,14 +112,14 @@ class PolicyServer:
         self._max_message_bytes = MAX_MESSAGE_BYTES * len(self._spec.cameras)
         self._metadata = pack(_public_facts(policy.description))
         self._numbers = itertools.count()
-        self._figures = _Figures()
+        self._figures = Figures()
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._server = _listen(
+        self._server = listen(
             self._serve_robot,
             self._answer_http,
-            _open_door(self._address, self._host, self._port),
+            open_door(self._address, self._host, self._port),
             max_message_bytes=self._max_message_bytes,
         )
         self._port = self._server.socket.getsockname()[1]
@@ -199,16 +193,17 @@ class PolicyServer:
             answer = pack(self._act(robot, observation))
         except UserError as error:
             _LOG.warning("%s was refused: %s", robot, error)
-            problem = str(error)
+            problem, kind = str(error), OBSERVATION
         except Exception as error:  # a failure at one robot's message must not end the service for the others
             _LOG.exception("%s got no answer", robot)
             problem = f"the policy failed ({type(error).__name__}: {error}); the server's log has the details"
+            kind = POLICY
         else:
             self._figures.answered(latency_ms=1000 * (perf_counter() - begun))
             return answer
         self._figures.refused()
         problem = problem[:MAX_TEXT_CHARACTERS]
-        return pack({"error": problem}) if is_own else problem
+        return pack({"error": problem, "kind": kind}) if is_own else problem
 
     def _say_unused(self, robot: str, keys: Sequence[str]) -> None:
         if keys and robot not in self._told:
@@ -265,45 +260,6 @@ class PolicyServer:
         return None
 
 
-class _Figures:
-    """Thread-safe counts of robots and requests, and the newest latencies."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_robots = self._num_answered = self._num_refused = 0
-        self._latencies_ms: deque[float] = deque(maxlen=NUM_LATENCIES)
-
-    @property
-    def num_robots(self) -> int:
-        return self._num_robots
-
-    def robot_came(self) -> None:
-        with self._lock:
-            self._num_robots += 1
-
-    def robot_went(self) -> None:
-        with self._lock:
-            self._num_robots -= 1
-
-    def answered(self, *, latency_ms: float) -> None:
-        with self._lock:
-            self._num_answered += 1
-            self._latencies_ms.append(latency_ms)
-
-    def refused(self) -> None:
-        with self._lock:
-            self._num_refused += 1
-
-    def as_dict(self) -> dict[str, Any]:
-        with self._lock:
-            return {
-                "robots": self._num_robots,
-                "requests": self._num_answered + self._num_refused,
-                "errors": self._num_refused,
-                "latency_ms": summarise_ms(self._latencies_ms),
-            }
-
-
 def _public_facts(description: PolicyDescription) -> dict[str, Any]:
     return {
         "server": SERVER_NAME,
@@ -324,34 +280,3 @@ def _peer(connection: ServerConnection) -> str:
         return str(connection.remote_address[0])
     except OSError:
         return "an address that has hung up"
-
-
-def _open_door(address: ListenAddress, host: str, port: int) -> FrontDoor:
-    try:
-        return FrontDoor.open(address, port)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"host={host}, port={port}: cannot listen there ({error}). Expected an address of this machine (0.0.0.0 "
-            "for all of them) and a free port, 1 to 65535; choose others with --host and --port."
-        ) from error
-
-
-def _listen(
-    serve_robot: Callable[[ServerConnection], None],
-    answer_http: Callable[[ServerConnection, Request], Response | None],
-    door: FrontDoor,
-    *,
-    max_message_bytes: int,
-) -> Server:
-    return listen(
-        serve_robot,
-        sock=door,
-        process_request=answer_http,
-        origins=[None],  # None: the header is absent. Web pages in browsers send it, robots do not
-        compression=None,  # camera images hardly shrink, and deflating one takes longer than the policy
-        max_size=max_message_bytes,
-        max_queue=1,  # robots wait for the answer before they send the next image, and a message may have 8 MB or more
-        open_timeout=_OPEN_TIMEOUT_S,
-        close_timeout=_CLOSE_TIMEOUT_S,
-        logger=_TRANSPORT_LOG,
-    )

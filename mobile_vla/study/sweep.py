@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,11 @@ class PlanAndWatch(Callback):
     """A Hydra callback that writes ``study.json`` at the start of a multirun and shows its progress until the end.
 
     The process exits with 1 before any job starts if the folder contains finished jobs of other code or config.
+    ``at_start`` is called with the planned jobs that are not done; an error in it ends the process as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_start: Callable[[Sequence[PlannedJob]], None] | None = None) -> None:
+        self._at_start = at_start
         self._watch: Watch | None = None
         self._sweep = os.getpid()
         self._until_the_end = ExitStack()
@@ -43,7 +45,7 @@ class PlanAndWatch(Callback):
 
         Its threads could not be pickled.
         """
-        return {"_watch": None, "_sweep": self._sweep}
+        return {"_at_start": None, "_watch": None, "_sweep": self._sweep}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan the sweep, check it and start the progress display.
@@ -65,6 +67,8 @@ class PlanAndWatch(Callback):
             check_finished(folder, jobs)
             warning = label_warning(folder, config.study, jobs)
             write_plan(folder, plan)
+            if self._at_start is not None:
+                self._at_start(unfinished(folder, jobs))
         except UserError as error:
             raise SystemExit(f"error: {printable(str(error))}") from error
         except InterpolationResolutionError as error:
@@ -105,6 +109,13 @@ class PlanAndWatch(Callback):
         self._until_the_end.close()
         if self._watch is not None:
             self._watch.stop()
+
+
+def unfinished(folder: Path, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
+    """Return those of the ``jobs`` of the sweep in ``folder`` that are not done."""
+    from mobile_vla.study.summary import read_summary
+
+    return [job for job in jobs if read_summary(folder / job.folder).get("status") != "done"]
 
 
 def check_finished(folder: Path, jobs: list[PlannedJob]) -> None:

@@ -370,6 +370,7 @@ def test_bags_of_one_set_have_the_same_signals_whatever_their_values(tmp_path: P
         KINDS["mcap"](tmp_path / f"bag_{number}", [*frames_at(0, 100), twist(-1, 1, z=height)])
     recordings = recordings_of(tmp_path)
     assert {recording.spec.action_names for recording in recordings} == {TWIST}
+    assert {recording.optional for recording in recordings} == {TWIST[1:5]}
     assert [recording.actions[0, 2] for recording in recordings] == [0, 0.25, 0]
     assert [recording.fields for recording in recordings] == [{"bag": f"bag_{number}"} for number in range(3)]
 

@@ -15,7 +15,8 @@ from tiny_runs import compose_config
 from mobile_vla import config
 from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.errors import ConfigError, DataError
+from mobile_vla.data.findings.problems import summarise_problems
+from mobile_vla.errors import ConfigError, DataError, MissingEpisodesError
 
 SCENARIOS = ("1box_hori_left", "1box_hori_right", "2box_vert_left")
 NUM_EPISODES = 15
@@ -106,19 +107,29 @@ def spoil(folder: Path) -> list[Path]:
     return paths
 
 
-def test_all_bad_files_are_one_error_before_anything_is_trained(folder: Path, dataset: Dataset) -> None:
+def test_all_bad_files_are_one_error_before_a_frame_is_decoded(folder: Path, dataset: Dataset) -> None:
     paths = spoil(folder)
     with pytest.raises(DataError) as refused:
         dataset.open()
     first, *listed, last = str(refused.value).splitlines()
-    assert first == "3 episode file(s) cannot be used:"
-    assert sorted(line.split(": ")[0].strip() for line in listed) == sorted(map(str, paths))
+    assert first == "2 episode file(s) cannot be used:"
+    assert sorted(line.split(": ")[0].strip() for line in listed) == sorted(map(str, paths[:2]))
     findings = [line.split(": ", 1)[1] for line in listed]
-    for finding, expected in zip(
-        findings, ("is a Git LFS pointer", "key 'actions' holds NaN", "key 'images' cannot"), strict=True
-    ):
+    for finding, expected in zip(findings, ("is a Git LFS pointer", "key 'actions' holds NaN"), strict=True):
         assert finding.startswith(expected)
     assert "dataset.on_bad_episode=skip" in last
+    assert not list(Path(dataset.cache_dir).glob("frames-*"))
+    for path in paths[:2]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"1 episode file\(s\) cannot be used:\n.*: key 'images' cannot"):
+        dataset.open()
+
+
+def test_missing_episodes_are_told_apart_from_bad_files() -> None:
+    problems = [DataError("a.h5: is empty"), MissingEpisodesError("set: 0..91 are not there", num_episodes=92)]
+    text = summarise_problems(problems)
+    assert text.startswith("1 episode file(s) cannot be used:\n  a.h5")
+    assert "\n92 episode(s) are missing:\n  set: 0..91" in text
 
 
 def test_skipped_files_are_counted_and_leave_the_rest_as_it_was(folder: Path, dataset: Dataset) -> None:
@@ -207,13 +218,18 @@ def test_data_hash_is_that_of_content_and_targets_and_nothing_else(folder: Path,
         replace(dataset, actions=["linear_x"]),
         replace(dataset, grammars={}),
         replace(dataset, instruction=replace(dataset.instruction, order=["constant"])),
+        replace(dataset, task=["instruction"]),
+        replace(dataset, task=["actions:2"]),
+        replace(dataset, signals={"linear_x": {"unit": "normalised"}}),
+        replace(dataset, signals={"linear_x": {"kind": "position"}}),
+        replace(dataset, signals={"linear_x": {"rest": 0.5}}),
     ]
     hashes = {other.open().data_hash for other in different}
     folder.rename(folder.parent / "moved")
     moved = replace(dataset, path=str(folder.parent / "moved"))
     assert moved.open().data_hash == expected
     (folder.parent / "moved" / f"{name_of(4)}.h5").unlink()
-    assert len({expected, moved.open().data_hash, *hashes}) == 8
+    assert len({expected, moved.open().data_hash, *hashes}) == 2 + len(different)
 
 
 def test_training_options_do_not_move_the_split(dataset: Dataset) -> None:

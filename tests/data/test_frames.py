@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_episodes import NAME, actions, h5_dataset, images, law, open_h5_frames
 
+from mobile_vla.data.digests import digest_files
 from mobile_vla.data.episode_writer import write_episode
-from mobile_vla.data.frames import FrameStore, ImageOptions, digest_files, prepare_image
+from mobile_vla.data.frames import FrameStore, ImageOptions, prepare_image
 from mobile_vla.errors import ConfigError, DataError
 
 OPTIONS = ImageOptions(size=(6, 8), resize="direct", channel_order="rgb")

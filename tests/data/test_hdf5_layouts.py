@@ -19,7 +19,7 @@ from shared_data import shared
 from tiny_runs import CONF, options_of, run_in, tiny_overrides
 
 from mobile_vla.config import check_config, compose_config
-from mobile_vla.data.dataset import summarise_problems
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.hdf5 import source as source_module
 from mobile_vla.data.sources.hdf5.layout import shipped_layout, shipped_layouts
@@ -140,7 +140,7 @@ def test_a_shared_data_set_opens_with_frames_of_every_camera(tmp_path: Path, nam
         f"dataset/layout={name}",
         f"dataset.cache_dir={tmp_path}",
         "dataset.actions=all",
-        "dataset.state=all",
+        "model.state=all",
         "dataset.val_fraction=0.5",
     )
     data = dataset.open()
@@ -666,7 +666,7 @@ def test_own_keys_keep_the_names_of_the_convention(tmp_path: Path) -> None:
     write_aloha(folder / "a.hdf5", images(), action=actions(num_columns=14) + 0.01, observations__qpos=np.ones((4, 14)))
     own = ("dataset.layout.images.top=observations/images/front", "dataset.layout.actions=action")
     for more in ((), ("dataset.layout.names.qpos=[a,b,c,d,e,f,g,h,i,j,k,l,m,n]",)):
-        scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", "dataset.state=all", *own, *more).scan()
+        scan = h5_dataset(folder, "dataset/layout=auto", "dataset.actions=all", "model.state=all", *own, *more).scan()
         assert scan.spec is not None
         assert scan.spec.action_names[-1] == "right_gripper"
         assert {signal.kind for signal in (*scan.spec.actions, *scan.spec.state)} == {"position"}

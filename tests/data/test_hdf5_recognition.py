@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from made_episodes import actions, h5_dataset, images, write_h5
 
-from mobile_vla.data.dataset import Scan, summarise_problems
+from mobile_vla.data.dataset import Scan
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.sources.hdf5.links import camera_names
 from mobile_vla.spec import known_signal
 
-AUTO = ("dataset/layout=auto", "dataset.actions=all", "dataset.state=all")
+AUTO = ("dataset/layout=auto", "dataset.actions=all", "model.state=all")
 
 
 def scan_of(folder: Path, *overrides: str, **keys: Any) -> Scan:

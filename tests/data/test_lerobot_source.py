@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ from PIL import Image
 from reading_causes import as_nobody
 from shared_data import shared
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import Scanned, read_recordings
-from mobile_vla.data.frames import ImageOptions, digest_recordings, open_frames
+from mobile_vla.data.frames import ImageOptions, open_frames
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
 from mobile_vla.data.sources.lerobot.images import pictures_in_table
@@ -394,6 +396,24 @@ def chunks(rows: Mapping[str, Any], length: int) -> pa.Array:
     """Return, in each row, the actions of this and the next two rows."""
     actions = np.concatenate([actions_of(0, length), np.zeros((2, 2), np.float32)])
     return pa.array([actions[row : row + 3].tolist() for row in range(length)], pa.list_(pa.list_(pa.float32())))
+
+
+def test_videos_of_v3_without_meta_episodes_name_what_is_lacking(tmp_path: Path) -> None:
+    folder = write_v30(tmp_path / "set")
+    shutil.rmtree(folder / "meta" / "episodes")
+    with pytest.raises(
+        DataError, match=r"meta/episodes is empty or not there, and in LeRobot v3\.0 only it says which"
+    ):
+        read_here(folder)
+
+
+def test_missing_episodes_are_counted_as_episodes(tmp_path: Path) -> None:
+    folder = write_v21(tmp_path / "set", lengths=(6, 7, 5, 6))
+    for index in (1, 3):
+        (folder / f"data/chunk-000/episode_{index:06d}.parquet").unlink()
+    problems = read_here(folder)[0].problems
+    assert [problem.num_episodes for problem in problems] == [2]
+    assert pickle.loads(pickle.dumps(problems[0])).num_episodes == 2
 
 
 def test_empty_meta_files_and_actions_in_chunks(tmp_path: Path) -> None:

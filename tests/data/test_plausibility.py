@@ -9,7 +9,7 @@ import pytest
 from made_episodes import made_episode, made_spec
 from numpy.typing import NDArray
 
-from mobile_vla.data.plausibility import implausible_actions, unmoving_columns
+from mobile_vla.data.findings.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.schema import Episode
 

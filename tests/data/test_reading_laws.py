@@ -36,8 +36,9 @@ from reading_causes import (
 )
 from reading_formats import FORMATS, Format, Write
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import read_recordings
-from mobile_vla.data.frames import FrameStore, ImageOptions, digest_recordings, open_frames
+from mobile_vla.data.frames import FrameStore, ImageOptions, open_frames
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.data.sources.errors import outside_cause

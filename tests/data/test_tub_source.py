@@ -17,8 +17,8 @@ from PIL import Image
 from shared_data import shared
 from test_tub_laws import CLAIMS, LEADS_OUT, UNWRITTEN, someone_else
 
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import read_recordings
-from mobile_vla.data.frames import digest_recordings
 from mobile_vla.data.importers.donkeycar import import_tub
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Recording
@@ -210,10 +210,10 @@ def test_tubs_are_found_at_any_depth_and_recognised_by_content(tub: Path, tmp_pa
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "manifest.json").write_text("{}")
     (tmp_path / "deep" / "loop").symlink_to(tmp_path)
-    assert [path.name for path in find_tubs(tmp_path)] == ["tub_2", "tub"]
+    assert [path.name for path in find_tubs(tmp_path)[0]] == ["tub_2", "tub"]
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "tub_3").symlink_to(tub)
-    assert [path.name for path in find_tubs(tmp_path / "linked")] == ["tub_3"]
+    assert [path.name for path in find_tubs(tmp_path / "linked")[0]] == ["tub_3"]
     assert is_tub(tub)
     assert not is_tub(tmp_path / "web")
     assert not is_tub(tub / "images")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_episodes import actions, h5_dataset, images, law, write_h5
 
-from mobile_vla.data.dataset import summarise_problems
-from mobile_vla.data.usual_signals import most_frequent, other_signals
+from mobile_vla.data.findings.problems import summarise_problems
+from mobile_vla.data.findings.usual_signals import most_frequent, other_signals
 from mobile_vla.errors import ConfigError
 from mobile_vla.spec import Camera, Signal, Spec
 
@@ -40,7 +40,7 @@ def test_the_odd_one_out_is_bad_and_not_the_others(tmp_path: Path, case: str, od
             content["action"] = content.pop("actions")
         write_h5(tmp_path / f"ep_{number}.h5", **content)
     own = ["dataset.layout.state=observations/qpos"] if case == "state" else []
-    scan = h5_dataset(tmp_path, "dataset/layout=auto", "dataset.actions=all", "dataset.state=all", *own).scan()
+    scan = h5_dataset(tmp_path, "dataset/layout=auto", "dataset.actions=all", "model.state=all", *own).scan()
     assert sorted(episode.name for episode in scan.episodes) == [f"ep_{n}" for n in range(3) if n != odd]
     [problem] = scan.problems
     assert str(problem).startswith(f"{tmp_path}/ep_{odd}.h5: ")

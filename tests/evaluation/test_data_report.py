@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_episodes import actions, h5_dataset, made_episode, made_spec
+from made_scales import signals_spec
 from rich.console import Console
 
 from mobile_vla.data.dataset import OpenDataset
 from mobile_vla.data.episode_writer import write_episode
+from mobile_vla.evaluation.action_shares import action_shares, binary_shares, moving_shares
 from mobile_vla.evaluation.data_report import (
     DataReport,
-    action_shares,
     data_report_of,
     identical_share,
     print_data_report,
     print_warnings,
 )
 from mobile_vla.schema import Episode
+from mobile_vla.spec import Signal, known_signal
 
 SCRIPTS = {side: actions(18, seed=seed) for side, seed in (("left", 1), ("right", 2))}
 
@@ -125,6 +127,51 @@ def test_action_classes_are_signs_and_a_resting_stick_stands_still() -> None:
         "stop": 5 / 6,
         "left": 1 / 6,
     }
+
+
+ARM = (
+    Signal(name="shoulder", unit="rad", kind="position"),
+    Signal(name="wrist", unit="rad", kind="position", rest=0.5),
+    Signal(name="reach", unit="normalised", kind="delta", rest=0.0),
+    Signal(name="grip", kind="binary", rest=0.0),
+)
+ARM_FA = [[0.0, 0.5, 0.0, 0], [0.0, 0.5, 0.9, 1], [0.7, 0.5, 0.9, 1], [1.4, 0.5, 0.9, 1]]
+
+
+def test_actions_of_an_arm_have_no_classes_and_are_counted_signal_by_signal() -> None:
+    spec, episodes = signals_spec(*ARM), with_actions(ARM_FA, ARM_FA)
+    assert action_shares(episodes, spec) == {}
+    # From episode to episode nothing moves; a constant signal never does, whatever its rest.
+    assert moving_shares(episodes, spec) == {"reach": 0.75, "shoulder": 2 / 3, "wrist": 0.0}
+    assert binary_shares(episodes, spec) == {"grip": {"0": 0.25, "1": 0.75}}
+
+
+def test_six_velocities_are_no_base_and_a_base_with_an_arm_has_both_views() -> None:
+    joints = [Signal(name=f"joint_{i}", kind="velocity", rest=0.0) for i in range(6)]
+    episodes = with_actions([[1.0] * 6, [0.0] * 6])
+    assert action_shares(episodes, signals_spec(*joints)) == {}
+    assert set(moving_shares(episodes, signals_spec(*joints)).values()) == {0.5}
+    both = signals_spec(known_signal("linear_x"), *ARM)
+    episodes = with_actions([[1.0, *row] for row in ARM_FA])
+    assert action_shares(episodes, both) == {"forward": 1.0}
+    assert "linear_x" not in moving_shares(episodes, both)
+
+
+def test_the_report_of_an_arm_has_no_word_of_driving(varied: DataReport) -> None:
+    spec, episodes = signals_spec(*ARM), with_actions(ARM_FA)
+    text = printed(
+        replace(
+            varied,
+            action_shares=action_shares(episodes, spec),
+            moving_shares=moving_shares(episodes, spec),
+            binary_shares=binary_shares(episodes, spec),
+        )
+    )
+    assert "share of train frames: reach 75%, shoulder 67%" in text
+    assert "1 of 3: wrist" in text
+    assert "grip: 0 in 25%, 1 in 75%" in text
+    assert not [word for word in ("forward", "turn left", "stop") if word in text]
+    assert "actions that move" not in printed(varied)
 
 
 def printed(report: DataReport) -> str:

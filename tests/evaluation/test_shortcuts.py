@@ -13,17 +13,19 @@ import torch
 from made_batches import make_model
 from made_episodes import made_episode, made_reader
 from made_policies import K, made_policy, noise_reader, reads_side, sees_nothing
-from made_scales import made_scale
+from made_scales import made_scale, signals_spec
 from rich.console import Console
 from torch import nn
 
 from mobile_vla.data.batches import WindowReader
+from mobile_vla.evaluation.action_scale import ActionScale
 from mobile_vla.evaluation.offline import Evaluation
 from mobile_vla.evaluation.rmse import masked_rmse
 from mobile_vla.evaluation.shortcut_probes import PROBES, UNCHANGED, run_probes
 from mobile_vla.evaluation.shortcuts import judge, measure_shortcuts, print_shortcuts
 from mobile_vla.policy.model import Model
 from mobile_vla.schema import Episode
+from mobile_vla.spec import Signal
 from mobile_vla.streams import Stream
 
 STREAM = Stream(3, "shortcuts")
@@ -247,7 +249,7 @@ def test_the_side_is_of_the_actions_that_exist() -> None:
 def test_the_table_shows_every_probe_and_the_verdict(reader: WindowReader) -> None:
     result = measure(make_model(num_actions=2), reader)
     console = Console(file=io.StringIO(), width=200)
-    print_shortcuts(result, console)
+    print_shortcuts(result, console, scale=made_scale(("linear_x", "linear_y")))
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     for probe in PROBES:
         line = next(line for line in printed.splitlines() if line.startswith(probe.replace("_", " ")))
@@ -255,3 +257,24 @@ def test_the_table_shows_every_probe_and_the_verdict(reader: WindowReader) -> No
         assert f"{result[f'shortcut/{probe}/rmse_change']:+.4f}" in line
         assert f"{result[f'shortcut/{probe}/side_change']:.0%}" in line
     assert f"the policy {result['shortcut/verdict']}" in printed
+    assert "mirrored images, and no side" not in printed
+    assert "train std" not in printed
+
+
+def test_the_table_of_an_arm_says_its_unit_and_why_nothing_is_mirrored() -> None:
+    joints = [Signal(name=f"joint_{i}", unit="rad", kind="position") for i in range(2)]
+    gripper = Signal(name="gripper", kind="binary")
+    scale = ActionScale.of(signals_spec(*joints, gripper), [np.eye(3, dtype=np.float32)])
+    result: dict[str, float | str] = {
+        "shortcut/unchanged/rmse": 0.5,
+        "shortcut/camera_wrist_black/rmse": 0.75,
+        "shortcut/camera_wrist_black/rmse_change": 0.25,
+        "shortcut/verdict": "uses the images",
+    }
+    console = Console(file=io.StringIO(), width=300)
+    print_shortcuts(result, console, scale=scale)
+    printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert "nRMSE [train std]" in printed
+    assert "each action is divided by its standard deviation over the train frames" in printed
+    assert "no probe with mirrored images, and no side: no action is known as a velocity" in printed
+    assert "side changed" not in printed

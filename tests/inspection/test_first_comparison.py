@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from made_episodes import actions, images, write_h5
+from omegaconf import DictConfig
 from tiny_runs import SMALLEST_MODEL, run_py
 
 from mobile_vla.commands import cli
+from mobile_vla.study.plan import PlannedJob, plan_jobs
 
 SMALL = (
     *SMALLEST_MODEL,
@@ -90,8 +92,17 @@ def test_names_that_nobody_reads_are_shown_with_the_override_that_does(
     assert re.search(r"scenarios\s+(left 5, right 5|right 5, left 5)", capsys.readouterr().out)
 
 
-def test_from_a_folder_to_a_report(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_folder_to_a_report(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "sweep"
+    planned: list[int] = []
+
+    def counted(config: DictConfig) -> list[PlannedJob]:
+        planned.append(1)
+        return plan_jobs(config)
+
+    monkeypatch.setattr("mobile_vla.study.plan.plan_jobs", counted)
     path = f"dataset.path='{recordings}'"
 
     exit_code, message = run_py(
@@ -109,10 +120,30 @@ def test_from_a_folder_to_a_report(recordings: Path, tmp_path: Path, capsys: pyt
     assert "not random_temporal: it cannot differ from shuffled here" in said
     assert "not stratified: it cannot differ from shuffled here" in said
     assert re.search(r"8 runs: about .* here", said)
+    assert "Measured: 6 steps of 4 windows (fp32, cpu) on black images" in said
+    assert len(planned) == 1  # composing takes 0.1 s a job
     jobs = {path.name.rsplit("-", 2)[0] for path in folder.iterdir() if path.is_dir()}
     assert jobs == {"shuffled", "sequential", "action_balanced", "hard_negative"}
     assert "my_data_my_recordings" in (folder / "study.json").read_text()
     assert (folder / "report.html").is_file()
+
+
+def test_only_the_runs_that_are_left_are_estimated_and_a_wrong_option_ends_it_before_them(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (f"dataset.path='{recordings}'", f"dataset.cache_dir={tmp_path / 'cache'}")
+    common = ("experiment=my_data", *data, f"hydra.sweep.dir={tmp_path / 'sweep'}", *SMALL, "sampler=shuffled")
+    assert run_py(*common, "seed=0")[0] == 0
+    capsys.readouterr()
+
+    assert run_py(*common, "seed=0,1")[0] == 0
+    assert capsys.readouterr().out.startswith("1 run: about")
+
+    wrong = (f"hydra.sweep.dir={tmp_path / 'other'}", "model.state=all")
+    exit_code, message = run_py(*common, "seed=0", *wrong)
+    assert exit_code == 1
+    assert "model.state=all: has no effect" in message
+    assert not list((tmp_path / "other").glob("*/metrics.jsonl"))
 
 
 def test_data_that_are_not_there_end_it_with_a_sentence(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from test_cli import call
 from test_pretrained_jobs import tiny_model
 from test_rollouts import results_of, sim_overrides
-from tiny_runs import Ran, run_in, strict_json
+from tiny_runs import SMALLEST_MODEL, Ran, run_in, strict_json
 from tiny_vlms import save_tiny_vlm
 
 from mobile_vla.errors import UserError
+from mobile_vla.metrics import references
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.digests import seal
 from mobile_vla.policy.policy import Policy
@@ -159,13 +160,32 @@ def test_the_card_says_what_the_run_recorded(driven: Ran, tmp_path: Path) -> Non
         f"What the policy acts on, by probes on val: it {summary['shortcut/verdict']}.",
     ):
         assert line in lines
+    # Every reference predictor stands beside the policy, not only those that are easy to beat.
+    [head] = [line for line in lines if line.startswith("| RMSE |")]
+    assert head == "| RMSE | val | val, mean action | val, hold-last action | val, time-step lookup | " + (
+        "val, (scenario, time step) lookup |"
+    )
     for title, part in (("all actions", ""), ("linear_x [m/s]", "/linear_x"), ("linear_y [m/s]", "/linear_y")):
-        figures = [summary[key + part] for key in ("val/rmse", "baseline/mean/rmse")]
-        assert any(line.startswith(f"| {title} | {figures[0]:.4f} | {figures[1]:.4f} |") for line in lines)
+        figures = [summary[key + part] for key in ("val/rmse", *references("val/rmse"))]
+        assert f"| {title} | {' | '.join(f'{figure:.4f}' for figure in figures)} |" in lines
     for suite in ("seen", "unseen"):
         rate, low, high = (summary[f"closed_loop/{suite}/success_{name}"] for name in ("rate", "low", "high"))
         assert f"| {suite} | 3 | {rate:.1%} | {low:.1%} to {high:.1%} |" in lines
     assert re.search(r"the simulator of its training data, not on a robot", card.text)
+
+
+def test_a_card_names_the_recordings_and_their_format_and_no_folder_of_this_machine(
+    episodes: Path, tmp_path: Path
+) -> None:
+    data = ("dataset=auto", f"dataset.path={episodes}", f"dataset.cache_dir={tmp_path / 'cache'}")
+    quick = ("dataset.image_size=16", *SMALLEST_MODEL, "trainer.steps=1", "evaluation.shortcuts=false", "logger=local")
+    ran = run_in(tmp_path / "run", *data, *quick, "closed_loop=none")
+    assert ran.exit_code == 0, ran.message
+    assert call("export", ran.folder, tmp_path / "out") == 0
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert f"- Recordings: `{episodes.name}`" in text
+    assert re.search(r"- Format: \d+ HDF5 files, recognised by content", text)
+    assert str(episodes.parent) not in text
 
 
 def test_the_code_on_a_card_runs(driven: Ran, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from made_episodes import made_episode, made_spec
 from made_heads import KEYS_FA, SPEED, build_model, key_batch
 
 from mobile_vla.errors import ConfigError
-from mobile_vla.evaluation.data_report import action_shares
+from mobile_vla.evaluation.action_shares import action_shares
 from mobile_vla.policy.heads.classes import ClassesHead
 from mobile_vla.policy.heads.diffusion import DiffusionHead
 from mobile_vla.policy.heads.tokens import TokensHead

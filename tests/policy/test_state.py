@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_batches import NUM_PREDICTED, make_batch, make_model
@@ -22,8 +23,9 @@ from mobile_vla.policy.export.export import Export
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.weights import load_weights, save_weights
-from mobile_vla.run.build import build_run
+from mobile_vla.run.build import build_dataset, build_run
 from mobile_vla.schema import Batch
+from mobile_vla.spec import Signal
 
 STATES_FS = np.random.default_rng(0).normal([3, -20, 0.5], [1, 5, 0.1], (50, 3)).astype(np.float32)
 
@@ -111,6 +113,33 @@ def test_the_unit_of_the_state_does_not_matter(scale: float, shift: float) -> No
     torch.testing.assert_close(models[1].predict(other), models[0].predict(batch), rtol=1e-2, atol=1e-2)
 
 
+GRIPPED_FS = np.stack([STATES_FS[:, 0], np.where(np.arange(50) < 48, 0.0, 0.04)], 1).astype(np.float32)
+"""A joint and a gripper that is closed in 2 of 50 frames: standardised, its closed value would be 4.9."""
+
+
+@pytest.mark.parametrize("normalization", ["mean_std", "min_max", "quantile", "none"])
+def test_the_two_values_of_a_binary_state_become_minus_one_and_one(normalization: str) -> None:
+    signals = [Signal(name="joint", kind="position"), Signal(name="gripper", kind="binary")]
+    model = build_model("mlp", train_FS=GRIPPED_FS, normalization=normalization, fit=False)
+    model.fit(np.eye(2, dtype=np.float32), GRIPPED_FS, state_signals=signals)
+    assert model.state_encoder is not None
+    normal_FS = model.state_encoder.normalizer.normalize(torch.from_numpy(GRIPPED_FS))
+    assert normal_FS[:, 1].tolist() == [-1.0] * 48 + [1.0] * 2
+    torch.testing.assert_close(normal_FS[:, 0].std(correction=0), torch.tensor(1.0))
+    # The probe that removes the state says neither open nor closed.
+    removed = model.state_encoder.removed
+    torch.testing.assert_close(removed, torch.tensor([GRIPPED_FS[:, 0].mean(), 0.02]))
+
+
+def test_a_measured_gripper_that_shares_the_name_of_a_binary_command_is_as_any_other() -> None:
+    signals = [Signal(name="gripper", kind="binary")]
+    model = build_model("mlp", train_FS=STATES_FS[:, :1], fit=False)
+    model.fit(np.eye(2, dtype=np.float32), STATES_FS[:, :1], state_signals=signals)
+    assert model.state_encoder is not None
+    normal_FS = model.state_encoder.normalizer.normalize(torch.from_numpy(STATES_FS[:, :1]))
+    torch.testing.assert_close(normal_FS.std(correction=0), torch.tensor(1.0))
+
+
 def test_a_signal_far_outside_of_the_training_is_clipped() -> None:
     model, batch = make_model(num_state=3, num_cameras=2), batch_of()
     far, farther = (replace(batch, state_BTS=torch.full_like(batch.state_BTS, value)) for value in (1e4, 1e9))
@@ -131,7 +160,7 @@ def test_features_of_images_alone_stay_valid_whatever_the_state() -> None:
     ("state", "num_state", "message"),
     [
         ("all", 0, "model.state=all: has no effect, as the recordings hold no state; expected none"),
-        ("none", 2, "model.state=none: names 0 signals, and the data set gives 2. Leave dataset.state out"),
+        ("none", 2, "model.state=none: names 0 signals, and the data set gives 2."),
         (["joint_1"], 2, r"model.state=\['joint_1'\]: names 1 signals, and the data set gives 2"),
     ],
 )
@@ -146,7 +175,14 @@ def test_every_data_set_takes_the_state_of_the_model(dataset: str) -> None:
     for state, expected in (("none", "none"), ("[a,b]", ["a", "b"])):
         cfg = compose_config([f"dataset={dataset}", f"model.state={state}", *more])
         check_config(cfg)
-        assert cfg.dataset.state == expected
+        assert build_dataset(cfg).state == expected
+
+
+def test_the_state_has_one_name() -> None:
+    with pytest.raises(ConfigCompositionException, match=r"dataset\.state"):
+        compose_config(["dataset.state=all"])
+    with pytest.raises(ConfigError, match=r"dataset\.state: is set by the run; remove it"):
+        check_config(compose_config(["+dataset.state=all"]))
 
 
 def test_a_state_that_is_no_list_of_names_is_named() -> None:

@@ -17,7 +17,15 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as listen
 
 from mobile_vla.errors import UserError
-from mobile_vla.serving.client import PolicyClient, RemoteError
+from mobile_vla.serving.client import (
+    AccessRefusedError,
+    ConnectionLostError,
+    ObservationError,
+    PolicyClient,
+    PolicyFailedError,
+    RemoteError,
+    UnreachableError,
+)
 from mobile_vla.serving.messages import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, pack
 from mobile_vla.serving.server import PolicyServer
 
@@ -156,3 +164,47 @@ def test_an_episode_that_was_to_begin_with_a_refused_image_begins_with_the_next(
         with pytest.raises(RemoteError):
             client.act(made_image(2).astype(float), "go", reset=True)  # pyright: ignore[reportArgumentType]
         np.testing.assert_array_equal(client.act(made_image(3), "go"), expected_actions([3], "go"))
+
+
+@pytest.mark.parametrize(
+    ("image", "instruction", "state", "said"),
+    [
+        (made_image(1) / 255, "go", None, r"image: float64 array .*; expected a uint8 array \[Y, X, 3\]"),
+        ({"wrist": made_image(1)}, "go", None, "image: lacks 'camera'; expected 'camera'"),
+        (made_image(1), 7, None, "instruction: int 7; expected a text"),
+        (made_image(1), "go", [0.5], "state: given, and this policy gets none; leave it out"),
+        (object(), "go", None, "a object cannot be sent; expected texts, numbers, lists, dicts or numpy arrays"),
+        (np.zeros((2160, 3840, 3), np.uint8), "go", None, "the server takes .* Send smaller images"),
+    ],
+)
+def test_what_the_robot_sends_wrongly_is_one_kind_of_error_whoever_finds_it(
+    image: object, instruction: object, state: object, said: str
+) -> None:
+    with PolicyServer(CountingPolicy(), host="127.0.0.1", port=0) as server, PolicyClient(server.url) as client:
+        with pytest.raises(ObservationError, match=said):
+            client.act(image, instruction, state=state)  # pyright: ignore[reportArgumentType]
+        assert client.act(made_image(2), "go")[0].tolist() == expected_actions([2], "go")[0].tolist()
+
+
+def test_a_failing_policy_a_lost_connection_and_a_refusal_are_told_apart() -> None:
+    with PolicyServer(CountingPolicy(), host="127.0.0.1", port=0, token="a" * 32) as server:
+        with pytest.raises(AccessRefusedError, match="does not let this robot in"):
+            PolicyClient(server.url, token="b" * 32)
+        with PolicyClient(server.url, token="a" * 32) as client, pytest.raises(PolicyFailedError, match="wheels"):
+            client.act(made_image(1), "break")
+    with pytest.raises(ConnectionLostError, match="open a new PolicyClient"):
+        client.act(made_image(1), "go")
+    with pytest.raises(UnreachableError, match="nothing listens there"):
+        PolicyClient(server.url)
+
+
+def test_the_error_of_a_server_that_says_no_kind_is_a_remote_one() -> None:
+    def answer(line: ServerConnection) -> None:
+        with PolicyServer(CountingPolicy(), host="127.0.0.1", port=0) as server, PolicyClient(server.url) as client:
+            line.send(pack(client.metadata))
+        line.recv()
+        line.send(pack({"error": "no"}))
+
+    with websocket(answer) as url, PolicyClient(url) as client, pytest.raises(RemoteError, match="no") as found:
+        client.act(made_image(1), "go")
+    assert found.type is RemoteError

@@ -15,7 +15,7 @@ PLACES: dict[tuple[str, ...], set[str]] = {
     ("OmegaConf.create",): {
         "untrusted/stored_config.py",
         "study/finished.py",  # what it wrote
-        "inspection/sweep.py",  # a part of the config of this call
+        "inspection/comparison_start.py",  # a part of the config of this call
     },
     ("yaml.load", "yaml.safe_load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "yaml.safe_load_all"): {
         "untrusted/yaml_file.py"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from mobile_vla.data.dataset import Dataset, Scan, summarise_problems
-from mobile_vla.data.episodes import Chosen
+from mobile_vla.data.chosen import Chosen
+from mobile_vla.data.dataset import Dataset, Scan
 from mobile_vla.data.exporters.outgoing import Outgoing, Outgoings
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.labels.grammars import UNKNOWN
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.errors import ConfigError, DataError

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobile_vla.data.dataset import Dataset, summarise_problems
+from mobile_vla.data.dataset import Dataset
+from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.exporters.episodes import read_outgoings
 from mobile_vla.data.exporters.hdf5 import write_hdf5
 from mobile_vla.data.exporters.lerobot import check_exportable, rate_of, write_lerobot
 from mobile_vla.data.exporters.outgoing import Outgoings
-from mobile_vla.data.frames import WRITTEN_MEANWHILE, digest_recordings
+from mobile_vla.data.findings.problems import summarise_problems
+from mobile_vla.data.frames import WRITTEN_MEANWHILE
 from mobile_vla.errors import ConfigError, DataError, UnreadableNowError
 from mobile_vla.process.cores import num_processes
 from mobile_vla.spec import Spec

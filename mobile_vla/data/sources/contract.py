@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,8 @@ class Recording:
     task, a mask): scenarios may be made of them. ``files`` are the files with its content; ``part`` is its place in
     them, made of JSON values, and empty where the files hold nothing else. ``doubtful_row`` is the first row from which
     the actions may never have been written; None where there is no such doubt. ``notes`` are oddities that the user
-    should know, such as dropped frames.
+    should know, such as dropped frames. ``optional`` are the names of signals that the format has for every robot,
+    such as the vertical velocity of a Twist: one that is 0 in all recordings is used only where it is asked for.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Recording:
     fields: Mapping[str, str] = field(default_factory=dict)
     doubtful_row: int | None = None
     notes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -93,7 +95,12 @@ class Found:
 
 
 class Source(Protocol):
-    """The recordings of one format in one folder; see the module."""
+    """The recordings of one format in one folder; see the module.
+
+    ``states_channel_order`` is whether each image says the order of its colours itself, so that ``frames`` gives RGB.
+    """
+
+    states_channel_order: ClassVar[bool]
 
     def find(self) -> Found:
         """Return the files of the recordings. Their content is not read; raises ``DataError`` where there is none."""

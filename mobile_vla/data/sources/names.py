@@ -15,6 +15,8 @@ def own_name(name: str, path: Path) -> str:
 
     Folders are added where two files have the same name. They tell episodes apart, and grammars are written for files.
     """
+    if name == path.stem or not name.endswith(path.stem):  # most names; cheaper than what follows
+        return name
     *folders, _ = path.parts
     is_with_folders = any(
         name == "_".join((*folders[-number:], path.stem)) for number in range(1, min(name.count("_"), len(folders)) + 1)

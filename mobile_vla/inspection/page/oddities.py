@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.dataset import Scan
-from mobile_vla.data.plausibility import implausible_actions
+from mobile_vla.data.findings.plausibility import implausible_actions
 from mobile_vla.inspection.page.decoding import Looks
 from mobile_vla.schema import Episode
 from mobile_vla.text import counted, first_few, shortened

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from mobile_vla.data.dataset import Dataset, OpenDataset, Scan, summarise_problems
-from mobile_vla.data.formats import states_channel_order
+from mobile_vla.data.dataset import Dataset, OpenDataset, Scan
+from mobile_vla.data.findings.problems import summarise_problems
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.errors import DataError
 from mobile_vla.evaluation.data_report import DataReport
@@ -83,7 +83,7 @@ def write_data_page(inspected: Inspected, path: Path) -> None:
         options="".join(_option(index, episode) for index, episode in enumerate(played)),
         key=_key(charts),
         player_notes=_player_notes(charts, played, pictures, scan.recordings),
-        orders=orders_html(shown, pictures, is_stated=states_channel_order(scan.source)),
+        orders=orders_html(shown, pictures, is_stated=scan.source.states_channel_order),
         histograms=histograms_html(inspected.contents, recordings),
         balance=balance_html(
             inspected.contents,

@@ -227,6 +227,12 @@ def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Epis
         for phase, share in enumerate(report.phase_shares[:NUM_PHASES])
     }
     by_action = {name: round(share * num_train_frames) for name, share in report.action_shares.items()}
+    by_signal = {name: round(share * num_train_frames) for name, share in report.moving_shares.items()}
+    by_value = {
+        f"{name} {value}": round(share * num_train_frames)
+        for name, shares in report.binary_shares.items()
+        for value, share in shares.items()
+    }
     instructions = Counter(episode.instruction for episode in episodes)
     tables = [
         shares_table("Episodes by scenario", report.episodes_by_scenario),
@@ -235,6 +241,14 @@ def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Epis
         shares_table("Episodes by number of frames", by_length),
         shares_table("Train windows by part of the episode", phases),
         *([shares_table("Train frames by action", by_action)] if by_action else []),
+        *(
+            shares_table(caption, counts, whole=num_train_frames)
+            for caption, counts in (
+                ("Train frames in which an action moves", by_signal),
+                ("Train frames by value of a binary action", by_value),
+            )
+            if counts
+        ),
     ]
     return section(
         "balance", "Balance", "What is rare here is learnt badly.", f'<div class="shares">{"".join(tables)}</div>'

@@ -35,9 +35,12 @@ def section(id: str, title: str, caption: str, body: str) -> str:
     return f'<section id="{id}"><h2>{escape(title)}</h2>{words}{body}</section>'
 
 
-def shares_table(caption: str, counts: Mapping[str, int], *, limit: int = 24) -> str:
-    """Return a table of ``counts`` with a bar for each, in their order; those beyond ``limit`` are only counted."""
-    whole, top = sum(counts.values()) or 1, max(counts.values(), default=1) or 1
+def shares_table(caption: str, counts: Mapping[str, int], *, whole: int | None = None, limit: int = 24) -> str:
+    """Return a table of ``counts`` with a bar for each, in their order; those beyond ``limit`` are only counted.
+
+    The shares are of ``whole``, by default of the sum of the counts.
+    """
+    whole, top = whole or sum(counts.values()) or 1, max(counts.values(), default=1) or 1
     shown = list(counts.items())[:limit]
     rows = "".join(
         f'<tr><th scope="row">{html_text(name, limit=120)}</th><td class="number">{count:,}</td>'

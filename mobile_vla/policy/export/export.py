@@ -16,7 +16,8 @@ from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
 from mobile_vla.policy.description import DESCRIPTION_FILE, PolicyDescription
 from mobile_vla.policy.digests import seal
-from mobile_vla.policy.export.model_card import PretrainedBase, Records, model_card
+from mobile_vla.policy.export.model_card import PretrainedBase, model_card
+from mobile_vla.policy.export.records import Records
 from mobile_vla.policy.model import Model
 from mobile_vla.policy.policy import Policy
 from mobile_vla.policy.stored_model import load_stored_model, recorded_base, with_backbone

@@ -9,55 +9,19 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from mobile_vla.errors import UserError
 from mobile_vla.metric_text import no_better_than
-from mobile_vla.metrics import ERROR, error_of
+from mobile_vla.metrics import ERROR, PREDICTORS, error_of, reference_name
 from mobile_vla.policy.description import MAX_INSTRUCTIONS, PolicyDescription
+from mobile_vla.policy.export.records import Records
 from mobile_vla.spec import Signal
-from mobile_vla.untrusted.files import inside, read_json
-from mobile_vla.untrusted.yaml_file import read_yaml
 
 _SHOWN_INSTRUCTIONS = 5
 
-
-@dataclass(frozen=True, kw_only=True)
-class Records:
-    """The files of a run that describe a checkpoint; a missing file is an empty mapping."""
-
-    manifest: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    config: Mapping[str, Any]
-    split: Mapping[str, Any]
-    training: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, checkpoint: Path) -> Records:
-        """Read the files in ``checkpoint`` and in the run folder that contains it."""
-        folder = checkpoint.resolve()
-        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-        return cls(
-            manifest=_read(run / "manifest.json"),
-            summary=_read(run / "summary.json"),
-            config=_read(run / "config.yaml"),
-            split=_read(run / "split.json"),
-            training=_read(checkpoint / "training.json"),
-        )
-
-    @property
-    def step(self) -> int | None:
-        """Return the number of steps that the checkpoint was trained."""
-        return self.training.get("step")
-
-    @property
-    def offline(self) -> Mapping[str, float]:
-        """Return the metrics on recorded episodes; empty unless they were measured with this checkpoint's weights."""
-        return self.training["latest"] if self.training and self.training["evaluated_at"] == self.step else {}
-
-    @property
-    def at_end(self) -> Mapping[str, Any]:
-        """Return the measurements at the run's end; empty unless the run ended with this checkpoint's weights."""
-        is_end = self.summary.get("status") == "done" and self.summary.get("steps") == self.step
-        return self.summary if is_end else {}
+_REFERENCES = (
+    "The predictors beside the policy see no image and are not trained: the mean of the train actions, the action "
+    "before the current frame (which the policy does not get), and the mean train action at this time step, of all "
+    "episodes or of those of the same scenario."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +64,6 @@ def model_card(
     for title, lines in sections.items():
         body += [f"## {title}", "", *lines, ""] if lines else []
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    # ``inside`` refuses a link that leads out of the folder: a run may come from somebody else.
-    found = (
-        read_yaml(inside(path.parent, path.name))
-        if path.suffix == ".yaml"
-        else read_json(inside(path.parent, path.name))
-    )
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: holds a {type(found).__name__}, not an object; the model card is written from it")
-    return found
 
 
 def _what_it_is(description: PolicyDescription) -> str:
@@ -166,9 +116,13 @@ def _pretrained(base: PretrainedBase) -> str:
 
 def _data(description: PolicyDescription, records: Records) -> list[str]:
     parts = {part: len(records.split[part]) for part in ("train", "val", "unseen") if records.split.get(part)}
-    unseen = records.config.get("dataset", {}).get("unseen")
+    dataset = records.config.get("dataset", {})
+    unseen, path = dataset.get("unseen"), dataset.get("path")
     facts = {
         "Data": records.manifest.get("choices", {}).get("dataset"),
+        # Only its name: a card is published, and the folders of the machine that trained concern nobody.
+        "Recordings": f"`{Path(path).name}`" if path else None,
+        "Format": records.summary.get("data_format"),
         "Data hash": records.manifest.get("data_hash"),
         "Split hash": records.manifest.get("split_hash"),
         "Episodes": ", ".join(f"{part} {count}" for part, count in parts.items()),
@@ -227,14 +181,13 @@ def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
     columns = {
         "val": ("val/rmse", records.offline),
         "unseen": ("unseen/rmse", records.offline),
-        "val, mean of the train actions": ("baseline/mean/rmse", records.summary),
-        "val, lookup by scenario and time, no image": ("baseline/scenario_time_lookup/rmse", records.summary),
+        **{f"val, {title}": (reference_name(name, ERROR), records.summary) for name, title in PREDICTORS.items()},
     }
     columns = {title: (key, values) for title, (key, values) in columns.items() if values.get(key) is not None}
     if "val" not in columns:
         return []
     error = error_of(description.spec)
-    whole = "all actions" if error == ERROR else "all actions, each divided by its spread in train"
+    whole = "all actions" if error == ERROR else "all actions, each divided by its standard deviation in train"
     rows = [[whole, *(_number(values, _as(key, error)) for key, values in columns.values())]]
     rows += [
         [_title(signal), *(_number(values, f"{key}/{signal.name}") for key, values in columns.values())]
@@ -244,7 +197,9 @@ def _rmse_table(description: PolicyDescription, records: Records) -> list[str]:
     said = f"Errors of the commands predicted at the current frame, after {records.step} steps:"
     measured = {**records.summary, **records.offline}
     sentence = no_better_than(measured, error=error)
-    return [said, "", *(f"| {' | '.join(row)} |" for row in table), "", *([sentence, ""] if sentence else [])]
+    notes = [_REFERENCES, ""] if any(key.startswith("baseline/") for key, _ in columns.values()) else []
+    rows_of_text = [f"| {' | '.join(row)} |" for row in table]
+    return [said, "", *rows_of_text, "", *notes, *([sentence, ""] if sentence else [])]
 
 
 def _as(name: str, error: str) -> str:

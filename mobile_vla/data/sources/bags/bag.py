@@ -11,6 +11,7 @@ from typing import Any
 
 from mobile_vla.data.sources.bags.bag_files import METADATA, storage_files
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
+from mobile_vla.extras import load
 from mobile_vla.storage.disk import unreadable
 from mobile_vla.text import shortened
 from mobile_vla.untrusted.files import inside, open_regular
@@ -146,6 +147,7 @@ def _only_fields(types: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def open_bag(path: Path) -> Generator[Bag, None, None]:
     """Open a bag for reading. Raises ``DataError`` where that is not possible, with the cause and what to do."""
     _check_files(path)
+    load("rosbags", "rosbags.rosbag1", "rosbags.rosbag2", "rosbags.typesys", asked_by=f"{path}: reading bags")
     is_ros1 = path.suffix == ".bag" and not path.is_dir()
     with report_damage(path):
         if is_ros1:

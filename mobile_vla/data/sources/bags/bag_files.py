@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobile_vla.data.sources.folders import Passed, search
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 from mobile_vla.storage.disk import unreadable
 from mobile_vla.text import first_few
@@ -62,9 +62,10 @@ def find_bags(folder: Path) -> BagFiles:
     if not folder.is_dir() or is_bag(folder):
         return BagFiles(bags=[folder], problems=[], warnings=[])
     bags: list[Path] = []
-    problems: list[DataError] = []
+    passed = Passed()
+    problems = passed.problems
     unclosed: list[str] = []
-    for path in _walk(folder, problems):
+    for path in search(folder, is_recording=is_bag, passed=passed):
         if path.name.endswith(_OPEN):
             unclosed.append(str(path.relative_to(folder)))
         elif path.is_dir() or is_bag(path):
@@ -76,35 +77,13 @@ def find_bags(folder: Path) -> BagFiles:
             f"{folder}: holds no bag (a folder with {METADATA}, *.mcap, *.db3, *.bag). Give the folder that the "
             "recorder wrote to."
         )
-    warnings = []
+    warnings = passed.warnings()
     if unclosed:
         warnings.append(
             f"{len(unclosed)} bag(s) were never closed by their recorder and are left out: {first_few(unclosed)}. "
             "`rosbag reindex` closes them"
         )
     return BagFiles(bags=sorted(bags), problems=problems, warnings=warnings)
-
-
-def _walk(folder: Path, problems: list[DataError]) -> Iterator[Path]:
-    """Yield ROS 2 folders, and the files of all other folders; hidden ones are left out.
-
-    A link to a ROS 2 folder is followed, one to another folder is not: it could lead back.
-    """
-    waiting = [folder]
-    while waiting:
-        place = waiting.pop()
-        try:
-            with os.scandir(place) as entries:
-                found = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            problems.append(UnreadableNowError(str(unreadable(place, error))))
-            continue
-        for entry in found:
-            path = Path(entry.path)
-            if not entry.is_dir() or is_bag(path):
-                yield path
-            elif not entry.is_symlink():
-                waiting.append(path)
 
 
 def _has_magic(path: Path) -> bool:

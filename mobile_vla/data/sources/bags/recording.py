@@ -16,7 +16,7 @@ from mobile_vla.data.sources.bags.bag_files import storage_files
 from mobile_vla.data.sources.bags.options import BagOptions
 from mobile_vla.data.sources.bags.topics import Chosen, choose_topics
 from mobile_vla.data.sources.bags.tracks import ImageTrack, TextTrack, ValueTrack
-from mobile_vla.data.sources.bags.values import renamed, signal_of
+from mobile_vla.data.sources.bags.values import is_optional, renamed, signal_of
 from mobile_vla.data.sources.contract import RecordedTexts, Recording
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Camera, Signal, Spec, clean_names
@@ -65,8 +65,8 @@ def read_bag(
         notes.append(f"{num_single} frames stand alone between two gaps (dataset.bag.max_gap_s) and are left out")
     if not episodes:
         raise DataError(f"{path}: no two frames follow each other. {in_series(list(frames.notes), limit=4)}.")
-    actions, action_signals = _columns(content.commands, frames)
-    state, state_signals = _columns(content.states, frames)
+    actions, action_signals, optional_actions = _columns(content.commands, frames)
+    state, state_signals, optional_state = _columns(content.states, frames)
     spec = Spec(
         actions=action_signals,
         state=state_signals,
@@ -99,6 +99,7 @@ def read_bag(
                 ),
                 fields={"bag": name} if is_one_of_several else {},
                 notes=(*notes, *frames.notes, *own_notes),
+                optional=(*optional_actions, *optional_state),
             )
         )
     return recordings
@@ -182,21 +183,28 @@ def _align(images: Sequence[ImageTrack], content: _Content, options: BagOptions,
     )
 
 
-def _columns(tracks: Sequence[ValueTrack], frames: _Frames) -> tuple[NDArray[np.float32], tuple[Signal, ...]]:
-    """Return the values [F, V] of all topics side by side, with their signals; equal names get that of their topic."""
-    columns, signals, topics = [np.zeros((len(frames.times_F), 0))], [], []
+def _columns(
+    tracks: Sequence[ValueTrack], frames: _Frames
+) -> tuple[NDArray[np.float32], tuple[Signal, ...], list[str]]:
+    """Return the values [F, V] of all topics side by side, their signals, and the names of the optional ones.
+
+    Equal names get that of their topic.
+    """
+    columns, signals, topics, are_optional = [np.zeros((len(frames.times_F), 0))], [], [], []
     for track in tracks:
         names, values_NV = track.table()
         columns.append(values_NV[frames.newest[track.topic]])
         signals += [signal_of(name, track.type) for name in names]
         topics += [track.topic] * len(names)
+        are_optional += [is_optional(name, track.type) for name in names]
     names = [signal.name for signal in signals]
     own = [
         f"{topic.strip('/').replace('/', '_')}_{name}" if names.count(name) > 1 else name
         for topic, name in zip(topics, names, strict=True)
     ]
     signals = [renamed(signal, name) for signal, name in zip(signals, clean_names(own), strict=True)]
-    return np.concatenate(columns, axis=1).astype(np.float32), tuple(signals)
+    optional = [signal.name for signal, is_one in zip(signals, are_optional, strict=True) if is_one]
+    return np.concatenate(columns, axis=1).astype(np.float32), tuple(signals), optional
 
 
 def _digest(actions: NDArray[np.float32], state: NDArray[np.float32]) -> str:

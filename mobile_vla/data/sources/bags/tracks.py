@@ -80,7 +80,7 @@ class ValueTrack:
         """Return the names and the values [messages, names].
 
         No column is left out for its values, such as the height of a Twist that is always 0: the bags of one set must
-        have the same signals, and only ``dataset.actions`` chooses among them for all bags alike.
+        have the same signals. What is 0 in all of them is known only later (``Recording.optional``).
 
         Where several nodes send parts of the joints, the names are sorted: their order is that of the first messages,
         which is by chance.

@@ -26,6 +26,9 @@ _TWIST = {
 }
 """The components of geometry_msgs/Twist. In a mirror image left and right are exchanged: roll and yaw change sign."""
 
+_NOT_ON_EVERY_ROBOT = ("linear_y", "linear_z", "angular_x", "angular_y")
+"""The components of a Twist that a car or a differential drive has not: its commands hold 0 there."""
+
 _POSE = {
     "x": Signal(name="x", unit="m", kind="position", flips=False),
     "y": Signal(name="y", unit="m", kind="position", flips=True),
@@ -36,6 +39,11 @@ _POSE = {
 def is_twist(type_name: str) -> bool:
     """Return whether messages of this type are commands with the components of a Twist."""
     return type_name in ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
+
+
+def is_optional(name: str, type_name: str) -> bool:
+    """Return whether a message of this type holds the value ``name`` also for a robot that cannot move so."""
+    return is_twist(type_name) and name in _NOT_ON_EVERY_ROBOT
 
 
 def values_of(message: Any, type_name: str) -> dict[str, float]:

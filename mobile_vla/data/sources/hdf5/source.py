@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -40,6 +41,8 @@ class Hdf5Source:
     layout: Layout
     order: tuple[str, ...]
     tried: str = field(init=False, default="")
+
+    states_channel_order: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.layout.name == AUTO:

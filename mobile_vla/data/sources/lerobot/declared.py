@@ -9,7 +9,7 @@ from typing import Any
 
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.data.sources.lerobot.tables import open_table
-from mobile_vla.errors import DataError, UserError
+from mobile_vla.errors import DataError, MissingEpisodesError, UserError
 from mobile_vla.text import first_few
 from mobile_vla.untrusted.files import lines_of, parse_json
 
@@ -83,7 +83,7 @@ def read_tasks(folder: Path) -> dict[int, str]:
     return tasks
 
 
-def not_there(folder: Path, missing: Sequence[int], num_declared: int) -> DataError:
+def not_there(folder: Path, missing: Sequence[int], num_declared: int) -> MissingEpisodesError:
     """Return one error for all declared episodes whose table is missing, with their numbers as ranges."""
     ranges: list[list[int]] = []
     for index in missing:
@@ -92,9 +92,10 @@ def not_there(folder: Path, missing: Sequence[int], num_declared: int) -> DataEr
         else:
             ranges.append([index, index])
     texts = [str(first) if first == last else f"{first}..{last}" for first, last in ranges]
-    return DataError(
+    return MissingEpisodesError(
         f"{folder}: {len(missing)} of the {num_declared} episodes that its meta files declare are not there: "
-        f"{first_few(texts, limit=20)}. Copy their files."
+        f"{first_few(texts, limit=20)}. Copy their files.",
+        num_episodes=len(missing),
     )
 
 

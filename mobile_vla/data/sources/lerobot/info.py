@@ -51,6 +51,11 @@ class Info:
     chunks_size: int = 1000
     splits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    @property
+    def is_v3(self) -> bool:
+        """Whether it says that many episodes share a table and a video."""
+        return self.version is not None and self.version.removeprefix("v").startswith("3.")
+
     def split_of(self, episode: int) -> str | None:
         """Return the name of the split that holds ``episode``; None where none does, or several do."""
         found = [name for name, (first, end) in self.splits.items() if first <= episode < end]

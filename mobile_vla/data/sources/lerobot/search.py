@@ -76,7 +76,7 @@ def find_recordings(folder: Path) -> Found:
     problems, warnings = list(files.problems), []
     declared = ask(_declared_in_tables, folder) if (folder / EPISODES_V3).is_dir() else episodes_in_lines(folder)
     if info is None or not declared:
-        lacking = INFO if info is None else f"{EPISODES_V2} or {EPISODES_V3}"
+        lacking = INFO if info is None else EPISODES_V3 if info.is_v3 else EPISODES_V2
         warnings.append(f"{folder}: {lacking} is empty or not there; what the files themselves show is taken")
     info = info or Info()
     if not files.tables:
@@ -96,6 +96,11 @@ def find_recordings(folder: Path) -> Found:
         placed = _place_found(folder, files, keys, problems)
     if not placed:
         raise DataError(f"{folder}: none of its episodes is there{_after(problems)}.")
+    if not declared and info.is_v3 and any(info.features[key].dtype == "video" for key in keys if key in info.features):
+        raise DataError(
+            f"{folder}: {EPISODES_V3} is empty or not there, and in LeRobot {info.version} only it says which part of "
+            "which video belongs to an episode. Copy it."
+        )
     cameras, more = _cameras(folder, info, keys, files, placed)
     videos = [video["file"] for episode in placed for video in episode.videos.values()]
     warnings += [*more, *elsewhere(videos, template=info.video_path)]

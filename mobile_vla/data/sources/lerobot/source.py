@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class LeRobotSource:
 
     folder: Path
     order: tuple[str, ...] = ("file",)
+
+    states_channel_order: ClassVar[bool] = False
 
     def find(self) -> Found:
         """See ``Source``."""

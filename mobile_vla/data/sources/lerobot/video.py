@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mobile_vla.data.sources.contract import MAX_FRAME_PIXELS, MAX_FRAMES
 from mobile_vla.data.sources.lerobot.errors import report_damage
 from mobile_vla.errors import DataError
-from mobile_vla.extras import require
+from mobile_vla.extras import load
 from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 TOLERANCE_S = 1e-4
@@ -67,7 +67,7 @@ class Video:
 @contextmanager
 def open_video(path: Path, *, named: str) -> Iterator[Video]:
     """Open a video; ``named`` is what errors begin with. Raises ``DataError`` where it is damaged or hostile."""
-    require("av", asked_by=named)
+    load("av", "av.error", "av.video.reformatter", asked_by=named)
     import av
     from av.error import FFmpegError
 

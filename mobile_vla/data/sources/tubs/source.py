@@ -9,12 +9,14 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_vla.data.sources.blocks import in_blocks
 from mobile_vla.data.sources.contract import Found, Recording, RecordingFile
+from mobile_vla.data.sources.folders import Passed, search
 from mobile_vla.data.sources.tubs.episodes import (
     check_any_episode,
     check_own_images,
@@ -31,7 +33,6 @@ from mobile_vla.data.sources.tubs.split import EpisodePlan, TubOptions, plan_epi
 from mobile_vla.data.sources.tubs.tub import Record, Tub, read_tub_in_steps
 from mobile_vla.errors import DataError, UnreadableNowError, UserError
 from mobile_vla.spec import Camera, Spec
-from mobile_vla.storage.disk import unreadable
 from mobile_vla.untrusted.files import inside
 
 CAMERA = "camera"
@@ -52,16 +53,19 @@ class TubSource:
     folder: Path
     options: TubOptions
 
+    states_channel_order: ClassVar[bool] = False
+
     def find(self) -> Found:
         """See ``Source``."""
-        tubs = find_tubs(self.folder)
+        tubs, warnings = find_tubs(self.folder)
         if not tubs:
             raise DataError(
                 f"{self.folder}: holds no DonkeyCar tub (a folder with {_MANIFEST} and *{_CATALOG}). Give the folder "
                 "that DonkeyCar wrote to."
             )
         arguments = {"is_one_of_several": len(tubs) > 1}
-        return Found(files=[RecordingFile(path=t, files=tuple(_records_of(t)), arguments=arguments) for t in tubs])
+        files = [RecordingFile(path=tub, files=tuple(_records_of(tub)), arguments=arguments) for tub in tubs]
+        return Found(files=files, warnings=warnings)
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
         """See ``Source``."""
@@ -151,27 +155,18 @@ def is_tub(folder: Path) -> bool:
         return False
 
 
-def find_tubs(folder: Path) -> list[Path]:
-    """Return the tubs in ``folder``, at any depth, in the order of their paths.
+def find_tubs(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the tubs in ``folder``, at any depth, in the order of their paths, and warnings.
 
-    A link to a tub is followed, one to another folder is not: it could lead back. Raises ``DataError`` where there is
-    no such folder or one cannot be listed.
+    Raises ``DataError`` where there is no such folder or one cannot be listed.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that DonkeyCar wrote to.")
-    tubs, waiting = [], [folder]
-    while waiting:
-        place = waiting.pop()
-        if is_tub(place):
-            tubs.append(place)  # not looked into: its images are thousands of files
-            continue
-        try:
-            with os.scandir(place) as entries:
-                folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-        except OSError as error:
-            raise UnreadableNowError(str(unreadable(place, error))) from error
-        waiting += [Path(entry.path) for entry in folders if not entry.is_symlink() or is_tub(Path(entry.path))]
-    return sorted(tubs)
+    passed = Passed()
+    tubs = [place for place in search(folder, is_recording=is_tub, passed=passed) if is_tub(place)]
+    if passed.problems:
+        raise passed.problems[0]
+    return sorted(tubs), passed.warnings()
 
 
 def _records_of(tub: Path) -> Iterator[Path]:

@@ -1,16 +1,16 @@
-"""A first comparison as a sweep: its samplers are chosen on the data, and its time is printed before its first job."""
+"""The start of a first comparison as a sweep: its samplers are chosen on the data, and its time is printed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from mobile_vla.data.dataset import Dataset, OpenDataset, Scan
+    from mobile_vla.study.plan import PlannedJob
 
 _GROUPS = ("seed", "dataset", "model", "trainer", "evaluation")
 _OF_THE_DATA = ("dataset", "model")
@@ -59,20 +59,15 @@ def _config_of(text: str) -> DictConfig:
     return cfg
 
 
-class EstimateAtStart(Callback):
-    """A Hydra callback that prints how long a multirun will take, before its first job."""
+def print_estimate(jobs: Sequence[PlannedJob]) -> None:
+    """Measure the time of a run and print that of all ``jobs``, those of a sweep that are left to run."""
+    from mobile_vla.inspection.time_estimate import estimate_time
+    from mobile_vla.text import counted
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Measure the time of a run and print that of all jobs of the sweep."""
-        from mobile_vla.inspection.first_comparison import estimate_time
-        from mobile_vla.study.plan import plan_jobs
-
-        jobs = plan_jobs(config)
-        if not jobs:
-            return
-        cfg = jobs[0].config
-        dataset, scan, data = _opened(_text_of(cfg, _OF_THE_DATA))
-        estimate = estimate_time(cfg, dataset, scan, data)
-        print(
-            f"{len(jobs)} runs" if estimate is None else f"{len(jobs)} runs: {estimate.sentence(len(jobs))}", flush=True
-        )
+    if not jobs:
+        return
+    cfg = jobs[0].config
+    dataset, scan, data = _opened(_text_of(cfg, _OF_THE_DATA))
+    estimate = estimate_time(cfg, dataset, scan, data)
+    runs = counted(len(jobs), "run")
+    print(runs if estimate is None else f"{runs}: {estimate.sentence(len(jobs))}", flush=True)
