@@ -15,6 +15,7 @@ from tiny_runs import SMALLEST_MODEL
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.dataset import Dataset, OpenDataset, Scan
 from mobile_vla.data.frames import FrameStore
+from mobile_vla.data.sources.hdf5.source import Hdf5Source
 from mobile_vla.data.split import split_episodes
 from mobile_vla.data.windows import build_windows
 from mobile_vla.schema import Episode
@@ -49,7 +50,18 @@ class Rig(Dataset):
         """Return the actions [F, 2] of an episode."""
         return np.random.default_rng(len(state_FS)).normal(size=(len(state_FS), 2)).astype(np.float32)
 
-    def open(self, scan: Scan | None = None) -> OpenDataset:
+    def scan(self) -> Scan:
+        """Return nothing: no file is read."""
+        source = Hdf5Source(folder=Path("nowhere"), layout=self.layout, order=())
+        return Scan(
+            source=source, format="rig", recordings={}, episodes=(), spec=None, problems=(), digests={}, warnings=()
+        )
+
+    def is_decoded(self, scan: Scan) -> bool:
+        """Return True: the images are made."""
+        return True
+
+    def open(self, scan: Scan | None = None, *, with_pixels: bool = True) -> OpenDataset:
         """Return the data, cut to the cameras and the state that the config names."""
         random = np.random.default_rng(5)
         cameras = _chosen(SPEC.camera_names, self.cameras)

@@ -77,7 +77,7 @@ def test_second_opening_reads_the_cache_and_not_the_files(tmp_path: Path, monkey
     [cache] = caches(folder)
     written = (cache / "frames.u8").stat().st_mtime_ns
     monkeypatch.setattr("mobile_vla.data.frames.ask_each", pytest.fail)
-    monkeypatch.setattr("mobile_vla.data.frames.digest_of", pytest.fail)
+    monkeypatch.setattr("mobile_vla.data.digests.digest_of", pytest.fail)
     second, _ = open_folder(folder)
     np.testing.assert_array_equal(first.cameras["camera"], second.cameras["camera"])
     assert (cache / "frames.u8").stat().st_mtime_ns == written

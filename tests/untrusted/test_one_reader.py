@@ -27,11 +27,13 @@ PLACES: dict[tuple[str, ...], set[str]] = {
         "policy/backbones/families/family.py",  # of this package, by the names of its files
         "training/optimizer.py",  # a constant
         "data/sources/hdf5/extents.py",  # a constant
+        "extras.py",  # constants of this package: optional packages
         "data/reading/server.py",  # functions of this package, by the process that started it
     },
     ("json.load", "json.loads"): {
         "untrusted/files.py",
-        "data/frames.py",  # caches of this machine
+        "data/digests.py",  # caches of this machine
+        "data/frames.py",
         "data/recordings_cache.py",
         "storage/build_once.py",
         "tracking/ownership.py",  # at most 64 KiB, and whatever it is, it only names a process
