@@ -41,6 +41,7 @@ def _run(args: argparse.Namespace) -> int:
     from mobile_vla.inspection.page.page import Inspected
     from mobile_vla.inspection.terminal import print_choices, print_contents, print_first_comparison
     from mobile_vla.inspection.time_estimate import estimate_time
+    from mobile_vla.inspection.two_valued import two_valued
     from mobile_vla.installation import TRAIN
     from mobile_vla.process.console import new_console
     from mobile_vla.run.build import build_dataset
@@ -69,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
     print_choices(contents.choices, console)
     stream = Stream(cfg.seed, "sampler")
     of_samplers = warn_of_samplers(data.readers["train"], trainer=cfg.trainer, stream=stream)
-    warnings = [*data.warnings, *report.warnings(), *of_samplers]
+    warnings = [*data.warnings, *two_valued(contents), *report.warnings(), *of_samplers]
     print_warnings(warnings, console)
     print_first_comparison(
         samplers_worth_trying(data, cfg),

@@ -76,7 +76,12 @@ def check_names(chosen: Chosen, recordings: Sequence[Recording]) -> None:
         unknown = [] if isinstance(names, str) else [name for name in names if name not in known]
         if unknown:
             expected = shortened(list(known), limit=12) if known else "none, as none is recorded"
-            raise ConfigError(f"{option}: {', '.join(unknown)} is recorded nowhere; expected {expected}")
+            is_choice = known and option != "dataset.signals"
+            remedy = f". Name those to use, or take all that are recorded: {option}=all" if is_choice else ""
+            by_default = " (the default of dataset=auto)" if remedy and option != "model.state" else ""
+            raise ConfigError(
+                f"{option}: {', '.join(unknown)} is recorded nowhere; expected {expected}{remedy}{by_default}"
+            )
 
 
 def without_idle(chosen: Chosen, recordings: Sequence[Recording]) -> Chosen:

@@ -17,7 +17,7 @@ from mobile_vla.data.episodes import episodes_of, read_recordings
 from mobile_vla.data.findings.oddities import oddities_of
 from mobile_vla.data.findings.plausibility import implausible_actions, unmoving_columns
 from mobile_vla.data.findings.problems import summarise_problems
-from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, open_source
+from mobile_vla.data.formats import Format, ReadingOptions, check_channel_order, cutting_option, open_source
 from mobile_vla.data.frames import FrameStore, ImageOptions, Side, is_decoded, open_frames
 from mobile_vla.data.labels.grammars import compile_grammars
 from mobile_vla.data.labels.instruction import Instruction
@@ -187,6 +187,7 @@ class Dataset:
         episodes, problems, spec, warnings = episodes_of(
             scanned.recordings,
             root=opened.root,
+            packaged=opened.packaged,
             chosen=self._chosen,
             grammars=compile_grammars(self.grammars),
             instruction=self.instruction,
@@ -276,6 +277,7 @@ class Dataset:
                 seed=self.split_seed,
                 unseen=self.unseen,
                 train_episodes=self.train_episodes,
+                cut_by=cutting_option(scan.source),
             )
             if self.inner_fraction is not None:
                 split = hold_out_inner(split, episodes, fraction=self.inner_fraction, seed=self.split_seed)

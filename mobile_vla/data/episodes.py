@@ -10,16 +10,18 @@ import numpy as np
 from regex import Pattern
 
 from mobile_vla.data.chosen import Chosen, check_names, without_idle
-from mobile_vla.data.labels.grammars import parse_name
+from mobile_vla.data.findings.usual_signals import most_frequent, other_signals
+from mobile_vla.data.labels.grammars import UNKNOWN, parse_name
 from mobile_vla.data.labels.instruction import Instruction
 from mobile_vla.data.reading.process import Request, ask_each
 from mobile_vla.data.recordings_cache import RecordingsCache, status_of
 from mobile_vla.data.sources.contract import Recording, RecordingFile, Source
+from mobile_vla.data.sources.names import own_name
 from mobile_vla.errors import DataError
 from mobile_vla.process.progress_bar import track
 from mobile_vla.schema import Episode
-from mobile_vla.spec import Signal, Spec
-from mobile_vla.text import first_few, shortened
+from mobile_vla.spec import Spec
+from mobile_vla.text import first_few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,10 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
             elif entry.name in recordings:
                 first = recordings[entry.name].path
                 problems.append(
-                    DataError(f"{entry.path}: has the same name as {first}, '{entry.name}'. Names identify episodes.")
+                    DataError(
+                        f"{entry.path}: has the same name as {first}, '{entry.name}'. Names identify episodes: rename "
+                        "one."
+                    )
                 )
             else:
                 recordings[entry.name] = entry
@@ -80,6 +85,7 @@ def episodes_of(
     recordings: Sequence[Recording],
     *,
     root: Path | None,
+    packaged: Sequence[str] = (),
     chosen: Chosen,
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
@@ -87,8 +93,8 @@ def episodes_of(
     """Return the episodes of ``recordings``, one error for each that cannot be used, their spec, and warnings.
 
     ``root`` is the folder whose subfolders mean something, as the user made them: an episode in one has the field
-    ``folder``. The spec is that of the first episode; None without any. An episode whose signals differ from it cannot
-    be used.
+    ``folder``, without the folders of a path that ends as one of ``packaged``. The spec is that of the first episode
+    with the signals and cameras of most; None without any episode. One with others cannot be used.
     """
     if recordings:
         check_names(chosen, recordings)
@@ -100,9 +106,8 @@ def episodes_of(
             spec = by_recorded.get(id(recording.spec))
             if spec is None:
                 spec = by_recorded[id(recording.spec)] = chosen.spec_of(recording)
-            episode = _episode_of(recording, spec, root=root, grammars=grammars, instruction=instruction)
-            if specs:
-                _check_same_signals(recording, spec, specs[0])
+            folder = _folder_field(recording.path, root, packaged)
+            episode = _episode_of(recording, spec, folder=folder, grammars=grammars, instruction=instruction)
         except DataError as problem:
             problems.append(problem)
         else:
@@ -110,19 +115,28 @@ def episodes_of(
             specs.append(spec)
     if not specs:
         return episodes, problems, None, []
-    return episodes, problems, specs[0], _mixed_rates(specs)
+    usual, count = most_frequent(specs)
+    same = []
+    for episode, spec in zip(episodes, specs, strict=True):
+        if problem := other_signals(episode.path, spec, usual, whose=f"{count} of {len(specs)} episodes have"):
+            problems.append(problem)
+        else:
+            same.append((episode, spec))
+    return [episode for episode, _ in same], problems, usual, _mixed_rates([spec for _, spec in same])
 
 
 def _episode_of(
     recording: Recording,
     spec: Spec,
     *,
-    root: Path | None,
+    folder: Mapping[str, str],
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
 ) -> Episode:
-    scenario, fields = parse_name(recording.name, grammars)
-    fields = {**_folder_field(recording.path, root), **recording.fields, **fields}
+    scenario, fields = parse_name(own_name(recording.name, recording.path), grammars)
+    if not fields and scenario == UNKNOWN:  # a grammar may also be written for the name with its folders
+        scenario, fields = parse_name(recording.name, grammars)
+    fields = {**folder, **recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)
     if chosen is None:
         raise DataError(
@@ -146,35 +160,17 @@ def _episode_of(
     )
 
 
-def _folder_field(path: Path, root: Path | None) -> dict[str, str]:
-    if root is None or path.parent == root or not path.is_relative_to(root):
+def _folder_field(path: Path, root: Path | None, packaged: Sequence[str]) -> dict[str, str]:
+    if root is None or path == root:
         return {}
-    return {"folder": str(path.parent.relative_to(root))} if path != root else {}
+    place = path.as_posix()
+    levels = next((end.count("/") for end in packaged if place.endswith(f"/{end}")), 0)
+    folder = path.parents[levels]
+    return {"folder": str(folder.relative_to(root))} if folder != root and folder.is_relative_to(root) else {}
 
 
 def _columns(values_FA: np.ndarray, recorded: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
     return values_FA if recorded == chosen else values_FA[:, [recorded.index(name) for name in chosen]]
-
-
-def _check_same_signals(recording: Recording, spec: Spec, first: Spec) -> None:
-    for what, ours, theirs in (
-        ("actions", spec.actions, first.actions),
-        ("state", spec.state, first.state),
-    ):
-        if ours is not theirs and ours != theirs:
-            raise DataError(
-                f"{recording.path}: records the {what} {_listed(ours)}, and the first episode {_listed(theirs)}. "
-                f"Name those that all have (dataset.actions, model.state), or give the folders apart."
-            )
-    if spec.camera_names != first.camera_names:
-        raise DataError(
-            f"{recording.path}: has the cameras {', '.join(spec.camera_names) or '(none)'}, and the first episode "
-            f"{', '.join(first.camera_names) or '(none)'}. Name those that all have in dataset.cameras."
-        )
-
-
-def _listed(signals: Sequence[Signal]) -> str:
-    return shortened([f"{s.name} [{s.unit}]" if s.unit else s.name for s in signals], limit=8) if signals else "(none)"
 
 
 def _mixed_rates(specs: Sequence[Spec]) -> list[str]:

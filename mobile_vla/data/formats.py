@@ -14,7 +14,7 @@ from mobile_vla.data.sources.bags.source import BagSource
 from mobile_vla.data.sources.contract import Source
 from mobile_vla.data.sources.folders import Passed, search
 from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layout
-from mobile_vla.data.sources.hdf5.source import Hdf5Source
+from mobile_vla.data.sources.hdf5.source import PACKAGED, Hdf5Source
 from mobile_vla.data.sources.lerobot.info import is_lerobot, read_info
 from mobile_vla.data.sources.lerobot.source import LeRobotSource
 from mobile_vla.data.sources.tubs.source import TubSource, is_tub
@@ -54,12 +54,14 @@ class ReadingOptions:
 class OpenSource:
     """A source, and what was recognised, for people.
 
-    ``root`` is the folder whose subfolders the user made, None where the format makes them.
+    ``root`` is the folder whose subfolders the user made, None where the format makes them. ``packaged`` are the ends
+    of paths of which the format makes the folders.
     """
 
     source: Source
     described: str
     root: Path | None
+    packaged: tuple[str, ...] = ()
 
 
 def open_source(path: Path, format: Format, options: ReadingOptions) -> OpenSource:
@@ -86,7 +88,7 @@ def _open(path: Path, format: Format, options: ReadingOptions) -> OpenSource:
         source = BagSource(folder=path, options=options.bag)
         return OpenSource(source=source, described="ROS bags", root=path)
     source = Hdf5Source(folder=path, layout=options.layout, order=options.order)
-    return OpenSource(source=source, described="HDF5", root=path)
+    return OpenSource(source=source, described="HDF5", root=path, packaged=PACKAGED)
 
 
 def _checked(path: Path, format: Format) -> Path:
@@ -157,6 +159,12 @@ def check_channel_order(opened: OpenSource, channel_order: str) -> None:
             f"dataset.channel_order={channel_order}: has no effect, as each image of a bag states its encoding. "
             "Leave it out."
         )
+
+
+def cutting_option(source: Source) -> str:
+    """Return the option by which recordings of ``source`` are cut into episodes; empty where nothing cuts them."""
+    options = {BagSource: "dataset.bag.max_gap_s", TubSource: "dataset.tub.max_frames"}
+    return options.get(type(source), "")
 
 
 def _recognised(path: Path, options: ReadingOptions) -> OpenSource:

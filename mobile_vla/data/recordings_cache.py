@@ -22,7 +22,7 @@ from mobile_vla.storage.disk import write_atomically
 
 _log = logging.getLogger(__name__)
 
-CACHE_VERSION = 3
+CACHE_VERSION = 5
 """Part of every cache's name. Increase it when a code change makes the same files give other recordings."""
 
 _DIGEST_BYTES = 16

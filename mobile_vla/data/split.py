@@ -57,6 +57,7 @@ def split_episodes(
     seed: int,
     unseen: Sequence[str] = (),
     train_episodes: int | None = None,
+    cut_by: str = "",
 ) -> Split:
     """Return a split by episode in which train and val have the scenarios in the same proportion.
 
@@ -64,7 +65,8 @@ def split_episodes(
     val. Of the n other episodes, round(val_fraction * n) go to val, distributed over the scenarios by largest remainder
     and drawn by ``seed`` alone. The order of ``episodes`` does not matter. ``train_episodes`` limits how many of the
     remaining episodes are used for train (see ``_keep``); val and unseen do not depend on it. Raises ``ConfigError``
-    when train or val would be empty, or when there are fewer than ``train_episodes``.
+    when train or val would be empty, or when there are fewer than ``train_episodes``; ``cut_by`` is then the option by
+    which the format's recordings are cut into episodes, empty where they are not.
     """
     for selector in unseen:
         if not any(matches_selector(selector, scenario=e.scenario, fields=e.fields) for e in episodes):
@@ -96,7 +98,7 @@ def split_episodes(
         raise ConfigError(
             f"dataset.val_fraction={val_fraction} leaves {num_train} train and {len(val)} val episodes of "
             f"{len(episodes)} ({len(held_out)} held out by dataset.unseen); both need at least one. "
-            f"{_remedy(len(episodes) - len(held_out))}"
+            f"{_remedy(len(episodes) - len(held_out), cut_by=cut_by)}"
         )
     if train_episodes is not None and train_episodes > num_train:
         raise ConfigError(
@@ -139,9 +141,10 @@ def _keep(train: Mapping[str, Sequence[str]], count: int) -> list[str]:
     return [name for *_, name in in_turn[:count]]
 
 
-def _remedy(num_episodes: int) -> str:
+def _remedy(num_episodes: int, *, cut_by: str) -> str:
     if num_episodes < 2:
-        return "One episode cannot be split: add episodes, or cut it (dataset.bag.max_gap_s, dataset.tub.max_frames)."
+        cutting = f", or cut it into several ({cut_by})" if cut_by else ""
+        return f"At least two episodes are needed, as one is not split: add episodes{cutting}."
     return f"Set dataset.val_fraction={max(0.2, round(1 / num_episodes, 2)):g}, or add episodes."
 
 

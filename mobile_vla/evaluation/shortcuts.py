@@ -105,12 +105,13 @@ def judge(
 ) -> dict[str, float | str]:
     """Return ``shortcut/verdict`` as text, and its parts as the numbers 1 or 0.
 
-    ``shortcut/uses_instruction`` (left out if all instructions are the same), ``/uses_images``, ``/uses_state`` (left
-    out for a policy without state), ``/uses_camera_<name>`` (for each of several cameras) and ``/uses_position``
-    (the policy uses the position in the window as the time; left out if no window can be shifted) are 1 if a probe
-    increases the RMSE by more than MATTERS, or changes more sides than SIDE_MATTERS. ``/clock_suffices`` is 1 if the
-    (scenario, time step) lookup is as good as the policy, within CLOCK_TOLERANCE, or if the policy uses the position
-    and not the images. ``error`` is the error of the reference predictors that ``figures`` are compared with.
+    ``shortcut/uses_instruction`` (left out if all instructions of the measured windows are the same, however many the
+    policy was trained on), ``/uses_images``, ``/uses_state`` (left out for a policy without state),
+    ``/uses_camera_<name>`` (for each of several cameras) and ``/uses_position`` (the policy uses the position in the
+    window as the time; left out if no window can be shifted) are 1 if a probe increases the RMSE by more than MATTERS,
+    or changes more sides than SIDE_MATTERS. ``/clock_suffices`` is 1 if the (scenario, time step) lookup is as good as
+    the policy, within CLOCK_TOLERANCE, or if the policy uses the position and not the images. ``error`` is the error of
+    the reference predictors that ``figures`` are compared with.
     """
     limit = MATTERS * references[reference_name("mean", error)]
 
@@ -137,9 +138,11 @@ def judge(
         found.get("uses_position", False) and not found["uses_images"]
     )
     words = [
-        {True: "uses the instruction", False: "ignores the instruction", None: "was given one instruction only"}[
-            found.get("uses_instruction")
-        ],
+        {
+            True: "uses the instruction",
+            False: "ignores the instruction",
+            None: "was measured with one instruction only",
+        }[found.get("uses_instruction")],
         "uses the images" if found["uses_images"] else "hardly uses the images",
         *([f"could do without the camera {' or '.join(spare)}"] if found["uses_images"] and spare else []),
         *(["uses the state" if found["uses_state"] else "hardly uses the state"] if "uses_state" in found else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from mobile_vla.data.dataset import Scan
 from mobile_vla.data.labels.grammars import RECORDED_SPLITS, UNKNOWN, split_parts
 from mobile_vla.data.labels.rules import clean_label
 from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.names import own_name
 from mobile_vla.inspection.names import propose_grammar
 from mobile_vla.process.typed_commands import override
 from mobile_vla.schema import Episode
@@ -140,23 +142,35 @@ def _ranges(signals: Sequence[Signal], values: Sequence[np.ndarray], used: Seque
 
 
 def _choices(episodes: Sequence[Episode]) -> list[ScenarioChoice]:
-    """Return the scenarios as they are, and what each other rule would give where it would give several groups."""
-    current = Counter(episode.scenario for episode in episodes)
-    found = [ScenarioChoice(overrides=(), scenarios=dict(current.most_common()), is_current=True)]
-    if proposal := propose_grammar([episode.name for episode in episodes]):
+    """Return the scenarios as they are, and what each other rule would give where it would give other, several groups.
+
+    The same groups by other names are no choice: samplers, split and report would be the same.
+    """
+    current = [episode.scenario for episode in episodes]
+    found = [ScenarioChoice(overrides=(), scenarios=dict(Counter(current).most_common()), is_current=True)]
+    names = [own_name(episode.name, episode.path) for episode in episodes]
+    if proposal := propose_grammar(names):
+        read = [re.fullmatch(proposal.expression, name) for name in names]
         overrides = (override("dataset.grammars.own", proposal.expression), "dataset.scenario=[name]")
-        if set(proposal.scenarios) != set(current):
+        if not _are_same_groups(current, [match["scenario"] if match else UNKNOWN for match in read]):
             found.append(ScenarioChoice(overrides=overrides, scenarios=proposal.scenarios))
     keys = dict.fromkeys(key for episode in episodes for key in episode.fields if key not in RECORDED_SPLITS)
     by_rule = {f"field:{key}": [e.fields.get(key, "") for e in episodes] for key in keys}
     by_rule["instruction"] = [episode.instruction for episode in episodes]
     for rule, texts in by_rule.items():
-        counts = Counter(clean_label(text) if text else UNKNOWN for text in texts)
-        if counts != current and 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes):
+        labels = [clean_label(text) if text else UNKNOWN for text in texts]
+        counts = Counter(labels)
+        is_choice = 1 < len(counts) <= _MAX_SCENARIOS and 2 * len(counts) <= len(episodes)
+        if is_choice and not _are_same_groups(current, labels):
             found.append(
                 ScenarioChoice(overrides=(override("dataset.scenario", [rule]),), scenarios=dict(counts.most_common()))
             )
     return found
+
+
+def _are_same_groups(labels: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether two labellings of the same episodes put the same ones together, whatever the groups are called."""
+    return len(set(labels)) == len(set(others)) == len(set(zip(labels, others, strict=True)))
 
 
 def _splits(episodes: Sequence[Episode]) -> list[RecordedSplit]:

@@ -30,7 +30,7 @@ def propose_grammar(names: Sequence[str]) -> Proposal | None:
     """Return a grammar for ``names`` by the words in which they differ; None where they show no groups.
 
     Names are cut into words, numbers and what stands between them: ``run_left_001`` differs in ``left``. A number
-    counts as a word if it takes few values, such as in ``2box``.
+    counts as a word if it takes few values, such as in ``2box``, unless ``names`` repeat.
     """
     rows = [_TOKENS.findall(name) for name in names]
     forms = Counter(tuple(map(_kind, row)) for row in rows)
@@ -40,7 +40,13 @@ def propose_grammar(names: Sequence[str]) -> Proposal | None:
     if count < _LEAST_SHARE * len(rows):
         return None
     columns = list(zip(*(row for row in rows if tuple(map(_kind, row)) == form), strict=True))
-    telling = [index for index, column in enumerate(columns) if _tells(column, form[index])]
+    # Files of the same names in several folders: the numbers count the episodes of each folder.
+    is_numbered_anew = len(set(names)) < len(names)
+    telling = [
+        index
+        for index, column in enumerate(columns)
+        if _tells(column, form[index]) and not (is_numbered_anew and form[index] == "number")
+    ]
     if not telling:
         return None
     first, last = telling[0], telling[-1]

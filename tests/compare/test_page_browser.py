@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from written_page import SAMPLERS, write_full_run, write_page_study
+from written_page import SAMPLERS, write_full_run, write_page_study, write_wide_study
 from written_runs import write_failed
 
 from mobile_vla.compare.data.comparison import compare_runs
@@ -20,7 +20,7 @@ from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -120,6 +120,36 @@ def test_page_draws_everything_in_its_scheme_without_error_request_or_overflow(o
     )
     assert set(plotted) == {paper}
     assert all(contrast(*ink) > 4.5 for ink in page.evaluate(INKS)), "WCAG 2.2, 1.4.3"
+
+
+@pytest.fixture(scope="module")
+def wide_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("wide")
+    write_wide_study(root, num_actions=26)
+    write_page(compare_runs(load_runs(root)), root / "report.html")
+    return root / "report.html"
+
+
+@pytest.mark.parametrize("size", [PHONE, sync_api.ViewportSize(width=500, height=900), DESKTOP], ids=str)
+def test_many_signals_and_long_names_fit_the_page(browser: Browser, wide_report: Path, size: ViewportSize) -> None:
+    context = browser.new_context(viewport=size, has_touch=size is PHONE, is_mobile=size is PHONE)
+    page = context.new_page()
+    page.goto(wide_report.as_uri())
+    page.evaluate(DRAW_ALL)
+    # A phone zooms out where a page is wider, and then its `innerWidth` is that of the page.
+    assert page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [size["width"]] * 2
+    outside = """[...document.querySelectorAll('main *')].filter((part) => !part.closest('.scroll')
+        && !part.closest('[clip-path]') && [part.getBoundingClientRect()].some((box) => box.width > 0
+        && (box.right > document.documentElement.clientWidth + 1 || box.left < -1))).map((part) => part.outerHTML)"""
+    assert page.evaluate(outside) == []
+    assert page.locator(".actions").first.locator("svg").count() == 26
+    widths = page.locator(".actions").first.locator("svg").evaluate_all("all => all.map(one => one.clientWidth)")
+    assert min(widths) >= 60
+    shown = page.locator(".samplers").evaluate("list => [list.scrollWidth, list.clientWidth]")
+    assert shown[0] <= shown[1], "the legend is not cut at the right"
+    labels = page.locator("[data-plot=scenario] .ytick text").all_text_contents()
+    assert len(set(labels)) == len(labels) == 6
+    context.close()
 
 
 def contrast(first: str, second: str, share: float, ink: str) -> float:

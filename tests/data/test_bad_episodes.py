@@ -255,17 +255,17 @@ def test_no_damage_escapes_as_anything_but_a_data_error(
 
 def test_all_bad_files_of_a_folder_are_listed_at_once(tmp_path: Path, good_bytes: bytes) -> None:
     folder = tmp_path / "episodes"
-    (folder / "again").mkdir(parents=True)
+    folder.mkdir()
     (folder / "good.h5").write_bytes(good_bytes)
-    shutil.copy(folder / "good.h5", folder / "again" / "good.hdf5")
+    shutil.copy(folder / "good.h5", folder / "good.hdf5")
     lfs_pointer(folder / "pointer.h5")
     write_h5(folder / "one.h5", images=images(1), actions=actions(1))
     write_h5(folder / "two_columns.h5", images=images(), actions=actions(num_columns=2))
     scan = h5_dataset(folder, "dataset.actions=[linear_x,angular_z]").scan()
-    assert [e.path for e in scan.episodes] == [folder / "again" / "good.hdf5"]
+    assert [e.path for e in scan.episodes] == [folder / "good.h5"]
     texts = sorted(str(problem) for problem in scan.problems)
     assert len(texts) == 4
-    assert texts[0].startswith(f"{folder}/good.h5: has the same name as {folder}/again/good.hdf5. Names identify")
+    assert texts[0].startswith(f"{folder}/good.hdf5: has the same name as {folder}/good.h5, 'good'. Names identify")
     assert texts[1].startswith(f"{folder}/one.h5: key 'images' holds 1 frame(s)")
     assert texts[2].startswith(f"{folder}/pointer.h5: is a Git LFS pointer")
     assert texts[3].startswith(

@@ -23,7 +23,7 @@ from tiny_runs import slow_but
 
 from mobile_vla.data.episodes import read_recordings
 from mobile_vla.data.reading.process import ask
-from mobile_vla.data.sources.bags.alignment import from_runs, newest_before, split_at_gaps, to_runs
+from mobile_vla.data.sources.bags.alignment import MAX_LEFT_OUT, from_runs, newest_before, split_at_gaps, to_runs
 from mobile_vla.data.sources.bags.bag_files import is_bag
 from mobile_vla.errors import DataError, UnreadableNowError
 
@@ -47,14 +47,18 @@ def test_runs_give_the_numbers_back(numbers: list[int]):
     assert from_runs(to_runs(numbers)) == numbers
 
 
-@given(TIMES.map(sorted), st.integers(1, 5))
-def test_every_frame_is_in_one_run_and_runs_end_at_gaps(times: list[int], gap: int):
-    frames = np.array(times, np.int64) * 10**9
-    runs = split_at_gaps(frames, gap)
-    assert [i for run in runs for i in run] == list(range(len(times)))
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=30), st.integers(1, 5))
+def test_every_frame_is_in_one_run_and_runs_end_at_gaps_and_holes(steps: list[tuple[int, bool]], gap: int):
+    times = np.cumsum([step for step, _ in steps]).astype(np.int64)
+    kept = np.array([i for i, (_, is_kept) in enumerate(steps) if is_kept], np.int64)
+    runs = split_at_gaps(times[kept] * 10**9, kept, gap)
+    assert [i for run in runs for i in run] == list(range(len(kept)))
     ends = {run[-1] for run in runs}
-    for i in range(len(times) - 1):
-        assert (i in ends) == (times[i + 1] - times[i] > gap)
+    for i in range(len(kept) - 1):
+        is_far = times[kept[i + 1]] - times[kept[i]] > gap
+        num_lost = kept[i + 1] - kept[i] - 1
+        assert (i in ends) == (is_far or num_lost > MAX_LEFT_OUT)
+    assert len(split_at_gaps(times[kept], kept, None)) == min(1, len(kept))
 
 
 def look_at_all(path: Path) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import shlex
 import sqlite3
 import struct
 import tempfile
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from made_bags import (
     KINDS,
     START_NS,
@@ -206,15 +208,77 @@ def test_an_episode_ends_where_the_camera_or_the_commands_pause(tmp_path: Path):
     assert read_one(bag, max_command_age_s=None, max_gap_s=None).num_frames == 9
 
 
+@pytest.mark.parametrize("num_lost", [1, 2, 3, 5])
+def test_no_window_reaches_over_a_hole_of_frames_that_were_dropped(tmp_path: Path, num_lost: int):
+    with_command = [*range(5), *range(5 + num_lost, 10 + num_lost)]
+    commands = [twist(100 * i - 1, i) for i in with_command]
+    bag = write(tmp_path, [*frames_at(*range(0, 100 * (10 + num_lost), 100)), *commands])
+    recordings = recordings_of(bag, max_command_age_s=0.05)
+    numbers = [recording.actions[:, 0].tolist() for recording in recordings]
+    assert numbers == ([with_command] if num_lost <= 2 else [with_command[:5], with_command[5:]])
+    notes = " ".join(recordings[0].notes)
+    assert ("a new episode begins after each hole of more than 2 frames that are left out (1)" in notes) == (
+        num_lost > 2
+    )
+    assert ("in 1 places two frames of an episode are up to 0.3 s apart, and mostly 0.1 s" in notes) == (num_lost == 2)
+    whole = read_one(bag, max_command_age_s=0.05, max_gap_s=None)
+    assert whole.num_frames == 10
+    assert ("places two frames of an episode are up to" in " ".join(whole.notes)) == (num_lost > 1)
+
+
 def test_the_first_text_within_an_episode_counts_where_none_was_before_it(tmp_path: Path):
     messages = [*frames_at(0, 100, 200), twist(-1, 1), text(50, " "), text(150, "Go")]
     assert read_one(write(tmp_path, messages)).texts.key == "Go"
     assert read_one(write(tmp_path / "none", messages), instruction_topic=None).texts.key is None
-    other = [*frames_at(0, 100), twist(-1, 1), text(0, "Go", topic="/ui/task")]
-    bag = write(tmp_path / "other", other)
-    assert read_one(bag).texts.similar_names == ("topic '/ui/task'",)
-    assert read_one(bag, instruction_topic="/ui/task").texts.key == "Go"
-    assert "expected std_msgs/msg/String" in problem_of(bag, instruction_topic="/cmd_vel")
+    assert "expected std_msgs/msg/String" in problem_of(tmp_path / "none" / "bag", instruction_topic="/cmd_vel")
+
+
+@pytest.mark.parametrize(
+    ("topics", "chosen"),
+    [
+        (["/task_text"], "/task_text"),
+        (["/operator"], "/operator"),
+        (["/chatter", "/ui/task"], "/ui/task"),
+        (["/task", "/robot/instruction"], "/robot/instruction"),
+        (["/task_status", "/current_task"], "/current_task"),
+        (["/task", "/language"], None),
+        (["/robot_description"], None),
+        (["/robot_description", "/say"], "/say"),
+        (["/task/status"], None),
+    ],
+)
+def test_the_topic_of_the_instruction_is_found_where_it_is_clear(tmp_path: Path, topics: list[str], chosen: str | None):
+    texts = [text(0, f"On {topic}", topic=topic) for topic in topics]
+    bag = write(tmp_path, [*frames_at(0, 100), twist(-1, 1), *texts])
+    found = read_one(bag)
+    assert (found.texts.key, found.texts.place) == ((f"On {chosen}", f"topic {chosen}") if chosen else (None, ""))
+    similar = ("topic '/language'", "topic '/task'") if topics == ["/task", "/language"] else ()
+    assert found.texts.similar_names == similar
+    assert read_one(bag, instruction_topic=topics[0]).texts.key == f"On {topics[0]}"
+    unread = [topic for topic in sorted(topics) if topic != chosen]
+    assert [note for note in found.notes if "not read" in note] == [
+        f"topics that are not read: {' and '.join(f'{topic} (std_msgs/String)' for topic in unread)}"
+    ] * bool(unread)
+
+
+def test_topics_that_may_be_a_state_are_named_with_the_option_that_reads_them(tmp_path: Path):
+    moving = [joints(-1, {"a": 1.0}, topic="/robot/joint_states"), odometry(-1, 0, 0, 0, topic="/my-robot/odom")]
+    unused = "/drive (my_msgs/Drive)"
+    bag = write(tmp_path, [*frames_at(0, 100), twist(-1, 1), drive(-1, 0, [1, 2]), *moving])
+    [note] = read_one(bag).notes
+    before, _, rest = note.partition(" (as state some would be: ")
+    remedy, _, listed = rest.partition(" ): ")
+    assert before == "topics that are not read"
+    assert listed == "/my-robot/odom (nav_msgs/Odometry), /robot/joint_states (sensor_msgs/JointState) and " + unused
+    option, state = shlex.split(remedy)
+    assert state == "model.state=all"
+    [parsed] = OverridesParser.create().parse_overrides([option])
+    assert parsed.key_or_group == "dataset.bag.state_topics"
+    value = [str(topic) for topic in cast("list[str]", parsed.value())]
+    recording = read_one(bag, state_topics=value)
+    assert recording.spec.state_names[-1] == "a"
+    assert recording.notes == (f"topics that are not read: {unused}",)
+    assert not read_one(bag, state_topics=["/drive", *value]).notes
 
 
 def test_further_cameras_give_the_newest_image_at_or_before_each_frame(tmp_path: Path):

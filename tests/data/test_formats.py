@@ -13,6 +13,7 @@ from mutated_tubs import write_small_tub
 from shared_data import shared
 
 from mobile_vla.config import compose_config
+from mobile_vla.data.dataset import Dataset
 from mobile_vla.data.formats import find_formats
 from mobile_vla.data.sources import folders
 from mobile_vla.data.sources.bags.bag_files import find_bags
@@ -21,9 +22,13 @@ from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.run.build import build_dataset
 
 
-def scan_of(path: Path, folder: Path, *overrides: str, dataset: str = "auto") -> object:
+def dataset_at(path: Path, folder: Path, *overrides: str, dataset: str = "auto") -> Dataset:
     cfg = compose_config([f"dataset={dataset}", f"dataset.path='{path}'", f"dataset.cache_dir={folder}", *overrides])
-    return build_dataset(cfg).scan()
+    return build_dataset(cfg)
+
+
+def scan_of(path: Path, folder: Path, *overrides: str, dataset: str = "auto") -> object:
+    return dataset_at(path, folder, *overrides, dataset=dataset).scan()
 
 
 def test_a_folder_of_nothing_lists_what_is_understood(tmp_path: Path) -> None:
@@ -148,3 +153,29 @@ def test_all_shared_formats_are_recognised() -> None:
 def test_a_channel_order_that_a_bag_states_itself_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.channel_order=bgr: has no effect"):
         scan_of(shared("formats/rosbag2_mcap"), tmp_path, "dataset.channel_order=bgr")
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("hdf5", "At least two episodes are needed, as one is not split: add episodes."),
+        ("bag", "add episodes, or cut it into several (dataset.bag.max_gap_s)."),
+        ("tub", "add episodes, or cut it into several (dataset.tub.max_frames)."),
+    ],
+)
+def test_one_episode_is_refused_with_the_option_that_cuts_its_format(tmp_path: Path, kind: str, remedy: str) -> None:
+    path = tmp_path / "drive"
+    if kind == "hdf5":
+        path.mkdir()
+        write_h5(path / "a.h5", images=images(), actions=actions())
+    elif kind == "bag":
+        write_drive(path)
+    else:
+        write_small_tub(path)
+    whole = [f"dataset.tub.split_at_{cause}=false" for cause in ("deleted", "session", "index_jump")]
+    whole += ["dataset.tub.max_clock_gap_s=1000", "dataset.tub.min_frames=1"]
+    data = dataset_at(path, tmp_path / "cache", "dataset.image_size=16", *(whole if kind == "tub" else []))
+    assert len(data.scan().episodes) == 1
+    with pytest.raises(ConfigError) as refused:
+        data.open(with_pixels=False)
+    assert str(refused.value).endswith(remedy)

@@ -141,6 +141,25 @@ def test_every_label_is_one_part_of_a_metrics_name(text: str) -> None:
     assert not any(character.isspace() for character in label)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Pick up the bottle.", "Pick_up_the_bottle"),
+        ("  Go on... ", "Go_on"),
+        ('"Stop!"', "Stop"),
+        ("Where to go?!.", "Where_to_go"),
+        (f"{'x' * 59}. More", "x" * 59),
+        ("1.5 m to the left", "1.5_m_to_the_left"),
+        ("a=b+c-1", "a=b+c-1"),
+        (".hidden", ".hidden"),
+        ("...", "unknown"),
+    ],
+)
+def test_a_label_has_no_punctuation_at_its_end(text: str, label: str) -> None:
+    assert clean_label(text) == label
+    assert clean_label(label) == label
+
+
 def test_folders_and_frames_tell_episodes_of_a_data_set_apart(tmp_path: Path) -> None:
     folder = tmp_path / "episodes"
     for room in ("hall", "kitchen"):

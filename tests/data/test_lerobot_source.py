@@ -293,7 +293,7 @@ def test_missing_and_grouped_names(tmp_path: Path) -> None:
         _, recordings, _ = read_here(folder)
         assert recordings[0].spec.action_names == expected
     edit_info(folder, features={})
-    (folder / "videos").rename(folder / "elsewhere")
+    shutil.rmtree(folder / "videos")
     with pytest.raises(DataError, match="has no frames of a camera"):
         read_here(folder)
 
@@ -431,6 +431,50 @@ def test_empty_meta_files_and_actions_in_chunks(tmp_path: Path) -> None:
     )
     assert recordings[0].spec.rate_hz == pytest.approx(FPS)
     assert recordings[0].texts.key is None
+
+
+@pytest.mark.parametrize("lacking", [("info.json",), ("info.json", "episodes.jsonl", "tasks.jsonl")])
+def test_the_cameras_of_videos_are_found_without_info_json(tmp_path: Path, lacking: tuple[str, ...]) -> None:
+    folder = write_v21(tmp_path / "set", keys=(KEY, "observation.images.rear"))
+    for name in lacking:
+        (folder / "meta" / name).write_text("")
+    found, recordings, problems = read_here(folder)
+    assert problems == []
+    assert [warning.partition(": ")[2] for warning in found.warnings] == [
+        "meta/info.json is empty or not there; what the files themselves show is taken",
+        "meta/info.json declares no camera; those of the files are read: front, rear",
+    ]
+    check_made(folder, recordings)
+    assert {recording.spec.camera_names for recording in recordings} == {("front", "rear")}
+    assert [recording.spec.rate_hz for recording in recordings] == pytest.approx([FPS] * 3)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_folder_of_v3_is_read_without_info_json(tmp_path: Path, images: bool) -> None:
+    folder = write_v30(tmp_path / "set", images=images)
+    (folder / "meta/info.json").write_text("")
+    _, recordings, problems = read_here(folder)
+    assert problems == []
+    check_made(folder, recordings)
+
+
+def test_videos_that_episodes_share_name_what_is_lacking_without_any_meta_file(tmp_path: Path) -> None:
+    folder = write_v30(tmp_path / "set")
+    shutil.rmtree(folder / "meta")
+    with pytest.raises(DataError, match="meta/episodes is empty or not there, and in LeRobot v3 only it says which"):
+        read_here(folder)
+
+
+def test_pictures_beside_the_table_are_found_without_info_json(tmp_path: Path) -> None:
+    folder = write_v21(tmp_path / "set", lengths=(4,), keys=())
+    (folder / "meta/info.json").unlink()
+    for frame in range(4):
+        path = folder / f"images/{KEY}/episode_000000/frame_{frame:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(level(0, frame)))
+    _, recordings, problems = read_here(folder)
+    assert problems == []
+    check_made(folder, recordings, (4,))
 
 
 def test_a_folder_of_one_table_and_no_meta_shows_its_episodes(tmp_path: Path) -> None:

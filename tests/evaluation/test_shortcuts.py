@@ -213,7 +213,7 @@ def test_probes_without_an_effect_are_left_out() -> None:
         "images_mirrored",
     }
     assert "shortcut/uses_instruction" not in result
-    assert "was given one instruction only" in str(result["shortcut/verdict"])
+    assert "was measured with one instruction only" in str(result["shortcut/verdict"])
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_the_verdict_names_state_and_spare_cameras() -> None:
     found = judge(figures, references)
 
     assert found["shortcut/verdict"] == (
-        "was given one instruction only, uses the images, could do without the camera front, uses the state"
+        "was measured with one instruction only, uses the images, could do without the camera front, uses the state"
     )
     assert (found["shortcut/uses_state"], found["shortcut/uses_camera_front"]) == (1, 0)
     assert found["shortcut/uses_camera_left_wrist"] == 1

@@ -86,7 +86,7 @@ def test_scenarios_of_first_frames_are_those_that_other_ones_are_compared_with(
     for room in ("hall", "kitchen"):
         (folder / room).mkdir(parents=True)
         for index in range(4):
-            light = np.full((6, 12, 16, 3), 200 if room == "hall" else 30, np.uint8)
+            light = np.full((6, 12, 16, 3), 200 if room == "hall" and index else 30, np.uint8)
             write_h5(folder / room / f"run_{room}_{index}.h5", images=light, actions=actions(6, seed=index) + 0.01)
     own = (r"dataset.grammars.own='run_(?P<scenario>hall|kitchen)_\d'", "dataset.scenario=[first_frames:2]")
 
@@ -94,8 +94,34 @@ def test_scenarios_of_first_frames_are_those_that_other_ones_are_compared_with(
         cli.main(["inspect", str(folder), f"dataset.cache_dir={tmp_path}/cache", *own, *SMALLEST_MODEL])
 
     said = capsys.readouterr().out
-    assert re.search(r"scenarios +first_frames_[12] 4, first_frames_[12] 4", said)
+    assert re.search(r"scenarios +first_frames_1 5, first_frames_2 3", said)
     assert "dataset.scenario=[field:folder]'\n    2 scenarios: hall 4, kitchen 4" in said
+
+
+def test_rules_that_give_the_groups_in_use_are_not_offered_by_another_name(tmp_path: Path) -> None:
+    for room, goal in (("hall", "plant"), ("kitchen", "fridge")):
+        for index in range(4):
+            (tmp_path / room).mkdir(exist_ok=True)
+            path = write_h5(tmp_path / room / f"run_{room}_{index}.h5", images=images(), actions=actions(seed=index))
+            with h5py.File(path, "a") as file:
+                file["language_instruction"] = f"go to the {goal}"
+                file.attrs["operator"] = "anna" if index % 2 else "ben"
+    scan = h5_dataset(tmp_path, "dataset/layout=auto", "dataset.actions=all", "dataset.scenario=[field:folder]").scan()
+    found = contents_of(scan, scan.episodes)
+    assert [choice.overrides for choice in found.choices] == [(), ("dataset.scenario=[field:operator]",)]
+
+
+def test_folders_that_a_format_makes_are_no_scenario(tmp_path: Path) -> None:
+    for place in ("door/human-v2", "pen/human-v2", ""):
+        (tmp_path / place / "data").mkdir(parents=True)
+        keys = {}
+        for number in range(2):
+            keys |= {f"episode_{number}__actions": actions(), f"episode_{number}__observations__view": images(5)}
+        write_h5(tmp_path / place / "data" / "main_data.hdf5", **keys)
+    scan = h5_dataset(tmp_path, "dataset/layout=auto", "dataset.actions=all").scan()
+    assert scan.problems == []
+    folders = [episode.fields.get("folder") for episode in scan.episodes]
+    assert sorted(map(str, folders)) == ["None"] * 2 + ["door/human-v2"] * 2 + ["pen/human-v2"] * 2
 
 
 @pytest.mark.parametrize("name", ["robomimic", pytest.param("lerobot_v21_video", marks=pytest.mark.slow)])

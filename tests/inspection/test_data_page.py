@@ -245,3 +245,26 @@ def test_recordings_of_other_tools_have_a_page(tmp_path: Path, name: str) -> Non
     data = data_of(write_page_of(tmp_path / "set"))
     assert all(len(camera["frames"]) == len(e["rows"]) > 1 for e in data["episodes"] for camera in e["cameras"])
     assert all(episode["cameras"] for episode in data["episodes"])
+
+
+def test_a_scenario_that_was_made_of_the_instruction_is_shown_once(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for index in range(4):
+        write_recording(
+            folder / f"run_{index}.h5",
+            images_FYXC=moving_images(20, seed=index),
+            actions_FA=wandering(20, seed=index),
+            instruction=("Pick up the cup.", "Wipe the table.")[index % 2],
+        )
+    page = write_page_of(folder, "dataset.scenario=[instruction]")
+    assert [episode["scenario"] for episode in data_of(page)["episodes"]] == [""] * 4
+    text = page.read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert sum("Pick up the cup." in caption for caption in captions) == 2
+    assert not any("Pick_up_the_cup" in caption for caption in captions)
+    assert "Episodes by instruction" in text
+    assert "Episodes by scenario" not in text
+    named = write_page_of(folder, "dataset.scenario=[name]", r"dataset.grammars.own='run_(?P<scenario>\d)'")
+    assert {episode["scenario"] for episode in data_of(named)["episodes"]} == {"0", "1", "2", "3"}
+    assert "Episodes by scenario" in named.read_text()

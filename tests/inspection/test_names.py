@@ -48,3 +48,10 @@ def test_a_grammar_also_reads_the_next_days_names() -> None:
     proposal = propose_grammar([f"20240101_{n}_{side}" for n in range(5) for side in ("left", "right")])
     assert proposal is not None
     assert re.fullmatch(proposal.expression, "20240102_17_left")
+
+
+def test_numbers_that_begin_anew_in_each_folder_are_no_scenarios() -> None:
+    assert propose_grammar(["episode_0", "episode_1", "episode_2"] * 2) is None
+    proposal = propose_grammar(["run_left_0", "run_left_1", "run_right_0"] * 2)
+    assert proposal is not None
+    assert proposal.scenarios == {"left": 4, "right": 2}

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ from test_rollouts import results_of, sim_overrides
 from tiny_runs import SMALLEST_MODEL, Ran, run_in, slow_but, strict_json
 from tiny_vlms import save_tiny_vlm
 
+from mobile_vla.data.frames import ImageOptions
 from mobile_vla.errors import UserError
 from mobile_vla.metrics import references
 from mobile_vla.policy.checkpoint_folder import find_checkpoint
+from mobile_vla.policy.description import PolicyDescription
 from mobile_vla.policy.digests import seal
+from mobile_vla.policy.export.model_card import model_card
+from mobile_vla.policy.export.records import Records
 from mobile_vla.policy.policy import Policy
+from mobile_vla.spec import Camera, Signal, Spec, known_signal
 
 FAMILIES = ("kosmos2", "qwen2_5_vl", "smolvlm")
 
@@ -186,6 +192,32 @@ def test_a_card_names_the_recordings_and_their_format_and_no_folder_of_this_mach
     assert f"- Recordings: `{episodes.name}`" in text
     assert re.search(r"- Format: \d+ HDF5 files, recognised by content", text)
     assert str(episodes.parent) not in text
+
+
+def test_a_card_says_unit_and_kind_of_each_signal_and_the_rate() -> None:
+    signals = (known_signal("linear_x"), Signal(name="gripper", kind="binary"), Signal(name="joint"))
+    spec = Spec(actions=signals, state=signals[1:], cameras=(Camera(name="front", rows=8, columns=8),), rate_hz=12.5)
+    lines = card_of(spec).splitlines()
+    assert "- Actions: linear_x (m/s, velocity), gripper (binary), joint (unit unknown)" in lines
+    assert "- State: gripper (binary), joint (unit unknown)" in lines
+    assert "- Rate: 12.5 frames a second, and as many commands" in lines
+    assert "- Rate: not recorded" in card_of(replace(spec, rate_hz=None)).splitlines()
+
+
+def card_of(spec: Spec) -> str:
+    """Return the card of a policy of which nothing else is known."""
+    description = PolicyDescription(
+        spec=spec,
+        model={"backbone": {"_target_": "a.Small"}, "head": {"_target_": "a.Plain"}},
+        image=ImageOptions(size=(8, 8), resize="direct", channel_order="rgb"),
+        window_size=2,
+        fwd_pred_next_n=2,
+        padding="both",
+        instructions=("Go on",),
+        world=None,
+    )
+    records = Records(manifest={}, summary={}, config={}, split={}, training={})
+    return model_card(description, None, records, trust=()).text
 
 
 def test_the_code_on_a_card_runs(driven: Ran, tmp_path: Path) -> None:

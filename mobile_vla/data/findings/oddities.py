@@ -29,7 +29,8 @@ def oddities_of(
             f"{sum(p.num_episodes for p in missing)} declared episode(s) are missing: {'; '.join(map(str, missing))}"
         )
     if bad:
-        listed = "; ".join(str(problem).split(":", 1)[0] for problem in bad)
+        places = Counter(str(problem).split(":", 1)[0] for problem in bad)
+        listed = "; ".join(path if number == 1 else f"{path} ({number} times)" for path, number in places.items())
         found.append(f"{len(bad)} bad episode file(s) skipped: {listed}")
     # Also skipped: `skip` means to go on. Runs that read different files then have a different data_hash, and the
     # comparison does not rank them together.

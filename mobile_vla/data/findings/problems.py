@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from mobile_vla.errors import DataError, MissingEpisodesError, UnreadableNowError
@@ -43,14 +44,16 @@ def _once(problems: Sequence[DataError]) -> list[str]:
     """Return the texts of ``problems``; what is said at length of several files is said of the first of them.
 
     The others are listed by their paths. Shapes may differ: files of one unknown layout have other numbers of frames.
+    What is said of several episodes of one file is said once, with their number.
     """
+    counts = Counter(map(str, problems))
     alike: dict[str, list[str]] = {}
-    for problem in map(str, problems):
+    for problem in counts:
         finding = problem.partition(": ")[2]
         alike.setdefault(_SIZES.sub("[]", finding) if len(finding) > _MAX_REPEATED else problem, []).append(problem)
     texts = []
     for first, *others in alike.values():
-        texts.append(first)
+        texts.append(first if counts[first] == 1 else f"{first} ({counts[first]} episodes of this file)")
         if others:
             paths = ", ".join(other.partition(": ")[0] for other in others)
             texts.append(f"and the same of {counted(len(others), 'other file')}: {paths}")

@@ -108,8 +108,11 @@ def label_episodes(
 
 
 def clean_label(text: str) -> str:
-    """Return ``text`` as a part of a metric's name: without slashes and white space, at most 60 characters."""
-    return _NOT_IN_LABELS.sub("_", text.strip()).strip("_")[:_MAX_LABEL].rstrip("_") or UNKNOWN
+    """Return ``text`` as a part of a metric's name: without slashes and white space, at most 60 characters.
+
+    The punctuation at the end of a sentence is left out: "Go." and "Go" are one scenario.
+    """
+    return _NOT_IN_LABELS.sub("_", text.strip()).lstrip("_")[:_MAX_LABEL].rstrip("._") or UNKNOWN
 
 
 def _labelled(episode: Episode, label: Label, text: str) -> Episode:

@@ -26,6 +26,7 @@ from mobile_vla.inspection.page.sections import (
     numbers_html,
     odd_html,
     orders_html,
+    scenario_beside,
     sheet_html,
 )
 from mobile_vla.inspection.page.signals import Charts, charts_of, lines_of
@@ -195,7 +196,7 @@ def _playable(
 ) -> dict[str, Any]:
     return {
         "name": plain(episode.name, limit=120),
-        "scenario": plain(episode.scenario, limit=120),
+        "scenario": plain(scenario_beside(episode), limit=120),
         "instruction": plain(episode.instruction),
         "numFrames": episode.num_frames,
         "rate": recording.spec.rate_hz or _RATE_HZ,

@@ -11,6 +11,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from mobile_vla.data.labels.grammars import task_of
+from mobile_vla.data.labels.rules import clean_label
 from mobile_vla.data.sources.contract import Recording
 from mobile_vla.errors import DataError
 from mobile_vla.evaluation.data_report import DataReport
@@ -96,6 +98,11 @@ def _place(place: Place, playable: Mapping[str, int]) -> str:
     return f'<button type="button" data-episode="{playable[place.episode]}" data-frame="{place.frame}">{text}</button>'
 
 
+def scenario_beside(episode: Episode) -> str:
+    """Return the scenario as it is shown beside the instruction; empty where it was made of the instruction."""
+    return "" if episode.scenario == clean_label(episode.instruction) else episode.scenario
+
+
 def sheet_html(
     episodes: Sequence[Episode], pictures: Mapping[str, EpisodePictures], *, num_all: int, playable: Mapping[str, int]
 ) -> str:
@@ -121,9 +128,9 @@ def _card(episode: Episode, pictures: EpisodePictures, playable: Mapping[str, in
         if episode.name in playable
         else ""
     )
+    scenario = f"<b>{html_text(said, limit=120)}</b> " if (said := scenario_beside(episode)) else ""
     return (
-        f'<figure class="card">{rows}<figcaption><b>{html_text(episode.scenario, limit=120)}</b> '
-        f'<span class="words">{html_text(episode.instruction)}</span>'
+        f'<figure class="card">{rows}<figcaption>{scenario}<span class="words">{html_text(episode.instruction)}</span>'
         f'<span class="name">{html_text(episode.name, limit=120)} · {counted(episode.num_frames, "frame")} {play}'
         "</span>"
         "</figcaption></figure>"
@@ -234,9 +241,12 @@ def balance_html(contents: Contents, report: DataReport, episodes: Sequence[Epis
         for value, share in shares.items()
     }
     instructions = Counter(episode.instruction for episode in episodes)
+    beside = [scenario_beside(episode) for episode in episodes]
+    tasks = {task_of(episode.fields) for episode in episodes}
+    has_tasks = len(tasks) > 1 and not tasks <= {clean_label(text) for text in instructions}
     tables = [
-        shares_table("Episodes by scenario", report.episodes_by_scenario),
-        *([shares_table("Episodes by task", report.episodes_by_task)] if len(report.episodes_by_task) > 1 else []),
+        *([shares_table("Episodes by scenario", report.episodes_by_scenario)] if any(beside) else []),
+        *([shares_table("Episodes by task", report.episodes_by_task)] if has_tasks else []),
         shares_table("Episodes by instruction", dict(instructions.most_common())),
         shares_table("Episodes by number of frames", by_length),
         shares_table("Train windows by part of the episode", phases),

@@ -80,6 +80,7 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
     backbone, head = description.model["backbone"], description.model["head"]
     rows, columns = description.image.size
     images = f"{rows} x {columns} pixels ({description.image.resize} resize), {description.image.channel_order.upper()}"
+    rate = description.spec.rate_hz
     trainable, total = (records.manifest.get(f"parameters/{part}") for part in ("trainable", "total"))
     facts = {
         "Backbone": _options(backbone),
@@ -89,6 +90,7 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
         "Images": f"{images}, then as the pretrained model's own image processor does" if base else images,
         "Head": _options(head),
         "History": _options(head["history"]) if "history" in head else None,
+        "Rate": "not recorded" if rate is None else f"{rate:g} frames a second, and as many commands",
         "Window": f"window_size {description.window_size}, fwd_pred_next_n {description.fwd_pred_next_n}, "
         f"padding {description.padding}",
         "State": _listed(description.spec.state),
@@ -100,7 +102,13 @@ def _model(description: PolicyDescription, base: PretrainedBase | None, records:
 
 
 def _listed(signals: Sequence[Signal]) -> str:
-    return ", ".join(f"{signal.name} ({signal.unit or 'unit unknown'})" for signal in signals)
+    return ", ".join(f"{signal.name} ({_meaning(signal)})" for signal in signals)
+
+
+def _meaning(signal: Signal) -> str:
+    """Return unit and kind, as far as they are known; a binary signal has no unit."""
+    unit = signal.unit or (None if signal.kind == "binary" else "unit unknown")
+    return ", ".join(filter(None, (unit, None if signal.kind == "unknown" else signal.kind)))
 
 
 def _pretrained(base: PretrainedBase) -> str:

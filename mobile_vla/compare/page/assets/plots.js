@@ -57,10 +57,10 @@ const sharedLength = (() => {
   return Math.max(first.lastIndexOf("=", length - 1), first.lastIndexOf("/", length - 1)) + 1;
 })();
 
-function axisLabel(text) {
+// Cut in the middle: labels of several choices differ at the end (stratified, model.state=all), scenarios at either.
+function axisLabel(text, room = isNarrow() ? 16 : 34) {
   const label = styleOf.has(text) ? text.slice(sharedLength) : text;
-  const room = isNarrow() ? 16 : 34;
-  return plain(label.length > room ? `${label.slice(0, room - 1)}…` : label);
+  return plain(label.length > room ? `${label.slice(0, Math.ceil(room / 2) - 1)}…${label.slice(-Math.floor(room / 2))}` : label);
 }
 
 function nameAxis(samplers) {
@@ -213,6 +213,7 @@ function heat(rows, state, options) {
   // Numbers are written into the cells only if a column is wide enough for them.
   const room = document.querySelector("main").clientWidth / slices.length;
   const shown = room > 62 ? cells.flatMap((line, row) => line.map((cell, at) => cell && { ...cell, row, at })).filter(Boolean) : [];
+  const names = slices.map((slice) => axisLabel(String(slice), 28)), longest = Math.min(28, Math.max(...slices.map((slice) => String(slice).length)));
   const digits = (value) => `${isDifference && value >= 0 ? "+" : ""}${value.toFixed(3)}`;
   return {
     traces: [{
@@ -227,11 +228,14 @@ function heat(rows, state, options) {
       text: shown.map((cell) => digits(cell.value)), textfont: { size: 11, color: shown.map((cell) => inkOf(cell.value)) },
     }],
     layout: {
-      height: 120 + 30 * samplers.length + (isNarrow() ? 50 : 0),
+      // A scenario can be a whole instruction: its name is cut, and the plot is higher by what it takes.
+      height: 120 + 30 * samplers.length + (isNarrow() ? 20 + 7 * longest : 2.5 * Math.max(longest - 12, 0)),
       yaxis: nameAxis(samplers),
-      xaxis: { tickmode: "array", tickvals: slices.map((_, index) => index), ticktext: slices.map(plain),
+      xaxis: { tickmode: "array", tickvals: slices.map((_, index) => index), ticktext: names,
         tickangle: typeof slices[0] === "number" ? 0 : isNarrow() ? -90 : -20, showgrid: false, zeroline: false, automargin: true,
-        range: [-0.5, slices.length - 0.5], title: { text: options.slice } },
+        range: [-0.5, slices.length - 0.5],
+        // Upright names would be under the title, and the section is named so already.
+        title: { text: isNarrow() && typeof slices[0] !== "number" ? "" : options.slice } },
     },
   };
 }
@@ -262,7 +266,7 @@ function shares(rows) {
     layout: {
       height: 110 + scenarios.length * Math.max(34, 7 * samplers.length),
       shapes: lines,
-      yaxis: { tickmode: "array", tickvals: scenarios.map((_, index) => index), ticktext: scenarios.map(axisLabel),
+      yaxis: { tickmode: "array", tickvals: scenarios.map((_, index) => index), ticktext: scenarios.map((scenario) => axisLabel(scenario)),
         range: [scenarios.length - 0.45, -0.55], showgrid: false, zeroline: false, automargin: true },
       xaxis: { title: { text: "share of draws [%]" }, zeroline: false, rangemode: "tozero" },
     },

@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 MAX_DELAY_S = 1.0
 """Maximum time between a header stamp and the recording of its message. Larger ones come of two clocks."""
 
+MAX_LEFT_OUT = 2
+"""Maximum number of frames in a row that may be left out within an episode.
+
+A window is read as if its frames were equally far apart, and its actions too: across a hole the policy would learn a
+jump that no robot makes. One or two lost frames are as the jitter of a camera; to cut there as well would make an
+episode of every few frames where a command is late now and then.
+"""
+
+_WIDE = 2.5
+"""A step that is longer by this factor is more than jitter: at least two frames are lacking."""
+
 _MAX_AHEAD_S = 0.01
 """How far a header stamp may be after the recording of its message: two processes read the clock."""
 
@@ -40,12 +51,25 @@ def newest_before(times_N: NDArray[np.int64], frames_F: NDArray[np.int64]) -> ND
     return np.where(places_F >= 0, order[np.maximum(places_F, 0)], -1) if len(times_N) else places_F
 
 
-def split_at_gaps(frames_F: NDArray[np.int64], max_gap_s: float | None) -> list[NDArray[np.int64]]:
-    """Return the frames' indexes as runs: a new run begins where two neighbours are more than ``max_gap_s`` apart."""
+def split_at_gaps(
+    frames_F: NDArray[np.int64], numbers_F: NDArray[np.int64], max_gap_s: float | None
+) -> list[NDArray[np.int64]]:
+    """Return the frames' indexes as runs, each of which is an episode.
+
+    A new run begins where two neighbours are more than ``max_gap_s`` apart, or where more than ``MAX_LEFT_OUT`` frames
+    of the camera were left out between them, which is seen by their ``numbers_F``. None: all are one run.
+    """
     if max_gap_s is None or len(frames_F) == 0:
         return [np.arange(len(frames_F))] if len(frames_F) else []
-    breaks = np.flatnonzero(np.diff(frames_F) > max_gap_s * 1e9) + 1
-    return np.split(np.arange(len(frames_F)), breaks)
+    is_break = (np.diff(frames_F) > max_gap_s * 1e9) | (np.diff(numbers_F) > MAX_LEFT_OUT + 1)
+    return np.split(np.arange(len(frames_F)), np.flatnonzero(is_break) + 1)
+
+
+def wide_steps(frames_F: NDArray[np.int64]) -> tuple[int, float, float]:
+    """Return how many steps between neighbours are over 2.5 times the median, the longest, and the median, in s."""
+    steps_s = np.diff(frames_F) / 1e9
+    median_s = float(np.median(steps_s))
+    return int((steps_s > _WIDE * median_s).sum()), float(steps_s.max()), median_s
 
 
 def to_runs(numbers: Sequence[int]) -> list[list[int]]:

@@ -17,12 +17,14 @@ class BagOptions:
     ``image_topic`` is one topic, several, or ``auto``: all of sensor_msgs/Image and CompressedImage, by name. The first
     is the clock: each of its images is a frame. ``command_topic`` is one topic, several (their columns are joined), or
     ``auto``: the only geometry_msgs/Twist or TwistStamped. ``state_topics`` become the state, in this order.
-    ``instruction_topic`` is a std_msgs/String, ``auto`` (one whose last part is ``instruction`` or
-    ``language_instruction``), or None.
+    ``instruction_topic`` is a std_msgs/String, None, or ``auto``: the only one called ``instruction`` or
+    ``language_instruction``, else the only one with a word such as task or language in its name, else the only one at
+    all whose name does not say that it is something else (``/robot_description``, ``/status``).
 
     A frame gets the newest command at or before its time, and is dropped where that is older than
     ``max_command_age_s``; ``max_state_age_s`` is the same for states and for the images of further cameras (None: any
-    age). A new episode begins where two frames are more than ``max_gap_s`` apart (None: one episode a bag).
+    age). A new episode begins where two frames are more than ``max_gap_s`` apart, and where more than two frames in a
+    row were dropped, as no window may reach over such a hole (None: one episode a bag, with all its holes).
     """
 
     image_topic: str | Sequence[str]

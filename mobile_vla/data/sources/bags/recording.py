@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_vla.data.sources.bags.alignment import newest_before, split_at_gaps, to_runs
+from mobile_vla.data.sources.bags.alignment import MAX_LEFT_OUT, newest_before, split_at_gaps, to_runs, wide_steps
 from mobile_vla.data.sources.bags.bag import Bag, open_bag
 from mobile_vla.data.sources.bags.bag_files import storage_files
 from mobile_vla.data.sources.bags.options import BagOptions
@@ -58,11 +58,8 @@ def read_bag(
         content = yield from _read_messages(bag, chosen)
     images, notes = _shown(content.images, chosen, path)
     frames = _align(images, content, options, path)
-    runs = split_at_gaps(frames.times_F, options.max_gap_s)
-    episodes = [run for run in runs if len(run) > 1]
-    num_single = sum(len(run) == 1 for run in runs)
-    if num_single:
-        notes.append(f"{num_single} frames stand alone between two gaps (dataset.bag.max_gap_s) and are left out")
+    episodes, found = _cut(frames.times_F, frames.newest[images[0].topic], options.max_gap_s)
+    notes += found
     if not episodes:
         raise DataError(f"{path}: no two frames follow each other. {in_series(list(frames.notes), limit=4)}.")
     actions, action_signals, optional_actions = _columns(content.commands, frames)
@@ -105,6 +102,30 @@ def read_bag(
     return recordings
 
 
+def _cut(
+    times_F: NDArray[np.int64], numbers_F: NDArray[np.int64], max_gap_s: float | None
+) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Return the frames' indexes of each episode, and notes on where the recording is cut and where it is not."""
+    runs = split_at_gaps(times_F, numbers_F, max_gap_s)
+    episodes = [run for run in runs if len(run) > 1]
+    notes = []
+    paused = 0 if max_gap_s is None else int((np.diff(times_F) > max_gap_s * 1e9).sum())
+    if (num_holes := len(runs) - 1 - paused) > 0:
+        notes.append(
+            f"a new episode begins after each hole of more than {MAX_LEFT_OUT} frames that are left out ({num_holes})"
+        )
+    if num_single := len(runs) - len(episodes):
+        notes.append(f"{num_single} frames stand alone between two gaps (dataset.bag.max_gap_s) and are left out")
+    wide = [wide_steps(times_F[run]) for run in episodes]
+    if num_wide := sum(number for number, _, _ in wide):
+        _, longest_s, usual_s = max(wide, key=lambda found: found[1])
+        notes.append(
+            f"in {num_wide} places two frames of an episode are up to {longest_s:.2g} s apart, and mostly "
+            f"{usual_s:.2g} s: windows there cover more time (a smaller dataset.bag.max_gap_s cuts there)"
+        )
+    return episodes, notes
+
+
 def _read_messages(bag: Bag, chosen: Chosen) -> Generator[None, None, _Content]:
     types = {name: topic.type for name, topic in bag.topics.items()}
     content = _Content(
@@ -138,7 +159,8 @@ def _shown(tracks: Sequence[ImageTrack], chosen: Chosen, path: Path) -> tuple[li
     shown = [track for track in tracks if track.refused is None]
     if refused and (not chosen.is_free or not shown):
         raise refused[0].refusal(path)
-    return shown, [f"topic {t.topic} is left out: its encoding {t.refused!r} is not read" for t in refused]
+    left_out = [f"topic {t.topic} is left out: its encoding {t.refused!r} is not read" for t in refused]
+    return shown, [*left_out, *chosen.notes]
 
 
 def _align(images: Sequence[ImageTrack], content: _Content, options: BagOptions, path: Path) -> _Frames:

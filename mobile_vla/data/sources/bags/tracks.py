@@ -149,7 +149,8 @@ class TextTrack:
         text = str(message.data).strip()
         if len(text) > _MAX_TEXT_CHARACTERS or len(self.texts) >= _MAX_TEXTS:
             raise DataError(
-                f"{path}: holds too long or too many instructions. Name another topic in dataset.bag.instruction_topic."
+                f"{path}: holds too long or too many texts for an instruction. Name another topic in "
+                "dataset.bag.instruction_topic, or null."
             )
         if text and (not self.texts or self.texts[-1][1] != text):
             self.texts.append((log_ns, text))

@@ -41,11 +41,10 @@ class _Walk:
     twice: list[str] = field(default_factory=list)
 
 
-def find_episode_files(folder: Path, *, has_many_episodes: bool = False) -> EpisodeFiles:
+def find_episode_files(folder: Path) -> EpisodeFiles:
     """Return the ``.h5`` and ``.hdf5`` files in ``folder`` and its subfolders; links to folders are followed.
 
-    ``folder`` may also be a single file. Two files of the same name are an error of the second, unless a file
-    ``has_many_episodes`` whose names differ. Raises ``DataError`` when there is no such file at all.
+    ``folder`` may also be a single file. Raises ``DataError`` when there is no such file at all.
     """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder. Give dataset.path the folder that holds the episode files (*.h5).")
@@ -59,17 +58,13 @@ def find_episode_files(folder: Path, *, has_many_episodes: bool = False) -> Epis
             _read_folder(link, walk)
     walk.files.sort(key=lambda path: (path.stem, str(path)))
     paths = _drop_second_ways(walk)
-    problems = walk.problems + ([] if has_many_episodes else _repeated_names(paths))
     warnings = _left_out(walk, folder)
-    if not paths and not problems:
+    if not paths and not walk.problems:
         left_out = "".join(f" {warning}." for warning in warnings)
         raise DataError(
             f"{folder}: holds no episode file (*.h5, *.hdf5). Give the folder the collector wrote to.{left_out}"
         )
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        by_name.setdefault(str(path) if has_many_episodes else path.stem, path)
-    return EpisodeFiles(paths=list(by_name.values()), problems=problems, warnings=warnings)
+    return EpisodeFiles(paths=paths, problems=walk.problems, warnings=warnings)
 
 
 def _read_folder(folder: Path, walk: _Walk) -> None:
@@ -144,16 +139,6 @@ def _drop_second_ways(walk: _Walk) -> list[Path]:
             walk.twice.append(f"{path} {kind} {first}, which is read once")
     chosen = set(kept.values())
     return [path for path in walk.files if path in chosen]
-
-
-def _repeated_names(paths: Sequence[Path]) -> list[DataError]:
-    by_name: dict[str, Path] = {}
-    repeated = []
-    for path in paths:
-        first = by_name.setdefault(path.stem, path)
-        if first != path:
-            repeated.append(DataError(f"{path}: has the same name as {first}. Names identify episodes: rename one."))
-    return repeated
 
 
 def _left_out(walk: _Walk, folder: Path) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +13,18 @@ import h5py
 from pydantic import Field
 
 from mobile_vla.data.sources.hdf5.errors import report_damage
-from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.links import (
+    camera_names,
+    find_object,
+    is_image_like,
+    may_be_state,
+    unread_arrays,
+)
 from mobile_vla.errors import ConfigError, DataError
 from mobile_vla.installation import CONF
-from mobile_vla.spec import check_details
+from mobile_vla.process.typed_commands import override, typed
+from mobile_vla.spec import check_details, clean_names
+from mobile_vla.text import shortened
 from mobile_vla.untrusted.yaml_file import read_yaml
 
 AUTO = "auto"
@@ -50,6 +58,7 @@ class Layout:
     rate_hz: Annotated[float, Field(gt=0)] | str | None
     robosuite: str | None
     names: Mapping[str, Sequence[str] | Sequence[Sequence[str]]]
+    names_need: str | None
     signals: Mapping[str, Mapping[str, Any]]
     extra_observations: Literal[0, 1]
 
@@ -66,10 +75,26 @@ class Layout:
         """The keys of the state, whose columns are joined in this order."""
         return (self.state,) if isinstance(self.state, str) else tuple(self.state)
 
+    def recognised_in(self, file: h5py.File, path: Path) -> Layout:
+        """Return this layout as it holds for a file that only looks like it: without names that need another key."""
+        if self.names_need is None or find_object(file, self.names_need, path) is not None:
+            return self
+        return replace(self, names={})
+
     @property
     def is_own(self) -> bool:
+        """Whether the user stated something in place of what ``auto`` recognises."""
+        stated = (name for name in self.__dataclass_fields__ if name not in ("name", "instruction"))
+        return any(getattr(self, name) for name in stated) or not self._has_usual_instruction
+
+    @property
+    def names_data(self) -> bool:
         """Whether the user named cameras or actions."""
-        return bool(self.images or self.action_keys)
+        return bool(self.images or self.cameras or self.action_keys)
+
+    @property
+    def _has_usual_instruction(self) -> bool:
+        return list(self.instruction) == list(shipped_layout(AUTO).instruction)
 
     @property
     def has_own_keys(self) -> bool:
@@ -82,16 +107,48 @@ class Layout:
         Names and details of columns stay where ``own`` has none for the data set.
         """
         kept = {name: getattr(own, name) or getattr(self, name) for name in self.__dataclass_fields__}
-        is_usual = list(own.instruction) == list(shipped_layout(AUTO).instruction)
         return Layout(
             **{
                 **kept,
                 "name": self.name,
-                "instruction": self.instruction if is_usual else own.instruction,
+                "instruction": self.instruction if own._has_usual_instruction else own.instruction,
                 "names": {**self.names, **own.names},
                 "signals": {**self.signals, **own.signals},
             }
         )
+
+
+def unread_note(
+    group: h5py.Group, layout: Layout, *, used: Collection[str], cameras: Mapping[str, str], num_rows: int
+) -> list[str]:
+    """Return a note that lists the arrays in the episode's ``group`` that are not read, and what would read them.
+
+    ``used`` are the keys that are read, and ``cameras`` those of the images by name, all relative to ``group``. Only
+    arrays with a row a frame are listed, of ``num_rows`` actions.
+    """
+    num_observed = num_rows + layout.extra_observations
+    unread = unread_arrays(group, used, num_rows={num_rows, num_observed})
+    if not unread:
+        return []
+    observed = {key: dataset for key, dataset in unread.items() if len(dataset) == num_observed}
+    images = [key for key, dataset in observed.items() if is_image_like(key, dataset)]
+    state = [
+        key
+        for key, dataset in observed.items()
+        if key not in images and dataset.ndim <= 2 and dataset.dtype.kind == "f" and may_be_state(key)
+    ]
+    # What the user names replaces what the layout names, so the overrides hold both.
+    ways = []
+    if state:
+        ways.append(f"{typed([override('dataset.layout.state', [*layout.state_keys, *state])])} reads the state")
+    if images:
+        known = [override(f"dataset.layout.images.{name}", key) for name, key in cameras.items()]
+        names = camera_names([*cameras.values(), *images])[len(cameras) :]
+        names = clean_names([*cameras, *names])[len(cameras) :]
+        new = [override(f"dataset.layout.images.{name}", key) for name, key in zip(names, images, strict=True)]
+        ways.append(f"{typed([*known, *new])} reads the images")
+    listed = f"keys that are not read: {shortened(list(unread), limit=8)}"
+    return [f"{listed} ({'; '.join(ways)})" if ways else listed]
 
 
 def shipped_layout(name: str) -> Layout:

@@ -25,7 +25,12 @@ _MAX_KEY_LENGTH = 80
 _MAX_VISITED = 200
 _IMAGE_NAME = re.compile(r"im(age|g)|cam|rgb|frame", re.IGNORECASE)
 _ACTION_NAME = re.compile(r"act(ion|$)|cmd|command|control", re.IGNORECASE)
-_NO_STATE = re.compile(r"reward|done|terminal|terminat|truncat|time|stamp|index|action|return", re.IGNORECASE)
+_INSTRUCTION_NAME = re.compile(r"(instruct|prompt|task|lang|goal|command)[^/]*$", re.IGNORECASE)
+_NO_STATE = re.compile(
+    r"reward|done|terminal|terminat|truncat|time|stamp|index|action|return"
+    r"|(^|/)(states|object)$",  # of robosuite: what only a simulation knows
+    re.IGNORECASE,
+)
 _NEXT = re.compile(r"(^|/)next_obs(ervations?)?(/|$)", re.IGNORECASE)
 _NO_IMAGES = "dataset.layout.images.front=KEY"
 _WHY = (
@@ -164,19 +169,49 @@ def _overrides(nodes: Mapping[str, object]) -> list[str]:
         if {len(datasets[key])} == lengths and datasets[key].dtype.kind == "f" and key not in actions
     ]
     # Without images and actions there is nothing by whose length a state would be known.
-    state = [key for key in state if not _NO_STATE.search(key)] if images and actions else []
+    state = [key for key in state if may_be_state(key)] if images and actions else []
+    texts = [
+        key for key, node in nodes.items() if is_text(node) and key not in images and _INSTRUCTION_NAME.search(key)
+    ]
     if group:
-        images, actions, state = (
+        images, actions, state, texts = (
             [key.removeprefix(f"{group}/") for key in keys if key.startswith(f"{group}/")]
-            for keys in (images, actions, state)
+            for keys in (images, actions, state, texts)
         )
-    names = clean_names(key.rsplit("/", 1)[-1] for key in images)
     return [
         *([override("dataset.layout.episodes", pattern)] if group else []),
-        *([override(f"dataset.layout.images.{n}", key) for n, key in zip(names, images, strict=True)] or [_NO_IMAGES]),
+        *(image_overrides(images) or [_NO_IMAGES]),
         override("dataset.layout.actions", actions[0] if actions else "KEY"),
         *([override("dataset.layout.state", state if len(state) > 1 else state[0])] if state else []),
+        *([override("dataset.layout.instruction", texts[:1])] if texts else []),
     ]
+
+
+def image_overrides(keys: Sequence[str]) -> list[str]:
+    """Return the override of each camera whose images are at one of ``keys``."""
+    names = camera_names(keys)
+    return [override(f"dataset.layout.images.{name}", key) for name, key in zip(names, keys, strict=True)]
+
+
+def camera_names(keys: Sequence[str]) -> list[str]:
+    """Return a name for each key of images: its last part, or the first part in which it differs from the others.
+
+    ``sensors/high/rgb`` and ``sensors/wrist/rgb`` are ``high`` and ``wrist``. Where that part is not enough, it is the
+    whole path.
+    """
+    paths = [key.split("/") for key in keys]
+    names = [path[-1] for path in paths]
+    if len(set(names)) < len(names):
+        shared = next((at for at, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1), 0)
+        names = [path[shared] if shared < len(path) else path[-1] for path in paths]
+    return clean_names(names if len(set(names)) == len(names) else ["_".join(path) for path in paths])
+
+
+def is_text(node: object) -> bool:
+    """Return whether ``node`` is a data set of texts."""
+    return isinstance(node, h5py.Dataset) and (
+        h5py.check_string_dtype(node.dtype) is not None or node.dtype.kind in "SU"
+    )
 
 
 def _repeated_group(keys: Sequence[str]) -> tuple[str, str]:
@@ -207,25 +242,37 @@ def list_keys(file: h5py.File) -> list[str]:
     return [*keys[:_MAX_LISTED_KEYS], "..."] if len(keys) > _MAX_LISTED_KEYS else keys
 
 
-def unread_keys(group: h5py.Group, used: Collection[str]) -> list[str]:
-    """Return the keys in ``group`` of arrays that are not ``used``, relative to it; those of next observations neither.
+def may_be_state(key: str) -> bool:
+    """Return whether the name of ``key`` does not speak against a measurement of the robot."""
+    return not _NO_STATE.search(key)
 
-    At most 200 objects are looked at; none where one of them cannot be opened, as nothing needs them.
+
+def unread_arrays(group: h5py.Group, used: Collection[str], *, num_rows: Collection[int]) -> dict[str, h5py.Dataset]:
+    """Return the arrays in ``group`` with one of ``num_rows`` that are not ``used``, by key relative to it.
+
+    Those of next observations are left out. At most 200 objects are looked at; none where one of them cannot be opened,
+    as nothing needs them.
     """
-    found: list[str] = []
+    found: dict[str, h5py.Dataset] = {}
     num_seen = 0
 
     def add(key: str, node: object) -> bool | None:
-        nonlocal num_seen
+        nonlocal num_seen, found
         num_seen += 1
-        is_array = isinstance(node, h5py.Dataset) and bool(node.shape) and node.dtype.kind in "fiub"
-        if is_array and key not in used and not _NEXT.search(key):
-            found.append(key)
+        if isinstance(node, h5py.Dataset) and node.shape and node.dtype.kind in "fiub" and len(node) in num_rows:
+            found |= {key: node} if key not in used and not _NEXT.search(key) else {}
         return True if num_seen >= _MAX_VISITED else None
 
     try:
         with report_damage("its keys cannot be listed"):
             group.visititems(add)
     except DataError:
-        return []
+        return {}
     return found
+
+
+def is_image_like(key: str, dataset: h5py.Dataset) -> bool:
+    """Return whether type, shape and name are those of images; no data are read, as nothing has checked them."""
+    if dataset.dtype != np.uint8:
+        return False
+    return dataset.ndim == 4 or (dataset.ndim == 2 and _IMAGE_NAME.search(key) is not None)

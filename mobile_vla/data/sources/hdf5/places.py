@@ -75,40 +75,45 @@ def fitting_layout(file: h5py.File, layout: Layout, path: Path) -> tuple[Layout,
     """
     if layout.name != AUTO:
         return layout, _checked_places(file, layout, path)
-    shipped, errors = _fitting(file, shipped_layouts(), path)
+    known = [each.recognised_in(file, path) for each in shipped_layouts()]
+    shipped, errors = _fitting(file, known, path)
     if layout.is_own:
-        return _own_places(file, layout, path, conventions=[each for each, _ in shipped])
+        conventions = [each for each, _ in shipped]
+        return _own_places(file, layout, path, known=known, conventions=conventions)
     if not shipped:
         if certain := [error for error in errors if not isinstance(error, MissingKeyError)]:
             raise certain[0]
-        lack = f"fits none of the layouts {listed([each.name for each in shipped_layouts()])}"
+        lack = f"fits none of the layouts {listed([each.name for each in known])}"
         raise missing_keys(file, path, lack, expected=("images", "actions"))
-    first, places = shipped[0]
-    if any(found != places for _, found in shipped):
-        names = [each.name for each, _ in shipped]
+    return _only(shipped, path)
+
+
+def _only(fitting: Sequence[tuple[Layout, Places]], path: Path) -> tuple[Layout, Places]:
+    """Return the first of the layouts that fit; raises ``DataError`` where they have different places."""
+    first, places = fitting[0]
+    if any(found != places for _, found in fitting):
+        names = [each.name for each, _ in fitting]
         ways = " or ".join(f"dataset/layout={name}" for name in names)
         raise DataError(f"{path}: fits the layouts {listed(names)}. Say which of them it has: {ways}.")
     return first, places
 
 
-def _own_places(file: h5py.File, layout: Layout, path: Path, *, conventions: Sequence[Layout]) -> tuple[Layout, Places]:
+def _own_places(
+    file: h5py.File, layout: Layout, path: Path, *, known: Sequence[Layout], conventions: Sequence[Layout]
+) -> tuple[Layout, Places]:
     """Return the layout with the user's own keys, and the first places that fit it.
 
-    What the user does not state is that of the first of ``conventions``, the layouts that fit the file; where none
-    does, that of any other with which the keys are found.
+    What the user does not state is that of the first of ``conventions``, the layouts of ``known`` that fit the file;
+    where none does, that of any other with which the keys are found.
     """
-    others = [each for each in shipped_layouts() if each not in conventions]
-    found, errors = _fitting(
-        file,
-        [
-            *(each.with_own_keys(layout) for each in conventions),
-            *([layout] if layout.has_own_keys else []),
-            *(each.with_own_keys(layout) for each in others),
-        ],
-        path,
-    )
+    fitting, errors = _fitting(file, [each.with_own_keys(layout) for each in conventions], path)
+    if fitting:
+        return fitting[0] if layout.names_data else _only(fitting, path)
+    others = [each.with_own_keys(layout) for each in known if each not in conventions]
+    found, of_others = _fitting(file, [*([layout] if layout.has_own_keys else []), *others], path)
     if found:
         return found[0]
+    errors += of_others
     error = next((each for each in errors if not isinstance(each, MissingKeyError)), errors[0])
     raise _with_remedy(file, path, error, fitting=[each.name for each in conventions], is_own=True)
 

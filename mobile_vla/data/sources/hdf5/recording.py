@@ -29,8 +29,8 @@ from mobile_vla.data.sources.hdf5.images import (
     image_data,
     image_size,
 )
-from mobile_vla.data.sources.hdf5.layout import Layout, keys_like
-from mobile_vla.data.sources.hdf5.links import find_object, unread_keys
+from mobile_vla.data.sources.hdf5.layout import Layout, keys_like, unread_note
+from mobile_vla.data.sources.hdf5.links import find_object
 from mobile_vla.data.sources.hdf5.places import CAMERA, Places
 from mobile_vla.data.sources.hdf5.signals import (
     SPEC_ATTRIBUTE,
@@ -41,11 +41,11 @@ from mobile_vla.data.sources.hdf5.signals import (
     own_spec,
     read_values,
     state_signals,
+    unnamed_note,
 )
 from mobile_vla.data.sources.hdf5.texts import fields_of, full_key, json_at, read_instruction, texts_in, value_at
 from mobile_vla.errors import DataError
 from mobile_vla.spec import Camera, Spec
-from mobile_vla.text import shortened
 from mobile_vla.untrusted.files import lfs_pointer, open_regular
 
 _MAX_TEXT_BYTES = 2**24
@@ -132,6 +132,7 @@ class FileReader:
             cameras=tuple(Camera(name=c, rows=rows, columns=columns) for c, (rows, columns) in sizes.items()),
             rate_hz=self._rate_hz(episode),
         )
+        unnamed = unnamed_note(actions, layout) if spec is None and self.notes else []
         group = find_object(file, episode, path)
         fields = fields_of([file, group] if episode else [file], str(path))
         fields.pop(SPEC_ATTRIBUTE, None)
@@ -147,17 +148,17 @@ class FileReader:
             texts=texts,
             fields=fields,
             doubtful_row=_doubtful_row(actions_FA, next(iter(images.values()))),
-            notes=(*self.notes, *self._unread(group, places, used)),
+            notes=(*self.notes, *unnamed, *self._unread(group, places, used, len(actions_FA))),
         )
 
-    def _unread(self, group: object, places: Places, used: Collection[str]) -> list[str]:
-        """Return a note of the keys that are not read; none for what was read before there were layouts."""
-        if not places.part or not isinstance(group, h5py.Group):
+    def _unread(self, group: object, places: Places, used: Collection[str], num_rows: int) -> list[str]:
+        """Return a note of the arrays that are not read."""
+        if not isinstance(group, h5py.Group):
             return []
         start = f"{places.episode}/" if places.episode else ""
         read = {key.removeprefix(start) for key in (*used, *([places.lengths] if places.lengths else []))}
-        names = unread_keys(group, read)
-        return [f"keys that are not read: {shortened(names, limit=8)}"] if names else []
+        cameras = {name: key.removeprefix(start) for name, key in places.cameras.items()}
+        return unread_note(group, self.layout, used=read, cameras=cameras, num_rows=num_rows)
 
     def _texts(self, episode: str) -> dict[str, h5py.Dataset]:
         """Return the data sets of the instruction by key."""

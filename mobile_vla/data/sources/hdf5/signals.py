@@ -16,7 +16,7 @@ from mobile_vla.data.sources.contract import MAX_FRAMES
 from mobile_vla.data.sources.hdf5.chunks import read_rows
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
 from mobile_vla.data.sources.hdf5.extents import is_allocated_early
-from mobile_vla.data.sources.hdf5.layout import Layout
+from mobile_vla.data.sources.hdf5.layout import Layout, shipped_layout
 from mobile_vla.data.sources.hdf5.texts import attribute_texts, json_at
 from mobile_vla.errors import DataError
 from mobile_vla.spec import NORMALISED, Signal, Spec, clean_names, known_signal, parse_spec, with_details
@@ -138,6 +138,28 @@ def action_signals(
         known = robosuite_signals(environment, dataset.shape[1]) if name == "actions" and environment else None
         parts.append((name, known or columns(name, key, dataset, layout, path, is_numbered=True)))
     return _distinct(parts, layout)
+
+
+def unnamed_note(datasets: Mapping[str, h5py.Dataset], layout: Layout) -> list[str]:
+    """Return a note of the names that the shipped layout gives the columns of ``datasets``, and ``auto`` does not.
+
+    None where the columns have names of their own.
+    """
+    shipped = shipped_layout(layout.name).names
+    names: list[str] = []
+    for key, dataset in datasets.items():
+        name = key.rsplit("/", 1)[-1]
+        if name in shipped and name not in layout.names and "names" not in dataset.attrs:
+            choices = [each for each in shipped[name] if not isinstance(each, str)]
+            names += next((each for each in choices if len(each) == dataset.shape[-1]), [])
+    return (
+        [
+            f"nothing names the columns of the actions. If they are a base's {', '.join(names)} (m/s, rad/s), "
+            f"dataset/layout={layout.name} names them so"
+        ]
+        if names
+        else []
+    )
 
 
 def state_signals(datasets: Mapping[str, tuple[str, h5py.Dataset]], layout: Layout, path: Path) -> tuple[Signal, ...]:

@@ -21,7 +21,11 @@ from mobile_vla.data.sources.hdf5.layout import AUTO, Layout, shipped_layouts
 from mobile_vla.data.sources.hdf5.links import MissingKeyError, find_object
 from mobile_vla.data.sources.hdf5.places import episode_groups, fitting_layout, places_of
 from mobile_vla.data.sources.hdf5.recording import FileReader, check_claims, masks_of, open_recording
+from mobile_vla.data.sources.names import name_in_folder
 from mobile_vla.errors import DataError
+
+PACKAGED = ("data/main_data.hdf5",)
+"""The ends of paths whose folders a format makes: every Minari data set is in such a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,14 @@ class Hdf5Source:
 
     def find(self) -> Found:
         """See ``Source``."""
-        found = find_episode_files(
-            self.folder, has_many_episodes=bool(self.layout.episodes) or self.layout.name == AUTO
-        )
-        names = _prefixes(found.paths, self.folder)
-        files = [RecordingFile(path=path, files=(path,), arguments={"prefix": names[path]}) for path in found.paths]
+        found = find_episode_files(self.folder)
+        names = _names(found.paths, self.folder)
+        # Nothing before the names of many episodes in a single file.
+        prefixes = {path: f"{name}_" if len(names) > 1 else "" for path, name in names.items()}
+        files = [
+            RecordingFile(path=path, files=(path,), arguments={"name": name, "prefix": prefixes[path]})
+            for path, name in names.items()
+        ]
         return Found(files=files, problems=found.problems, warnings=found.warnings)
 
     def read(self, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:
@@ -59,16 +66,10 @@ class Hdf5Source:
         path = file.path
         with open_recording(path) as opened:
             layout, places = fitting_layout(opened, self.layout, path)
-            read_as = f"dataset/layout={layout.name}"
-            note = (
-                f"read with your own keys, and as {read_as} otherwise"
-                if self.layout.is_own
-                else f"read as {read_as}, which fits the content"
-            )
-            notes = () if layout is self.layout else (note,)
+            notes = _note(self.layout, layout)
             reader = FileReader(file=opened, path=path, layout=layout, order=self.order, notes=notes)
             if not layout.episodes:
-                return [reader.read(places, name=path.stem, mask=None)]
+                return [reader.read(places, name=file.arguments.get("name", path.stem), mask=None)]
             masks, prefix = masks_of(opened, layout, path), file.arguments.get("prefix", "")
             results: list[Recording | DataError] = []
             for episode in episode_groups(opened, layout, path):
@@ -103,16 +104,20 @@ class Hdf5Source:
             yield from read_images(images, num_frames=recording.num_frames, lengths=used.get(lengths_key or ""))
 
 
-def _prefixes(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """Return what the names of each file's episodes begin with, so that those of several files differ.
+def _note(asked: Layout, layout: Layout) -> tuple[str, ...]:
+    """Return with which ``layout`` a file is read, where ``asked`` is another."""
+    if layout is asked:
+        return ()
+    read_as = f"dataset/layout={layout.name}"
+    if asked.is_own:
+        return (f"read with your own keys, and as {read_as} otherwise",)
+    return (f"read as {read_as}, which fits the content",)
 
-    Nothing for a single file; else the file's name, with its folders where two files have the same name: every Minari
-    data set is in ``data/main_data.hdf5``.
+
+def _names(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Return the name of each file, without suffix; with its folders where two files have the same name.
+
+    Every ALOHA task has its own ``episode_0.hdf5``, and every Minari data set is in ``data/main_data.hdf5``.
     """
-    if len(paths) == 1:
-        return {paths[0]: ""}
     counts = Counter(path.stem for path in paths)
-    return {
-        path: f"{path.stem if counts[path.stem] == 1 else '_'.join(path.relative_to(folder).with_suffix('').parts)}_"
-        for path in paths
-    }
+    return {path: path.stem if counts[path.stem] == 1 else name_in_folder(path, folder) for path in paths}

@@ -13,7 +13,7 @@ import numpy as np
 
 from mobile_vla.data.sources.contract import RecordedTexts
 from mobile_vla.data.sources.hdf5.errors import describe, report_damage
-from mobile_vla.data.sources.hdf5.links import find_object
+from mobile_vla.data.sources.hdf5.links import find_object, is_text
 from mobile_vla.errors import DataError, UserError
 from mobile_vla.untrusted.files import parse_json
 
@@ -25,6 +25,9 @@ _MAX_TEXT_BYTES = 2**16
 _MAX_TEXTS = 1_000_000
 _MAX_NAMES = 100
 """Maximum number of keys, and of attributes, that are searched for a name that suggests an instruction."""
+
+_MAX_NAME = 80
+"""Maximum length of such a name: a longer one suggests nothing, and cut it could not be read."""
 
 _MAX_JSON_BYTES = 2**20
 """Maximum size of a description of an environment; with its model in MJCF it has 100 kB."""
@@ -233,12 +236,26 @@ def _decoded(value: object, found: str, place: str, remedy: str, *, limit: int =
         raise DataError(f"{place} is not UTF-8 ({error}). Write the text as UTF-8.") from error
 
 
-def _similar_names(file: h5py.File, order: Collection[str]) -> Iterator[str]:
-    """Yield the keys and attributes at the file's top level whose names suggest an instruction."""
-    for kind, source, names in (("key", "file", file), ("attribute", "attribute", file.attrs)):
-        for name in islice(names, _MAX_NAMES):
-            text = str(name)
+def _similar_names(group: h5py.Group, order: Collection[str]) -> Iterator[str]:
+    """Yield keys and attributes of ``group`` whose names suggest an instruction; below its groups, keys of texts."""
+    texts: list[str] = []
+    num_seen = 0
+
+    def add(key: str, node: object) -> bool | None:
+        nonlocal num_seen
+        num_seen += 1
+        if "/" in key and is_text(node):
+            texts.append(key)
+        return True if num_seen >= _MAX_NAMES else None
+
+    group.visititems(add)
+    for kind, source, names in (
+        ("key", "file", [*islice(group, _MAX_NAMES), *texts]),
+        ("attribute", "attribute", islice(group.attrs, _MAX_NAMES)),
+    ):
+        for text in map(str, names):
             is_read = text == INSTRUCTION_KEY and source in order
-            is_close = difflib.get_close_matches(text.lower(), (INSTRUCTION_KEY, *_OTHER_NAMES), n=1, cutoff=0.85)
-            if is_close and not is_read:
-                yield f"{kind} '{text[:40]}'"
+            name = text.rsplit("/", 1)[-1].lower()
+            is_close = difflib.get_close_matches(name, (INSTRUCTION_KEY, *_OTHER_NAMES), n=1, cutoff=0.85)
+            if is_close and not is_read and len(text) <= _MAX_NAME:
+                yield f"{kind} '{text}'"

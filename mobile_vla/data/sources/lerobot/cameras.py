@@ -1,12 +1,13 @@
-"""The cameras of an episode: where their frames are, how many, and how large; nothing is decoded."""
+"""The cameras of a folder, and where the frames of an episode are and how large; nothing is decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.lerobot.images import (
     REMEDY,
     first_picture,
@@ -14,12 +15,14 @@ from mobile_vla.data.sources.lerobot.images import (
     picture_files,
     pictures_in_files,
 )
-from mobile_vla.data.sources.lerobot.info import Info
-from mobile_vla.data.sources.lerobot.places import place_in
+from mobile_vla.data.sources.lerobot.info import INFO, Info
+from mobile_vla.data.sources.lerobot.places import Files, key_of_video, place_in, short_key
 from mobile_vla.data.sources.lerobot.rows import Rows
+from mobile_vla.data.sources.lerobot.tables import describe_columns
 from mobile_vla.data.sources.lerobot.video import OpenVideos, clock_finding, frame_times
 from mobile_vla.data.sources.pictures import picture_size
-from mobile_vla.errors import DataError
+from mobile_vla.errors import DataError, UnreadableNowError
+from mobile_vla.spec import clean_names
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -35,6 +38,19 @@ _SAME_CODEC = {
 """The names of encoders and containers for a codec."""
 
 
+_MAX_TRIED = 8
+"""Maximum number of tables that are opened to see the columns; the first is enough unless it is damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraPlace:
+    """A camera: the key of its feature, its name, and how its frames are stored."""
+
+    key: str
+    name: str
+    kind: Literal["video", "pictures"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where the frames of a camera are: ``files`` beside the table, and ``part``, made of JSON values; see ``source``.
@@ -46,6 +62,65 @@ class Place:
     part: Mapping[str, Any]
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def camera_folders(folder: Path, files: Files) -> list[str]:
+    """Return the keys of the cameras that the folders of videos and pictures are named after, sorted.
+
+    These are ``videos/chunk-000/KEY`` (v2), ``videos/KEY/chunk-000`` (v3) and ``images/KEY``.
+    """
+    keys = {key for path in files.paths if (key := key_of_video(path)) is not None}
+    try:
+        keys |= {entry.name for entry in (folder / "images").iterdir() if entry.name[0] != "." and entry.is_dir()}
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UnreadableNowError(
+            f"{folder / 'images'}: the folder cannot be read ({error.strerror}). Give the permission (chmod u+rx)."
+        ) from error
+    return sorted(keys)
+
+
+def pictures_in(folder: Path, files: Files) -> list[str]:
+    """Return the columns with pictures of the first table that can be read; reading them reports those that cannot."""
+    for name in files.tables[:_MAX_TRIED]:
+        try:
+            columns = ask(describe_columns, Path(folder, name))
+        except DataError:
+            continue
+        return [column.name for column in columns if column.kind == "picture"]
+    return []
+
+
+def cameras_of(
+    folder: Path, info: Info, keys: Sequence[str], files: Files, with_video: Set[str]
+) -> tuple[list[CameraPlace], list[str]]:
+    """Return the cameras with frames, and warnings about the others; raises ``DataError`` where none has any.
+
+    ``with_video`` are the keys of which an episode has a video.
+    """
+    pictures = set(pictures_in(folder, files)) if set(keys) - with_video else set()
+    found, warnings = [], []
+    for key in keys:
+        if key in info.features and info.features[key].is_depth:
+            warnings.append(f"the camera '{short_key(key)}' is left out: it holds depth, not colour")
+        elif key in with_video and key not in pictures:
+            found.append((key, "video"))
+        elif key in pictures or (folder / "images" / key).is_dir():
+            found.append((key, "pictures"))
+        else:
+            lacks = f"{INFO} declares it, and none of its files is there"
+            lacks = lacks if key in info.features else "none of its files belongs to an episode"
+            warnings.append(f"the camera '{short_key(key)}' is left out: {lacks}")
+    if not found:
+        raise DataError(
+            f"{folder}: has no frames of a camera{''.join(f'; {warning}' for warning in warnings)}. Copy its videos or "
+            "images."
+        )
+    names = clean_names(short_key(key) for key, _ in found)
+    return [
+        CameraPlace(key=key, name=name, kind=kind) for name, (key, kind) in zip(names, found, strict=True)
+    ], warnings
 
 
 def read_video(

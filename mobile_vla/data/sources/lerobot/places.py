@@ -15,6 +15,7 @@ from mobile_vla.untrusted.files import inside
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
+_CHUNK, _SHARED_FILE = re.compile(r"chunk-\d+"), re.compile(r"file-\d+")
 _FIELD = re.compile(r"\{(\w+)(?::0?(\d{1,2})d)?\}")
 _MAX_FILES = 1_000_000
 
@@ -141,6 +142,20 @@ def find_file(files: Files, template: str | None, *, fields: Mapping[str, int], 
         keys = {key, short_key(key)}
         found = [path for path in named if not path.endswith(".parquet") and keys & set(path.split("/")[:-1])]
     return found[0] if len(found) == 1 else None
+
+
+def has_shared_videos(files: Files, keys: Sequence[str]) -> bool:
+    """Return whether videos of the cameras ``keys`` are named, as in v3, by a number and not by their episode."""
+    return any(
+        _SHARED_FILE.fullmatch(PurePosixPath(path).stem) is not None and key_of_video(path) in keys
+        for path in files.paths
+    )
+
+
+def key_of_video(path: str) -> str | None:
+    """Return the key of the camera that the folder of a video is named after; None for other files."""
+    folders = [name for name in path.split("/")[:-1] if not _CHUNK.fullmatch(name)]
+    return folders[-1] if path.lower().endswith(VIDEO_SUFFIXES) and len(folders) > 1 else None
 
 
 def short_key(key: str) -> str:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from mobile_vla.data.reading.process import ask
 from mobile_vla.data.sources.contract import Found, RecordingFile
+from mobile_vla.data.sources.lerobot.cameras import CameraPlace, camera_folders, cameras_of, pictures_in
 from mobile_vla.data.sources.lerobot.declared import (
     EPISODES_V2,
     EPISODES_V3,
@@ -24,19 +25,23 @@ from mobile_vla.data.sources.lerobot.declared import (
     not_there,
 )
 from mobile_vla.data.sources.lerobot.info import INFO, Info, read_info
-from mobile_vla.data.sources.lerobot.places import Files, elsewhere, find_file, list_files, short_key, status_of
-from mobile_vla.data.sources.lerobot.tables import describe_columns, episode_spans, open_table
+from mobile_vla.data.sources.lerobot.places import (
+    Files,
+    elsewhere,
+    find_file,
+    has_shared_videos,
+    list_files,
+    short_key,
+    status_of,
+)
+from mobile_vla.data.sources.lerobot.tables import episode_spans, open_table
 from mobile_vla.errors import DataError
-from mobile_vla.spec import clean_names
 from mobile_vla.text import first_few
 
 _EPISODE_FILE = re.compile(r"episode_(\d{1,12})")
 
 _MAX_TOGETHER, _MAX_ROWS_TOGETHER = 64, 100_000
 """Maximum number of episodes, and of their declared rows, that one request reads, so that the answer stays small."""
-
-_MAX_TRIED = 8
-"""Maximum number of tables that are opened to see the columns; the first is enough unless it is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +58,6 @@ class Placed:
     length: int | None
     videos: Mapping[str, Mapping[str, Any]]
     fields: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraPlace:
-    """A camera: the key of its feature, its name, and how its frames are stored."""
-
-    key: str
-    name: str
-    kind: Literal["video", "pictures"]
 
 
 def find_recordings(folder: Path) -> Found:
@@ -86,7 +82,10 @@ def find_recordings(folder: Path) -> Found:
         )
     keys = [key for key, feature in info.features.items() if feature.dtype in ("video", "image")]
     if not keys:
-        keys = _pictures_in(folder, files)
+        keys = list(dict.fromkeys([*pictures_in(folder, files), *camera_folders(folder, files)]))
+        if keys:
+            found = ", ".join(map(short_key, keys))
+            warnings.append(f"{folder}: {INFO} declares no camera; those of the files are read: {found}")
     if declared:
         placed, missing = _place(declared, info, files, keys)
         if missing:
@@ -96,12 +95,14 @@ def find_recordings(folder: Path) -> Found:
         placed = _place_found(folder, files, keys, problems)
     if not placed:
         raise DataError(f"{folder}: none of its episodes is there{_after(problems)}.")
-    if not declared and info.is_v3 and any(info.features[key].dtype == "video" for key in keys if key in info.features):
+    declares_video = any(info.features[key].dtype == "video" for key in keys if key in info.features)
+    if not declared and ((info.is_v3 and declares_video) or has_shared_videos(files, keys)):
         raise DataError(
-            f"{folder}: {EPISODES_V3} is empty or not there, and in LeRobot {info.version} only it says which part of "
-            "which video belongs to an episode. Copy it."
+            f"{folder}: {EPISODES_V3} is empty or not there, and in LeRobot {info.version or 'v3'} only it says which "
+            "part of which video belongs to an episode. Copy it."
         )
-    cameras, more = _cameras(folder, info, keys, files, placed)
+    with_video = {key for episode in placed for key in episode.videos}
+    cameras, more = cameras_of(folder, info, keys, files, with_video)
     videos = [video["file"] for episode in placed for video in episode.videos.values()]
     warnings += [*more, *elsewhere(videos, template=info.video_path)]
     return Found(files=_requests(folder, placed, cameras), problems=problems, warnings=warnings)
@@ -159,17 +160,6 @@ def _after(problems: Sequence[DataError]) -> str:
 
 def _declared_in_tables(folder: Path) -> Generator[None, None, list[Declared]]:  # called in a reading process
     return (yield from episodes_in_tables(folder))
-
-
-def _pictures_in(folder: Path, files: Files) -> list[str]:
-    """Return the columns with pictures of the first table that can be read; reading them reports those that cannot."""
-    for name in files.tables[:_MAX_TRIED]:
-        try:
-            columns = ask(describe_columns, Path(folder, name))
-        except DataError:
-            continue
-        return [column.name for column in columns if column.kind == "picture"]
-    return []
 
 
 def _place(
@@ -239,35 +229,6 @@ def _place_found(folder: Path, files: Files, keys: Sequence[str], problems: list
 def _episodes_in(path: Path) -> Generator[None, None, list[int]]:  # called in a reading process
     with open_table(path) as table:
         return list((yield from episode_spans(table, path)))
-
-
-def _cameras(
-    folder: Path, info: Info, keys: Sequence[str], files: Files, placed: Sequence[Placed]
-) -> tuple[list[CameraPlace], list[str]]:
-    """Return the cameras with frames, and warnings about the others; raises ``DataError`` where none has any."""
-    with_video = {key for episode in placed for key in episode.videos}
-    pictures = set(_pictures_in(folder, files)) if set(keys) - with_video else set()
-    found, warnings = [], []
-    for key in keys:
-        if key in info.features and info.features[key].is_depth:
-            warnings.append(f"the camera '{short_key(key)}' is left out: it holds depth, not colour")
-        elif key in with_video and key not in pictures:
-            found.append((key, "video"))
-        elif key in pictures or (folder / "images" / key).is_dir():
-            found.append((key, "pictures"))
-        else:
-            warnings.append(
-                f"the camera '{short_key(key)}' is left out: {INFO} declares it, and none of its files is there"
-            )
-    if not found:
-        raise DataError(
-            f"{folder}: has no frames of a camera{''.join(f'; {warning}' for warning in warnings)}. Copy its videos or "
-            "images."
-        )
-    names = clean_names(short_key(key) for key, _ in found)
-    return [
-        CameraPlace(key=key, name=name, kind=kind) for name, (key, kind) in zip(names, found, strict=True)
-    ], warnings
 
 
 def _groups(placed: Sequence[Placed]) -> Iterable[list[Placed]]:

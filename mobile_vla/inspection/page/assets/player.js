@@ -81,7 +81,8 @@ function choose(index) {
   charts = page.charts.map(chartOf).filter(Boolean);
   part("charts").toggleAttribute("data-few", charts.length <= 4);
   part("charts").replaceChildren(...charts.map(({ block }) => block));
-  part("said").replaceChildren(element("b", { text: episode.scenario }), " ", element("bdi", { text: episode.instruction }));
+  const scenario = episode.scenario ? [element("b", { text: episode.scenario }), " "] : [];
+  part("said").replaceChildren(...scenario, element("bdi", { text: episode.instruction }));
   slider.max = String(episode.rows.length - 1);
   show(0);
 }
