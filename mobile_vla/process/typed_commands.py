@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.:-]*")
+_PLAIN = re.compile(r"(\.\.?/)*[A-Za-z_/][A-Za-z0-9_/.:-]*")
 """Texts that Hydra reads as themselves without quotes, unless they are words with a meaning."""
 
 _MEANINGFUL = re.compile(r"null|true|false|inf|nan", re.IGNORECASE)

@@ -302,6 +302,6 @@ def test_the_card_says_what_the_policy_gets(trained: Path, tmp_path: Path) -> No
     card = (tmp_path / "out" / "README.md").read_text()
     assert "the last 3 images of 2 cameras, the robot's state and an instruction" in card
     assert "- Cameras: front, wrist" in card
-    assert "- State: joint_1 (rad), joint_2 (rad), joint_3 (rad)" in card
+    assert "- State: joint_1 (rad, position), joint_2 (rad, position), joint_3 (rad, position)" in card
     assert "policy.act({'front': image_1, 'wrist': image_2}, 'go left', state=[joint_1, joint_2, joint_3])" in card
     assert Policy.load(tmp_path / "out").description.spec == SPEC
