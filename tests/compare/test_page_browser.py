@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from chromium import DESKTOP, PHONE, Shown, launched, needs_chromium, shown, sync_api
 from written_page import SAMPLERS, write_full_run, write_page_study, write_wide_study
 from written_runs import write_failed
 
@@ -20,18 +19,9 @@ from mobile_vla.compare.data.runs import load_runs
 from mobile_vla.compare.page.page import write_page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, ViewportSize
+    from playwright.sync_api import Browser, ViewportSize
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    warnings.warn("NO CHROMIUM: the report page is not tested in a browser; install chromium", stacklevel=1)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: the report page is not tested in a browser")
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-DESKTOP = sync_api.ViewportSize(width=1400, height=900)
-PHONE = sync_api.ViewportSize(width=390, height=844)
+pytestmark = needs_chromium
 DRAW_ALL = "Object.keys(page.figures).forEach(draw)"
 INKS = """() => [["low", "high"], ["better", "low"], ["low", "worse"]].flatMap((names) => {
     const [from, to] = names.map(theme());
@@ -41,12 +31,8 @@ INKS = """() => [["low", "high"], ["better", "low"], ["low", "worse"]].flatMap((
 
 
 @dataclass
-class Opened:
-    """A page in the browser, with what went wrong on it and what it asked for."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+class Opened(Shown):
+    """The page, and what is read off it."""
 
     def labels(self) -> list[str]:
         """The samplers of the results table that are shown, from the top."""
@@ -63,10 +49,8 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +65,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
     size, scheme = getattr(request, "param", (DESKTOP, "light"))
-    context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=size is PHONE, is_mobile=size is PHONE)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened = Opened(page=context.new_page())
-    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.page.on("console", lambda message: opened.errors.extend([message.text] * (message.type == "error")))
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.goto(report.as_uri())
-    yield opened
-    context.close()
+    with shown(Opened, report, browser, size=size, scheme=scheme) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(

@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import re
-import shutil
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from chromium import DESKTOP, PHONE, Shown, launched, needs_chromium, shown, sync_api
 from data_pages import moving_images, wandering, write_hostile_set, write_page_of, write_recording
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    warnings.warn("NO CHROMIUM: the data page is not tested in a browser; install chromium", stacklevel=1)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM: the data page is not tested in a browser")
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-DESKTOP = sync_api.ViewportSize(width=1400, height=900)
-PHONE = sync_api.ViewportSize(width=390, height=844)
+pytestmark = needs_chromium
 
 NUM_FRAMES = 60
 NUM_JOINTS = 26
 
 
 @dataclass
-class Opened:
-    """A page in the browser, with what went wrong on it and what it asked for."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+class Opened(Shown):
+    """The page, and what is read off it."""
 
     def frame(self) -> int:
         """Return the number of the frame that is shown."""
@@ -54,10 +40,8 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +63,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def opened(browser: Browser, pages: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Opened]:
     name, size, scheme = getattr(request, "param", ("joints", DESKTOP, "light"))
-    context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=size is PHONE, is_mobile=size is PHONE)
-    opened = Opened(page=context.new_page())
-    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-    opened.page.on("console", lambda message: opened.errors.extend([message.text] * (message.type == "error")))
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.goto(pages[name].as_uri())
-    yield opened
-    context.close()
+    with shown(Opened, pages[name], browser, size=size, scheme=scheme) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(
