@@ -225,11 +225,7 @@ class Dataset:
 
     def _label(self, episodes: Sequence[Episode], first_images: FirstImages | None) -> tuple[list[Episode], list[str]]:
         """Return ``episodes`` with their scenarios and tasks by the configured rules, and warnings."""
-        warnings = []
-        for label, rules in self._rules().items():
-            episodes, said = label_episodes(episodes, rules, label=label, first_images=first_images)
-            warnings += said
-        return list(episodes), warnings
+        return label_episodes(episodes, self._rules(), first_images=first_images)
 
     def is_decoded(self, scan: Scan) -> bool:
         """Return whether the cache has all frames of ``scan``, so that ``open`` decodes nothing."""

@@ -16,6 +16,8 @@ from mobile_vla.storage.disk import write_atomically
 
 _log = logging.getLogger(__name__)
 
+_PART = json.JSONEncoder(sort_keys=True)
+
 
 def digest_recordings(recordings: Sequence[Recording], *, cache_dir: Path) -> dict[str, str]:
     """Return the content digest of each recording, by its name."""
@@ -27,7 +29,7 @@ def _digest_of(recording: Recording, by_file: Mapping[Path, str]) -> str:
     parts = [by_file[path] for path in recording.files]
     if len(parts) == 1 and not recording.part:
         return parts[0]
-    content = json.dumps([*parts, recording.part], sort_keys=True)
+    content = _PART.encode([*parts, recording.part])
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 

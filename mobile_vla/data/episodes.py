@@ -133,8 +133,11 @@ def _episode_of(
     grammars: Mapping[str, Pattern[str]],
     instruction: Instruction,
 ) -> Episode:
-    scenario, fields = parse_name(own_name(recording.name, recording.path), grammars)
-    if not fields and scenario == UNKNOWN:  # a grammar may also be written for the name with its folders
+    name = own_name(recording.name, recording.path)
+    scenario, fields = parse_name(name, grammars)
+    if (
+        not fields and scenario == UNKNOWN and name != recording.name
+    ):  # a grammar may also be written for the name with its folders
         scenario, fields = parse_name(recording.name, grammars)
     fields = {**folder, **recording.fields, **fields}
     chosen = instruction.choose(recording.texts, fields=fields)

@@ -28,7 +28,7 @@ def episodes(number: int = 6) -> list[Episode]:
 
 def scenarios(rules: list[str], given: list[Episode], first_images: FirstImages | None = None) -> list[str]:
     parsed = parse_rules(rules, option="dataset.scenario")
-    found, _ = label_episodes(given, parsed, label="scenario", first_images=first_images)
+    found, _ = label_episodes(given, {"scenario": parsed, "task": ()}, first_images=first_images)
     return [episode.scenario for episode in found]
 
 
@@ -52,9 +52,8 @@ def test_a_constant_instruction_tells_nothing_apart() -> None:
 
 
 def test_a_task_is_labelled_as_a_scenario_is() -> None:
-    found, _ = label_episodes(
-        episodes(), parse_rules(["instruction"], option="dataset.task"), label="task", first_images=None
-    )
+    rules = parse_rules(["instruction"], option="dataset.task")
+    found, _ = label_episodes(episodes(), {"scenario": (), "task": rules}, first_images=None)
     assert [episode.fields["task"] for episode in found] == [f"go_to_{i % 3}" for i in range(6)]
     assert {episode.scenario for episode in found} == {"unknown"}
 
@@ -64,7 +63,7 @@ def test_a_table_names_scenarios_and_what_it_names_in_vain(tmp_path: Path) -> No
     table.write_text("episode,scenario\nepisode_000,kitchen\nepisode_001,hall\nepisode_999,attic\n")
     rules = parse_rules([f"csv:{table}"], option="dataset.scenario")
 
-    found, [warning] = label_episodes(episodes(), rules, label="scenario", first_images=None)
+    found, [warning] = label_episodes(episodes(), {"scenario": rules, "task": ()}, first_images=None)
 
     assert [episode.scenario for episode in found][:3] == ["kitchen", "hall", "unknown"]
     assert warning == f"{table} names 1 episode(s) that are not there: episode_999"
@@ -91,12 +90,12 @@ def test_groups_of_actions_are_found_again_and_said_to_be_guesses() -> None:
     ]
     rules = parse_rules(["actions:3"], option="dataset.scenario")
 
-    found, [warning] = label_episodes(given, rules, label="scenario", first_images=None)
+    found, [warning] = label_episodes(given, {"scenario": rules, "task": ()}, first_images=None)
 
     groups = [episode.scenario for episode in found]
     assert len(set(zip(kinds, groups, strict=True))) == len(set(groups)) == 3
     assert "are guesses" in warning
-    assert [e.scenario for e in label_episodes(given, rules, label="scenario", first_images=None)[0]] == groups
+    assert [e.scenario for e in label_episodes(given, {"scenario": rules, "task": ()}, first_images=None)[0]] == groups
 
 
 def test_groups_of_first_frames_are_those_of_the_rooms() -> None:

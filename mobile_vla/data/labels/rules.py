@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mobile_vla.data.labels.grammars import UNKNOWN
+from mobile_vla.data.labels.grammars import UNKNOWN, task_of
 from mobile_vla.errors import ConfigError, UserError
 from mobile_vla.schema import Episode
 from mobile_vla.text import first_few
@@ -80,13 +80,26 @@ def parse_rules(texts: Sequence[str], *, option: str) -> tuple[Rule, ...]:
 
 
 def label_episodes(
-    episodes: Sequence[Episode], rules: Sequence[Rule], *, label: Label, first_images: FirstImages | None
+    episodes: Sequence[Episode], rules: Mapping[Label, Sequence[Rule]], *, first_images: FirstImages | None
 ) -> tuple[list[Episode], list[str]]:
-    """Return ``episodes`` with the scenario or the task that ``rules`` give, and warnings; a pure function.
+    """Return ``episodes`` with the scenario and the task that ``rules`` give, and warnings; a pure function.
 
     An episode that no rule labels keeps ``unknown``. ``first_images`` may be None where no rule looks at images.
     """
+    scenarios, said_of_scenarios = _labels(episodes, rules["scenario"], label="scenario", first_images=first_images)
+    tasks, said_of_tasks = _labels(episodes, rules["task"], label="task", first_images=first_images)
+    labelled = [
+        _labelled(e, scenario=scenarios.get(e.name, UNKNOWN), task=tasks.get(e.name, UNKNOWN)) for e in episodes
+    ]
+    return labelled, [*said_of_scenarios, *said_of_tasks]
+
+
+def _labels(
+    episodes: Sequence[Episode], rules: Sequence[Rule], *, label: Label, first_images: FirstImages | None
+) -> tuple[dict[str, str], list[str]]:
+    """Return the label by the name of each episode that a rule labels, and warnings."""
     labels: dict[str, str] = {}
+    cleaned: dict[str, str] = {}  # most episodes share few texts
     warnings: list[str] = []
     for rule in rules:
         rest = [episode for episode in episodes if episode.name not in labels]
@@ -103,8 +116,10 @@ def label_episodes(
         warnings += said
         for episode in rest:
             if text := read(episode):
-                labels[episode.name] = clean_label(text)
-    return [_labelled(episode, label, labels.get(episode.name, UNKNOWN)) for episode in episodes], warnings
+                if text not in cleaned:
+                    cleaned[text] = clean_label(text)
+                labels[episode.name] = cleaned[text]
+    return labels, warnings
 
 
 def clean_label(text: str) -> str:
@@ -115,12 +130,11 @@ def clean_label(text: str) -> str:
     return _NOT_IN_LABELS.sub("_", text.strip()).lstrip("_")[:_MAX_LABEL].rstrip("._") or UNKNOWN
 
 
-def _labelled(episode: Episode, label: Label, text: str) -> Episode:
-    if label == "scenario":
-        return episode if episode.scenario == text else replace(episode, scenario=text)
-    if episode.fields.get("task", UNKNOWN) == text:
+def _labelled(episode: Episode, *, scenario: str, task: str) -> Episode:
+    fields = episode.fields if task_of(episode.fields) == task else {**episode.fields, "task": task}
+    if episode.scenario == scenario and fields is episode.fields:
         return episode
-    return replace(episode, fields={**episode.fields, "task": text})
+    return replace(episode, scenario=scenario, fields=fields)
 
 
 def _reader(
