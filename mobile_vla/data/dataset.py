@@ -12,7 +12,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mobile_vla.data.batches import WindowReader
 from mobile_vla.data.chosen import Chosen, Names, idle_notes
 from mobile_vla.data.data_hash import data_hash
-from mobile_vla.data.digests import digest_recordings
 from mobile_vla.data.episodes import episodes_of, read_recordings
 from mobile_vla.data.findings.oddities import oddities_of
 from mobile_vla.data.findings.plausibility import implausible_actions, unmoving_columns
@@ -204,7 +203,7 @@ class Dataset:
             episodes=episodes,
             spec=spec,
             problems=[*scanned.problems, *problems],
-            digests=digest_recordings(list(recordings.values()), cache_dir=Path(self.cache_dir)),
+            digests={name: recording.digest for name, recording in recordings.items()},
             warnings=[*scanned.warnings, *warnings],
         )
 

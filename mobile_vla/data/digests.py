@@ -21,8 +21,14 @@ _PART = json.JSONEncoder(sort_keys=True)
 
 def digest_recordings(recordings: Sequence[Recording], *, cache_dir: Path) -> dict[str, str]:
     """Return the content digest of each recording, by its name."""
+    names = (recording.name for recording in recordings)
+    return dict(zip(names, digests_of(recordings, cache_dir=cache_dir), strict=True))
+
+
+def digests_of(recordings: Sequence[Recording], *, cache_dir: Path) -> list[str]:
+    """Return the content digest of each recording, in order."""
     by_file = digest_files(list(dict.fromkeys(path for r in recordings for path in r.files)), cache_dir=cache_dir)
-    return {recording.name: _digest_of(recording, by_file) for recording in recordings}
+    return [_digest_of(recording, by_file) for recording in recordings]
 
 
 def _digest_of(recording: Recording, by_file: Mapping[Path, str]) -> str:
@@ -39,6 +45,8 @@ def digest_files(paths: Sequence[Path], *, cache_dir: Path) -> dict[Path, str]:
     The digests are stored in ``cache_dir``. If that store is damaged or cannot be written, the only cost is time: the
     files are read again.
     """
+    if not paths:
+        return {}
     memo_path = cache_dir / "file_digests.json"
     memo = _read_memo(memo_path)
     keys = {}

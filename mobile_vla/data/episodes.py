@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from regex import Pattern
 
 from mobile_vla.data.chosen import Chosen, check_names, without_idle
+from mobile_vla.data.digests import digests_of
 from mobile_vla.data.findings.usual_signals import most_frequent, other_signals
 from mobile_vla.data.labels.grammars import UNKNOWN, parse_name
 from mobile_vla.data.labels.instruction import Instruction
@@ -50,6 +51,13 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     read = ask_each(requests, num_processes=num_workers)
     for place, answer in track(read, description="reading episodes", total=len(requests)):
         answers[unread[place]] = [answer] if isinstance(answer, DataError) else answer
+    fresh = [entry for index in unread for entry in answers[index] or () if isinstance(entry, Recording)]
+    digests = iter(digests_of(fresh, cache_dir=cache_dir))
+    for index in unread:
+        answers[index] = [
+            replace(entry, digest=next(digests)) if isinstance(entry, Recording) else entry
+            for entry in answers[index] or ()
+        ]
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
     sound: dict[str, list[Recording]] = {}

@@ -64,6 +64,7 @@ class Recording:
     the actions may never have been written; None where there is no such doubt. ``notes`` are oddities that the user
     should know, such as dropped frames. ``optional`` are the names of signals that the format has for every robot,
     such as the vertical velocity of a Twist: one that is 0 in all recordings is used only where it is asked for.
+    ``digest`` is that of its content; sources leave it empty.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Recording:
     doubtful_row: int | None = None
     notes: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def num_frames(self) -> int:
