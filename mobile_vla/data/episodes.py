@@ -51,22 +51,21 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     read = ask_each(requests, num_processes=num_workers)
     for place, answer in track(read, description="reading episodes", total=len(requests)):
         answers[unread[place]] = [answer] if isinstance(answer, DataError) else answer
-    fresh = [entry for index in unread for entry in answers[index] or () if isinstance(entry, Recording)]
-    digests = iter(digests_of(fresh, cache_dir=cache_dir))
-    for index in unread:
-        answers[index] = [
-            replace(entry, digest=next(digests)) if isinstance(entry, Recording) else entry
-            for entry in answers[index] or ()
-        ]
+    lacking = [e for entries in answers for e in entries or () if isinstance(e, Recording) and not e.digest]
+    digests = dict(zip(map(id, lacking), digests_of(lacking, cache_dir=cache_dir), strict=True))
     recordings: dict[str, Recording] = {}
     problems = list(found.problems)
     sound: dict[str, list[Recording]] = {}
-    for status, entries in zip(statuses, answers, strict=True):
+    for file, status, entries in zip(found.files, statuses, answers, strict=True):
         assert entries is not None
-        usable = [entry for entry in entries if isinstance(entry, Recording)]
+        whole = [
+            replace(entry, digest=digests[id(entry)]) if isinstance(entry, Recording) and not entry.digest else entry
+            for entry in entries
+        ]
+        usable = [entry for entry in whole if isinstance(entry, Recording)]
         if len(usable) == len(entries):
-            sound[status] = usable
-        for entry in entries:
+            sound[status] = [_as_kept(entry, file) for entry in usable]
+        for entry in whole:
             if isinstance(entry, DataError):
                 problems.append(entry)
             elif entry.name in recordings:
@@ -82,6 +81,12 @@ def read_recordings(source: Source, *, cache_dir: Path, num_workers: int) -> Sca
     cache.store(sound)
     warnings = [*found.warnings, *_lost_actions(list(recordings.values())), *_notes(list(recordings.values()))]
     return Scanned(recordings=list(recordings.values()), problems=problems, warnings=warnings)
+
+
+def _as_kept(recording: Recording, file: RecordingFile) -> Recording:
+    """Return ``recording`` without its digest where the status of ``file`` does not cover all content: pictures."""
+    is_covered = recording.files == file.files or set(recording.files) <= set(file.files)
+    return recording if is_covered else replace(recording, digest="")
 
 
 def read_file(path: Path, source: Source, file: RecordingFile) -> Generator[None, None, list[Recording | DataError]]:

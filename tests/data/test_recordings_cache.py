@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_episodes import actions, h5_source, images, write_h5
+from mutated_tubs import write_small_tub
 
 from mobile_vla.data import episodes as module
 from mobile_vla.data.episodes import Scanned, read_recordings
 from mobile_vla.data.sources.contract import Recording
+from mobile_vla.data.sources.tubs.source import TubSource
+from mobile_vla.data.sources.tubs.split import TubOptions
 
 
 @pytest.fixture
@@ -116,3 +119,22 @@ def test_a_cache_that_cannot_be_written_costs_only_time(folder: Path, caplog: py
     (folder.parent / "cache").write_text("a file in its place")
     assert len(scan(folder).recordings) == 3
     assert "The next run reads all files again" in caplog.text
+
+
+def test_a_picture_that_is_written_again_is_other_content_though_nothing_else_is_read_again(
+    tmp_path: Path, num_read: list[str]
+) -> None:
+    tub = write_small_tub(tmp_path / "tub")
+    source = TubSource(folder=tub, options=TubOptions(min_frames=1, max_frames=10))
+    first = read_recordings(source, cache_dir=tmp_path / "cache", num_workers=1).recordings
+    again = read_recordings(source, cache_dir=tmp_path / "cache", num_workers=1).recordings
+    num_read.clear()
+    picture = first[0].files[0]
+    picture.write_bytes(first[0].files[1].read_bytes())
+
+    changed = read_recordings(source, cache_dir=tmp_path / "cache", num_workers=1).recordings
+
+    assert num_read == []
+    assert [r.digest for r in first] == [r.digest for r in again]
+    assert changed[0].digest != first[0].digest
+    assert [r.digest for r in changed[1:]] == [r.digest for r in first[1:]]
