@@ -53,9 +53,7 @@ class Rig(Dataset):
     def scan(self) -> Scan:
         """Return nothing: no file is read."""
         source = Hdf5Source(folder=Path("nowhere"), layout=self.layout, order=())
-        return Scan(
-            source=source, format="rig", recordings={}, episodes=(), spec=None, problems=(), digests={}, warnings=()
-        )
+        return Scan(source=source, format="rig", recordings={}, episodes=(), spec=None, problems=(), warnings=())
 
     def is_decoded(self, scan: Scan) -> bool:
         """Return True: the images are made."""

@@ -37,8 +37,8 @@ class Chosen:
     def spec_of(self, recording: Recording) -> Spec:
         """Return the recording's spec, cut to what is used; raises ``DataError`` where it lacks one of the names."""
         spec, place = recording.spec, recording.path
-        actions = [signal for signal in spec.actions if self.actions != "all" or signal.name not in self.idle_actions]
-        state = [signal for signal in spec.state if self.state != "all" or signal.name not in self.idle_state]
+        actions = [signal for signal in spec.actions if signal.name not in self.idle_actions]
+        state = [signal for signal in spec.state if signal.name not in self.idle_state]
         return Spec(
             actions=with_details(_chosen(actions, self.actions, place, "actions"), self.signals),
             state=with_details(_chosen(state, self.state, place, "state"), self.signals),

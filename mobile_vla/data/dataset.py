@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -50,8 +51,7 @@ class Scan:
     ``format`` is what was recognised, for people.
     ``episodes`` are the usable ones and ``recordings`` those that they were made of, by name; ``problems`` has one
     error for each other recording or file. ``spec`` is what is used of the recordings; None without an episode.
-    ``digests`` are the content digests by episode name. ``warnings`` list what was left out of the folder and which
-    actions may be lost.
+    ``warnings`` list what was left out of the folder and which actions may be lost.
     """
 
     source: Source
@@ -60,8 +60,12 @@ class Scan:
     episodes: Sequence[Episode]
     spec: Spec | None
     problems: Sequence[DataError]
-    digests: Mapping[str, str]
     warnings: Sequence[str]
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The content digests of the recordings, by episode name."""
+        return {name: recording.digest for name, recording in self.recordings.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +207,6 @@ class Dataset:
             episodes=episodes,
             spec=spec,
             problems=[*scanned.problems, *problems],
-            digests={name: recording.digest for name, recording in recordings.items()},
             warnings=[*scanned.warnings, *warnings],
         )
 

@@ -58,7 +58,7 @@ def received() -> int | None:
     return _STATE.received[0] if _STATE.received else None
 
 
-def typed(*arguments: str) -> str:
+def this_program_with(*arguments: str) -> str:
     """Return the command that started this process, with ``arguments`` in place of its own arguments."""
     begin = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
     return shlex.join([*begin, *arguments])

@@ -10,7 +10,7 @@ from typing import Any
 
 from mobile_vla.errors import UserError
 from mobile_vla.policy.checkpoint_folder import find_in_run
-from mobile_vla.process.interruption import typed
+from mobile_vla.process.interruption import this_program_with
 from mobile_vla.run.build import Run
 from mobile_vla.tracking.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def command_to_go_on(folder: RunFolder, overrides: Sequence[str], *, is_resumed:
     """
     if folder.status == "done":  # only the upload to W&B was stopped
         return shlex.join([sys.orig_argv[0], "-m", "mobile_vla", "sync", str(folder.path)])
-    again = typed(*sys.argv[1:])
+    again = this_program_with(*sys.argv[1:])
     if not is_resumed and not folder.has_rows:  # a checkpoint in the folder is then from an earlier run
         return again
     try:
@@ -44,4 +44,4 @@ def command_to_go_on(folder: RunFolder, overrides: Sequence[str], *, is_resumed:
     except UserError:
         return again
     given = overrides if is_resumed else ()
-    return typed(f"resume={folder.path}", *(text for text in given if not text.startswith("resume=")))
+    return this_program_with(f"resume={folder.path}", *(text for text in given if not text.startswith("resume=")))

@@ -150,7 +150,7 @@ def batches(
 
 @contextmanager
 def _page_in_memory(path: Path, names: Sequence[str]) -> Iterator[None]:
-    """Say what to do where a page of a column needs more memory than a reading process may have.
+    """Raise an error that says what to do where a page of a column needs more memory than a reading process may have.
 
     A page is read as a whole. lerobot writes all pictures of an episode into one, as pyarrow ends a page only after
     1,024 rows; 240 MB of them still fit.
